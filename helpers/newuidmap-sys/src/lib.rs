@@ -1,0 +1,1 @@
+//! Subordinate id ranges and the newuidmap/newgidmap programs.

@@ -1,0 +1,1 @@
+//! Drive pasta of passt.

@@ -1,0 +1,1 @@
+//! Drive slirp4netns.

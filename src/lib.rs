@@ -1,0 +1,31 @@
+//! `rl`: containers for people without root.
+//!
+//! The layers, top to bottom; a module uses what stands below it, never a sibling and never what
+//! stands above (`tests/layers.rs` reads the `use crate::` lines):
+//!
+//! ```text
+//! cli                                             words in, words out
+//! engine                                          what a verb means
+//! monitor                                         one per container: waits, logs, cleans up
+//! runtime                                         OCI spec + rootfs -> running process
+//! oci store registry net cgroup security userns state
+//! host                                            read-only facts about this machine
+//! sys                                             system calls; the only `unsafe`
+//! model                                           plain data, no I/O
+//! ```
+
+pub mod cgroup;
+pub mod cli;
+pub mod engine;
+pub mod host;
+pub mod model;
+pub mod monitor;
+pub mod net;
+pub mod oci;
+pub mod registry;
+pub mod runtime;
+pub mod security;
+pub mod state;
+pub mod store;
+pub mod sys;
+pub mod userns;
