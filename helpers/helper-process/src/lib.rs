@@ -149,7 +149,9 @@ impl Helper {
         command.stderr(log.stdio()?);
         let mut child = command.spawn()?;
         // The child is not reaped yet, so its number cannot belong to anyone else.
-        let pidfd = Pid::from_raw(child.id().cast_signed())
+        let pidfd = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
             .ok_or(Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
         let pidfd = match pidfd {
