@@ -198,7 +198,7 @@ impl FromStr for Reference {
             check_tag(tag)?;
         }
         let registry = match host {
-            None | Some("index.docker.io" | "registry-1.docker.io") => DEFAULT_REGISTRY,
+            None | Some("index.docker.io") => DEFAULT_REGISTRY,
             Some(host) => host,
         };
         let official = registry == DEFAULT_REGISTRY && !repository.contains('/');
