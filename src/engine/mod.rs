@@ -1,8 +1,10 @@
 //! What a verb means: the layer that knows images, networks, namespaces and containers at once.
 
 pub mod dirs;
+pub mod image_for;
 pub mod mounts;
 pub mod names;
+pub mod pull;
 pub mod resolve;
 pub mod run;
 pub mod run_args;
