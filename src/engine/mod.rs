@@ -20,6 +20,8 @@ pub trait Ui {
     fn notice(&self, text: &str);
     /// A line for who asked to be told (`--verbose`).
     fn detail(&self, text: &str);
+    /// Where a pull shows how far it is.
+    fn progress(&self) -> Box<dyn pull::Progress>;
     /// Prints an error with its hint; returns the exit status.
     fn fail(&self, error: &Error) -> u8;
 }
@@ -94,6 +96,12 @@ pub enum Error {
     /// `--pull`.
     #[error(transparent)]
     Policy(#[from] pull::PolicyError),
+    /// A pull.
+    #[error(transparent)]
+    Pull(#[from] pull::PullError<store::StoreError>),
+    /// The image was removed while it was being used.
+    #[error("image `{0}` was removed by another command")]
+    Vanished(String),
     /// A file of the container could not be written.
     #[error("write(`{path}`)")]
     Write {
@@ -147,7 +155,8 @@ impl Error {
             Error::Resolve(e) => e.hint(),
             Error::Userns(e) => e.hint(),
             Error::Net(e) => e.hint(),
-            Error::Store(e) => e.hint(),
+            Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
+            Error::Pull(e) => e.hint(),
             Error::State(e) => e.hint(),
             Error::Security(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),

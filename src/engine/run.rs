@@ -138,7 +138,7 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
     Ok(userns::Mode::Explicit { uid: ranges(&args.uidmap)?, gid: ranges(&args.gidmap)? })
 }
 
-fn directory(path: &Path) -> Result<RootfsSource, Error> {
+pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
     let failed = |source| Error::Rootfs { path: path.to_owned(), source };
     let path = std::fs::canonicalize(path).map_err(failed)?;
     std::fs::read_dir(&path).map_err(failed)?;
@@ -188,7 +188,7 @@ fn start(
             Err(error) => return Err((error, container)),
         };
         if *rung == Rung::Copy
-            && let Err(error) = super::image_for::copy(start.spec, start.plan, container.dir())
+            && let Err(error) = super::image_for::copy(context, start.spec, start.plan, container.dir())
         {
             return Err((error, container));
         }
