@@ -6,6 +6,7 @@ pub mod idmap;
 pub mod platform;
 pub mod reference;
 pub mod spec;
+pub mod text;
 
 pub use chain::chain;
 pub use digest::Digest;
