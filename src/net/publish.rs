@@ -281,7 +281,10 @@ fn port_limit() -> u16 {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<(Option<String>, Option<(u16, u16)>, (u16, u16), Proto), Error> {
+    /// Address, host's first port and count, container's, protocol.
+    type Flat = (Option<String>, Option<(u16, u16)>, (u16, u16), Proto);
+
+    fn parse(text: &str) -> Result<Flat, Error> {
         let p: Publish = text.parse()?;
         let pair = |p: Ports| (p.first, p.count);
         Ok((
