@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use super::run_args::RunArgs;
 use super::{mounts, units};
 use crate::model::spec::{
-    Confinement, ContainerSpec, MountSource, Network, NetworkMode, RootfsSource, SeccompChoice,
-    Share, VERSION, VolumeMount,
+    ContainerSpec, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION, VolumeMount,
 };
 use crate::model::{Digest, IdMap};
-use crate::security::options::{Seccomp, SecurityOptions};
-use crate::security::{CapSet, paths};
+use crate::security::{caps, options, paths};
 
 /// An option that cannot be honoured.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +20,12 @@ pub enum Error {
     /// A value in one of the small notations.
     #[error(transparent)]
     Unit(#[from] units::Error),
-    /// Capabilities, seccomp, masks.
+    /// Capabilities.
     #[error(transparent)]
-    Security(#[from] crate::security::Error),
+    Capabilities(#[from] caps::Error),
+    /// `--security-opt`.
+    #[error(transparent)]
+    Security(#[from] options::Error),
     /// Neither words nor the image name a command.
     #[error("no command given, and the image names none")]
     NoCommand,
@@ -55,6 +56,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Mount(error) => error.hint(),
+            Error::Capabilities(error) => error.hint(),
             Error::Security(error) => error.hint(),
             Error::NoCommand => Some("name one after the image, such as `sh`".into()),
             _ => None,
@@ -118,11 +120,13 @@ pub fn resolve(
     image: &ImageDefaults,
     decided: Decided,
 ) -> Result<ContainerSpec, Error> {
-    let security = SecurityOptions::parse(&args.security_opt)?;
+    let mut confinement = options::resolve(&args.security_opt)?;
+    // The kernel's files are the same inside and outside.
+    confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
+    confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
     let share = share(args)?;
     let hostname = hostname(args, &decided, share);
-    let capabilities = CapSet::resolve(&args.cap_add, &args.cap_drop)?;
-    let added = CapSet::resolve(&args.cap_add, &["ALL".to_owned()])?;
+    let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let mut labels = image.labels.clone();
     for label in &args.label {
@@ -155,18 +159,9 @@ pub fn resolve(
         sysctls: sysctls(args, &decided.network, share)?,
         network: decided.network,
         share,
-        capabilities: capabilities.bits(),
-        ambient: added.bits(),
-        confinement: Confinement {
-            no_new_privs: security.no_new_privs.unwrap_or(true),
-            seccomp: match &security.seccomp {
-                Seccomp::Default => SeccompChoice::Default,
-                Seccomp::Unconfined => SeccompChoice::Unconfined,
-                Seccomp::File(path) => SeccompChoice::File(path.clone()),
-            },
-            masked: paths::masked(&security),
-            read_only: paths::read_only(&security),
-        },
+        capabilities: grant.bounding.bits(),
+        ambient: grant.added.bits(),
+        confinement,
         ulimits: args.ulimit.iter().map(|u| units::ulimit(u)).collect::<Result<_, _>>()?,
         shm_size: match &args.shm_size {
             Some(size) => units::bytes("--shm-size", size)?,

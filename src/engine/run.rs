@@ -16,7 +16,8 @@ use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
 use crate::runtime::{self, Extras};
-use crate::security::{CapSet, seccomp};
+use crate::security::caps::{Cap, CapSet};
+use crate::security::seccomp;
 use crate::sys::process::Ended;
 use crate::sys::seccomp::SockFilter;
 use crate::{net, oci, state, userns};
@@ -237,7 +238,7 @@ fn init_plan(
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
         seccomp: filter(&spec.confinement.seccomp, capabilities)?,
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
-        landlock: !capabilities.contains(CapSet::SYS_ADMIN),
+        landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
     };
     Ok(runtime::plan(&config, rungs::rootfs(rung, spec, dir), extras)?)

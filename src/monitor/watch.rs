@@ -32,6 +32,9 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
     if let Some(network) = watch.running.network.take() {
         network.stop();
     }
+    if let Some(fuse) = watch.running.fuse.take() {
+        super::start::end(&fuse);
+    }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
     match (ended, watch.signaled) {
         (Ended::Signaled(libc::SIGKILL), Some(signal)) => Ended::Signaled(signal),

@@ -53,9 +53,9 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
 
 fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     let confine = Stage::Confine;
-    caps::drop_bounding(plan.bounding).at(confine, || "prctl(PR_CAPBSET_DROP)".into())?;
+    caps::limit_bounding(plan.bounding).at(confine, || "prctl(PR_CAPBSET_DROP)".into())?;
     if plan.no_new_privs {
-        caps::no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
+        caps::set_no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
     if plan.landlock {
         let slash = rustix::fs::openat(
@@ -70,7 +70,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     }
     let filter = |install: bool| match &plan.seccomp {
         Some(program) if install => {
-            seccomp::install(program).at(confine, || "seccomp(SET_MODE_FILTER)".into())
+            seccomp::install(program, seccomp::Flags::empty()).at(confine, || "seccomp(SET_MODE_FILTER)".into())
         }
         _ => Ok(()),
     };
@@ -78,7 +78,8 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     change_ids(plan, who)?;
     let (effective, ambient) =
         if who.uid == 0 { (plan.bounding, 0) } else { (plan.ambient, plan.ambient) };
-    caps::set(effective, effective, ambient).at(confine, || "capset()".into())?;
+    let sets = caps::Sets { effective, permitted: effective, inheritable: ambient };
+    caps::set(sets).at(confine, || "capset()".into())?;
     caps::set_ambient(ambient).at(confine, || "prctl(PR_CAP_AMBIENT)".into())?;
     // Cleared by the change of ids (prctl(2), PR_SET_PDEATHSIG): set for the command itself.
     let kill = Some(rustix::process::Signal::KILL);
@@ -99,7 +100,7 @@ fn change_ids(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError
             .map_err(errno)
             .at(Stage::User, || format!("setgroups({:?})", who.groups))?;
     }
-    caps::keep_on_setuid(true).at(Stage::User, || "prctl(PR_SET_KEEPCAPS)".into())?;
+    caps::set_keep_caps(true).at(Stage::User, || "prctl(PR_SET_KEEPCAPS)".into())?;
     nix::unistd::setresgid(gid, gid, gid)
         .map_err(errno)
         .at(Stage::User, || format!("setresgid({gid}): is the group mapped?"))?;

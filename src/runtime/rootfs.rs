@@ -33,6 +33,7 @@ pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, Ini
             send(channel, &FromInit::NeedRootfs, None)
                 .at(Stage::Rootfs, || "send(need rootfs)".into())?;
             wait(channel, Stage::Rootfs)?;
+            await_mount(point)?;
         }
         Rootfs::Directory(path) => {
             rustix::mount::mount_bind_recursive(path, point)
@@ -49,6 +50,24 @@ pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, Ini
     )
     .at(Stage::Rootfs, || at_point("mount(private"))?;
     Ok(Root::new(root))
+}
+
+/// Waits until a FUSE file system answers at `point`. The launcher watches its server and ends us
+/// when that dies; the limit is for one that hangs.
+fn await_mount(point: &std::path::Path) -> Result<(), InitError> {
+    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+    let call = || format!("statfs(`{}`)", point.display());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut pause = std::time::Duration::from_micros(200);
+    while std::time::Instant::now() < deadline {
+        let kind = rustix::fs::statfs(point).at(Stage::Rootfs, call)?.f_type;
+        if kind as i64 == FUSE_SUPER_MAGIC {
+            return Ok(());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(std::time::Duration::from_millis(10));
+    }
+    Err(rustix::io::Errno::TIMEDOUT).at(Stage::Rootfs, call)
 }
 
 /// Makes the mount of the root read-only, when everything below it stands.
