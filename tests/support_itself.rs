@@ -5,8 +5,12 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use support::{Env, Identity, Image, images};
+
+/// What is left for good is there at once.
+const BRIEFLY: Duration = Duration::from_millis(200);
 
 identities! {
     fn a_program_runs_as_its_identity(t: [sub nosub unshared root]) {
@@ -21,7 +25,7 @@ identities! {
         running.expect("up");
         assert!(t.processes().iter().any(|process| process.name == "sleep" || process.name == "sh"));
         running.signal(rustix::process::Signal::KILL);
-        let left = catch_unwind(AssertUnwindSafe(|| t.quiet()));
+        let left = catch_unwind(AssertUnwindSafe(|| t.check(BRIEFLY)));
         assert!(left.is_err(), "the guard did not see it");
         drop(running);
     }
@@ -43,7 +47,7 @@ fn a_file_left_behind_is_found() {
     };
     let kept = env.dir().join("tmp/kept");
     env.sh("touch $TMPDIR/kept").run().ok();
-    let found = catch_unwind(AssertUnwindSafe(|| support::leak::check(&env)));
+    let found = catch_unwind(AssertUnwindSafe(|| env.check(BRIEFLY)));
     assert!(found.is_err(), "the guard did not see {}", kept.display());
     std::fs::remove_file(kept).unwrap();
 }

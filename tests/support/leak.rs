@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long teardown may go on after the last program has ended.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A living process, or a zombie, of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +95,8 @@ fn files(dir: &Path, depth: usize) -> Vec<String> {
 }
 
 #[track_caller]
-pub fn wait_for_end(tag: u64) {
-    let end = Instant::now() + PATIENCE;
+pub fn wait_for_end(tag: u64, patience: Duration) {
+    let end = Instant::now() + patience;
     loop {
         let left = processes(tag);
         if left.is_empty() {
@@ -111,9 +111,9 @@ pub fn wait_for_end(tag: u64) {
 }
 
 /// Fails when the test left something.
-pub fn check(env: &super::Env) {
-    wait_for_end(env.tag);
-    let end = Instant::now() + PATIENCE;
+pub fn check(env: &super::Env, patience: Duration) {
+    wait_for_end(env.tag, patience);
+    let end = Instant::now() + patience;
     loop {
         let found = leftovers(env);
         if found.is_empty() {

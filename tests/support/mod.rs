@@ -8,7 +8,8 @@
 //! the test's own: it is inherited through everything, namespaces and daemons included, and tells in
 //! `/proc/PID/limits` which test a process belongs to. So tests may run side by side.
 
-#![allow(dead_code)]
+// No program of tests uses all of it.
+#![allow(dead_code, unused_imports)]
 
 pub mod identity;
 pub mod images;
@@ -213,7 +214,13 @@ impl Env {
     /// Waits until no process of this test is left, and fails when one stays.
     #[track_caller]
     pub fn quiet(&self) {
-        leak::wait_for_end(self.tag);
+        leak::wait_for_end(self.tag, leak::PATIENCE);
+    }
+
+    /// The leak guard, now, and with less patience than at the end.
+    #[track_caller]
+    pub fn check(&self, patience: Duration) {
+        leak::check(self, patience);
     }
 
     /// The living processes of this test.
@@ -227,7 +234,7 @@ impl Drop for Env {
         if std::thread::panicking() {
             leak::kill(self.tag);
         } else {
-            leak::check(self);
+            leak::check(self, leak::PATIENCE);
         }
         // Whoever is not root cannot remove files of subordinate ids: that is left to `unshare`.
         if fs::remove_dir_all(self.dir.path()).is_err() {
