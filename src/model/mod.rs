@@ -1,11 +1,14 @@
 //! Plain data that every layer above may name: no input, no output, no system calls.
 
+pub mod chain;
 pub mod digest;
 pub mod idmap;
 pub mod platform;
 pub mod reference;
 pub mod spec;
+pub mod text;
 
+pub use chain::chain;
 pub use digest::Digest;
 pub use idmap::{IdMap, IdRange};
 pub use platform::Platform;

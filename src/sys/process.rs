@@ -295,15 +295,29 @@ pub fn inherited_fd(number: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// execveat(2) of an open file, `AT_EMPTY_PATH`. Returns only on failure.
-pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errno {
+/// Makes `fd` also standard input, output or error (`number` 0 to 2).
+///
+/// # Errors
+/// Those of dup2(2).
+pub fn replace_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    match number {
+        0 => rustix::stdio::dup2_stdin(fd),
+        1 => rustix::stdio::dup2_stdout(fd),
+        _ => rustix::stdio::dup2_stderr(fd),
+    }
+}
+
+/// execveat(2), `AT_EMPTY_PATH`, of the file that [`place_fds`] put at `number`, with an empty
+/// environment. Returns only on failure.
+pub fn exec_placed(number: i32, argv: &[CString]) -> Errno {
     let argv = pointers(argv);
-    let envp = pointers(envp);
-    // SAFETY: both arrays are null-terminated and point to live C strings.
+    let envp = pointers(&[]);
+    // SAFETY: both arrays are null-terminated and point to live C strings; a number that is not
+    // open answers EBADF.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_execveat,
-            file.as_raw_fd(),
+            number,
             c"".as_ptr(),
             argv.as_ptr(),
             envp.as_ptr(),
@@ -317,7 +331,7 @@ pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errn
 pub fn exec_path(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let argv = pointers(argv);
     let envp = pointers(envp);
-    // SAFETY: as in `exec_fd`.
+    // SAFETY: as in `exec_placed`.
     let ret = unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     cvt(i64::from(ret)).err().unwrap_or(Errno::NOEXEC)
 }
@@ -344,6 +358,12 @@ pub fn reset_signals() {
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
+}
+
+/// Ignores a signal. Exec keeps that, so a program to be started wants [`reset_signals`] first.
+pub fn ignore_signal(signal: i32) {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
 /// Makes this process controlled by the terminal `tty`: a session of its own with that terminal.

@@ -16,11 +16,13 @@
 //! so that root of the host never stands inside, and an ordinary user's root is that user.
 
 mod caller;
+mod inside;
 mod mode;
 mod plan;
 mod write;
 
 pub use caller::{Caller, Rank};
+pub use inside::run_inside;
 pub use mode::{Mode, parse_id_range};
 pub use plan::{Plan, ROOT_DEFAULT, Writer, plan};
 pub use write::{Writing, start, write};
@@ -89,6 +91,14 @@ pub enum Error {
         source: newuidmap_sys::Error,
         /// Whose ids these are, for the hint.
         user: String,
+    },
+    /// No user namespace could be made, or the process in it was lost.
+    #[error("{call}")]
+    Clone {
+        /// The call.
+        call: &'static str,
+        /// What it said.
+        source: std::io::Error,
     },
     /// A file of /proc could not be written.
     #[error("write(`{path}`, `{text}`)")]

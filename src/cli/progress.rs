@@ -1,0 +1,151 @@
+//! What a pull shows on standard error: bars on a terminal, one line for each layer elsewhere,
+//! nothing with `--quiet`. Standard output stays for data.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::engine::pull::{Progress, Silent};
+use crate::model::Digest;
+
+/// The progress that fits standard error now.
+pub fn for_stderr(quiet: bool) -> Box<dyn Progress> {
+    if quiet {
+        Box::new(Silent)
+    } else if std::io::stderr().is_terminal() {
+        Box::new(Bars::new())
+    } else {
+        Box::new(Lines::new(std::io::stderr()))
+    }
+}
+
+/// A bar for each layer under way; a layer that is done becomes a line above them.
+struct Bars {
+    all: MultiProgress,
+    active: Mutex<HashMap<Digest, ProgressBar>>,
+    style: ProgressStyle,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let template = "{prefix}: [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Bars {
+            all: MultiProgress::new(),
+            active: Mutex::default(),
+            style: style.progress_chars("=> "),
+        }
+    }
+
+    /// A lost line is no reason to fail a pull.
+    fn line(&self, text: String) {
+        let _ = self.all.println(text);
+    }
+}
+
+impl Progress for Bars {
+    fn exists(&self, layer: &Digest) {
+        self.line(format!("{}: already here", layer.short()));
+    }
+
+    fn started(&self, layer: &Digest, total: u64) {
+        let bar = ProgressBar::new(total)
+            .with_style(self.style.clone())
+            .with_prefix(layer.short());
+        lock(&self.active).insert(*layer, self.all.add(bar));
+    }
+
+    fn advanced(&self, layer: &Digest, count: u64) {
+        if let Some(bar) = lock(&self.active).get(layer) {
+            bar.inc(count);
+            if bar.length() == Some(bar.position()) {
+                bar.set_message("unpacking");
+            }
+        }
+    }
+
+    fn done(&self, layer: &Digest) {
+        if let Some(bar) = lock(&self.active).remove(layer) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+            self.line(format!(
+                "{}: pulled {}",
+                layer.short(),
+                HumanBytes(bar.length().unwrap_or_default())
+            ));
+        }
+    }
+}
+
+impl Drop for Bars {
+    /// A pull that failed leaves no half-drawn bars above its error.
+    fn drop(&mut self) {
+        // Nothing to do about a terminal that is gone.
+        let _ = self.all.clear();
+    }
+}
+
+/// One line for each layer when it is done.
+#[derive(Debug)]
+struct Lines<W> {
+    out: Mutex<W>,
+    sizes: Mutex<HashMap<Digest, u64>>,
+}
+
+impl<W: Write> Lines<W> {
+    fn new(out: W) -> Self {
+        Lines {
+            out: Mutex::new(out),
+            sizes: Mutex::default(),
+        }
+    }
+
+    fn line(&self, layer: &Digest, text: &str) {
+        // As above: not worth failing for.
+        let _ = writeln!(lock(&self.out), "{}: {text}", layer.short());
+    }
+}
+
+impl<W: Write + Send> Progress for Lines<W> {
+    fn exists(&self, layer: &Digest) {
+        self.line(layer, "already here");
+    }
+
+    fn started(&self, layer: &Digest, total: u64) {
+        lock(&self.sizes).insert(*layer, total);
+    }
+
+    fn advanced(&self, _: &Digest, _: u64) {}
+
+    fn done(&self, layer: &Digest) {
+        let size = lock(&self.sizes).remove(layer).unwrap_or_default();
+        self.line(layer, &format!("pulled {}", HumanBytes(size)));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_a_terminal() {
+        let digest = Digest::from_bytes([0xab; 32]);
+        let lines = Lines::new(Vec::new());
+        lines.started(&digest, 3 << 20);
+        lines.advanced(&digest, 3 << 20);
+        lines.done(&digest);
+        lines.exists(&digest);
+        let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "abababababab: pulled 3.00 MiB\nabababababab: already here\n"
+        );
+    }
+}
