@@ -135,6 +135,13 @@ impl Section {
         }) as u16
     }
 
+    /// Decides the call in a row of the table; without effect where the architecture does not have it.
+    pub(super) fn decide(&mut self, row: u16, decision: u16) {
+        if let Some(number) = self.arch.of(row) {
+            self.set(number, decision);
+        }
+    }
+
     /// Decides a number below [`NUMBERS`].
     pub fn set(&mut self, number: u32, decision: u16) {
         self.by_number[number as usize] = decision;

@@ -17,7 +17,7 @@
 use crate::security::caps::{Cap, CapSet};
 
 use super::filter::{Action, Clause, Cond, Decision, Filter, Op, Section};
-use super::table::Arch;
+use super::table::{Arch, TABLE, row};
 
 const EPERM: Action = Action::Errno(libc::EPERM as u16);
 const ENOSYS: Action = Action::Errno(libc::ENOSYS as u16);
@@ -309,25 +309,36 @@ fn section(arch: Arch, caps: CapSet) -> Section {
     let mut section = Section::new(arch, ENOSYS, ENOSYS);
     let denied = section.intern(EPERM.into());
     let allowed = section.intern(Action::Allow.into());
-    for number in super::table::TABLE.iter().filter_map(|row| arch.of(row)) {
-        section.set(number, denied);
+    for row in 0..TABLE.len() as u16 {
+        section.decide(row, denied);
     }
-    for name in BY_ARGUMENT {
-        if let Some(number) = arch.number(name) {
-            let decision = section.intern(by_argument(name, caps));
-            section.set(number, decision);
-        }
+    for (row, name) in BY_ARGUMENT_ROWS.iter().zip(BY_ARGUMENT) {
+        let decision = section.intern(by_argument(name, caps));
+        section.decide(*row, decision);
     }
-    let granted = WITH_CAP
-        .iter()
-        .filter(|(any, _)| any.iter().any(|&cap| caps.has(cap)))
-        .flat_map(|(_, names)| names.iter());
-    for number in ALLOWED
-        .iter()
-        .chain(granted)
-        .filter_map(|name| arch.number(name))
-    {
-        section.set(number, allowed);
+    for row in ALLOWED_ROWS {
+        section.decide(row, allowed);
+    }
+    let granted = WITH_CAP.iter().filter(|(any, _)| any.iter().any(|&cap| caps.has(cap)));
+    for row in granted.flat_map(|(_, names)| *names).filter_map(|name| row(name)) {
+        section.decide(row, allowed);
     }
     section
+}
+
+const ALLOWED_ROWS: [u16; ALLOWED.len()] = rows(ALLOWED);
+const BY_ARGUMENT_ROWS: [u16; BY_ARGUMENT.len()] = rows(BY_ARGUMENT);
+
+/// Looked up by the compiler; a name that is not in the table does not compile.
+const fn rows<const N: usize>(names: &[&str]) -> [u16; N] {
+    let mut rows = [0; N];
+    let mut i = 0;
+    while i < N {
+        rows[i] = match row(names[i]) {
+            Some(row) => row,
+            None => panic!("a name is not in the table"),
+        };
+        i += 1;
+    }
+    rows
 }

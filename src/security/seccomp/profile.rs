@@ -40,7 +40,10 @@ pub struct Profile {
 
 #[derive(Clone, Debug)]
 struct Rule {
-    names: Vec<String>,
+    /// Rows of the table.
+    calls: Vec<u16>,
+    /// Names that are not in it.
+    unknown: Vec<String>,
     action: Action,
     /// Any of these; one that is empty always holds.
     any: Vec<Vec<Cond>>,
@@ -57,11 +60,8 @@ impl Profile {
     /// Names of calls that no architecture here has. They are without effect: on calls of other
     /// architectures rightly so, on a misspelt one not, so a front end should name them.
     pub fn unknown_names(&self) -> Vec<&str> {
-        let names = self.rules.iter().flat_map(|rule| &rule.names);
-        let unknown: BTreeSet<&str> = names
-            .map(String::as_str)
-            .filter(|name| !table::known(name))
-            .collect();
+        let unknown = self.rules.iter().flat_map(|rule| &rule.unknown);
+        let unknown: BTreeSet<&str> = unknown.map(String::as_str).collect();
         unknown.into_iter().collect()
     }
 
@@ -100,14 +100,14 @@ impl Profile {
     fn section(&self, arch: Arch, rules: &[&Rule]) -> Section {
         let mut calls: Vec<Option<Decision>> = vec![None; NUMBERS];
         for rule in rules {
-            for number in rule.names.iter().filter_map(|name| arch.number(name)) {
+            for number in rule.calls.iter().filter_map(|&row| arch.of(row)) {
                 let call = calls[number as usize].get_or_insert_with(|| self.default.into());
                 add(call, rule, self.default);
             }
         }
         // Rules that were passed over name calls too: it is the age of the profile that counts.
-        let names = self.rules.iter().flat_map(|rule| &rule.names);
-        let newest = names.filter_map(|name| arch.number(name)).max();
+        let all = self.rules.iter().flat_map(|rule| &rule.calls);
+        let newest = all.filter_map(|&row| arch.of(row)).max();
         let beyond = match self.default {
             Action::Allow | Action::Log | Action::Trace(_) => self.default,
             _ => ENOSYS,
@@ -333,8 +333,13 @@ impl TryFrom<RawRule> for Rule {
         } else {
             vec![conds]
         };
+        let (calls, unknown): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .map(|name| table::row(&name).ok_or(name))
+            .partition(Result::is_ok);
         Ok(Rule {
-            names,
+            calls: calls.into_iter().flatten().collect(),
+            unknown: unknown.into_iter().filter_map(Result::err).collect(),
             action: action(&raw.action, raw.errno_ret)?,
             any,
             includes: raw
