@@ -319,8 +319,13 @@ fn section(arch: Arch, caps: CapSet) -> Section {
     for row in ALLOWED_ROWS {
         section.decide(row, allowed);
     }
-    let granted = WITH_CAP.iter().filter(|(any, _)| any.iter().any(|&cap| caps.has(cap)));
-    for row in granted.flat_map(|(_, names)| *names).filter_map(|name| row(name)) {
+    let granted = WITH_CAP
+        .iter()
+        .filter(|(any, _)| any.iter().any(|&cap| caps.has(cap)));
+    for row in granted
+        .flat_map(|(_, names)| *names)
+        .filter_map(|name| row(name))
+    {
         section.decide(row, allowed);
     }
     section

@@ -23,7 +23,11 @@ fn default(native: Arch, caps: CapSet) -> Vec<SockFilter> {
 }
 
 fn ask(program: &[SockFilter], arch: Arch, nr: u32, args: &[u64]) -> u32 {
-    let mut call = Call { nr, arch: arch.audit(), ..Call::default() };
+    let mut call = Call {
+        nr,
+        arch: arch.audit(),
+        ..Call::default()
+    };
     call.args[..args.len()].copy_from_slice(args);
     run(program, &call).0
 }
@@ -43,14 +47,20 @@ fn holds(cond: &Cond, args: &[u64; 6]) -> bool {
 
 /// What a decision says, without a program.
 fn decide(decision: &Decision, args: &[u64; 6]) -> Action {
-    let clause = decision.clauses.iter().find(|clause| clause.all.iter().all(|c| holds(c, args)));
+    let clause = decision
+        .clauses
+        .iter()
+        .find(|clause| clause.all.iter().all(|c| holds(c, args)));
     clause.map_or(decision.otherwise, |clause| clause.then)
 }
 
 #[test]
 fn every_call_is_filed_once() {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
-    let filed = ALLOWED.iter().chain(DENIED).chain(WITH_CAP.iter().flat_map(|(_, names)| *names));
+    let filed = ALLOWED
+        .iter()
+        .chain(DENIED)
+        .chain(WITH_CAP.iter().flat_map(|(_, names)| *names));
     for name in filed.chain(BY_ARGUMENT) {
         assert!(row(name).is_some(), "{name} is not in the table");
         *count.entry(name).or_default() += 1;
@@ -64,7 +74,21 @@ fn every_call_is_filed_once() {
 
 #[test]
 fn the_program_says_what_the_policy_says() {
-    let words = [0, 1, 2, 9, 16, 17, 38, 40, 0x5412, 0x541c, 0x1000_0000, 0x2_0000, u64::MAX];
+    let words = [
+        0,
+        1,
+        2,
+        9,
+        16,
+        17,
+        38,
+        40,
+        0x5412,
+        0x541c,
+        0x1000_0000,
+        0x2_0000,
+        u64::MAX,
+    ];
     for caps in [CapSet::EMPTY, CapSet::DEFAULT, CapSet::ALL] {
         for native in ARCHS {
             let filter = policy::filter(native, caps);
@@ -87,24 +111,95 @@ fn the_program_says_what_the_policy_says() {
 #[test]
 fn the_walls_stand() {
     let denied = [
-        "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "bpf", "perf_event_open",
-        "mount", "umount2", "pivot_root", "open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig", "fsmount",
-        "fspick", "mount_setattr", "setns", "keyctl", "add_key", "request_key", "userfaultfd", "io_uring_setup",
-        "io_uring_enter", "io_uring_register", "kcmp", "quotactl", "quotactl_fd", "swapon", "swapoff", "reboot",
-        "settimeofday", "clock_settime", "iopl", "ioperm", "acct", "syslog", "name_to_handle_at", "open_by_handle_at",
-        "chroot", "pidfd_getfd", "move_pages", "migrate_pages", "mbind", "set_mempolicy", "vhangup", "lookup_dcookie",
-        "sethostname", "setdomainname", "fanotify_init", "nfsservctl",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "kexec_load",
+        "kexec_file_load",
+        "bpf",
+        "perf_event_open",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "open_tree",
+        "open_tree_attr",
+        "move_mount",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "fspick",
+        "mount_setattr",
+        "setns",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "kcmp",
+        "quotactl",
+        "quotactl_fd",
+        "swapon",
+        "swapoff",
+        "reboot",
+        "settimeofday",
+        "clock_settime",
+        "iopl",
+        "ioperm",
+        "acct",
+        "syslog",
+        "name_to_handle_at",
+        "open_by_handle_at",
+        "chroot",
+        "pidfd_getfd",
+        "move_pages",
+        "migrate_pages",
+        "mbind",
+        "set_mempolicy",
+        "vhangup",
+        "lookup_dcookie",
+        "sethostname",
+        "setdomainname",
+        "fanotify_init",
+        "nfsservctl",
     ];
     let allowed = [
-        "read", "write", "openat", "mmap", "futex", "execve", "ptrace", "process_vm_readv", "setuid", "setgroups",
-        "capset", "prctl", "seccomp", "landlock_create_ruleset", "memfd_create", "clock_gettime", "rseq", "statx",
-        "pidfd_open", "epoll_pwait2", "mknodat", "getrandom", "mseal", "futex_wait", "setxattrat",
+        "read",
+        "write",
+        "openat",
+        "mmap",
+        "futex",
+        "execve",
+        "ptrace",
+        "process_vm_readv",
+        "setuid",
+        "setgroups",
+        "capset",
+        "prctl",
+        "seccomp",
+        "landlock_create_ruleset",
+        "memfd_create",
+        "clock_gettime",
+        "rseq",
+        "statx",
+        "pidfd_open",
+        "epoll_pwait2",
+        "mknodat",
+        "getrandom",
+        "mseal",
+        "futex_wait",
+        "setxattrat",
     ];
     for native in ARCHS {
         let program = default(native, CapSet::EMPTY);
         let check = |name: &str, action: Action| {
             if let Some(nr) = native.number(name) {
-                assert_eq!(ask(&program, native, nr, &[]), action.ret(), "{native:?} {name}");
+                assert_eq!(
+                    ask(&program, native, nr, &[]),
+                    action.ret(),
+                    "{native:?} {name}"
+                );
             }
         };
         denied.iter().for_each(|name| check(name, EPERM));
@@ -119,7 +214,10 @@ fn the_walls_stand() {
 #[test]
 fn capabilities_open_their_calls_and_no_others() {
     let gained = |cap: Cap| {
-        let (none, with) = (default(Arch::X86_64, CapSet::EMPTY), default(Arch::X86_64, CapSet::EMPTY.with(cap)));
+        let (none, with) = (
+            default(Arch::X86_64, CapSet::EMPTY),
+            default(Arch::X86_64, CapSet::EMPTY.with(cap)),
+        );
         let names = TABLE.iter().filter(|row| {
             Arch::X86_64.number(row.0).is_some_and(|nr| {
                 // The first argument asks clone and unshare for a namespace and socket for a packet socket.
@@ -132,14 +230,27 @@ fn capabilities_open_their_calls_and_no_others() {
         names.map(|row| row.0).collect::<Vec<_>>()
     };
     assert_eq!(gained(Cap::SYS_CHROOT), ["chroot"]);
-    assert_eq!(gained(Cap::DAC_READ_SEARCH), ["name_to_handle_at", "open_by_handle_at"]);
+    assert_eq!(
+        gained(Cap::DAC_READ_SEARCH),
+        ["name_to_handle_at", "open_by_handle_at"]
+    );
     assert_eq!(gained(Cap::SYSLOG), ["syslog"]);
     assert_eq!(gained(Cap::BPF), ["bpf"]);
     assert_eq!(gained(Cap::PERFMON), ["perf_event_open"]);
     assert_eq!(gained(Cap::NET_RAW), ["socket"]);
     assert_eq!(gained(Cap::CHOWN), [""; 0]);
     let admin = gained(Cap::SYS_ADMIN);
-    for name in ["mount", "umount2", "unshare", "setns", "clone", "clone3", "pivot_root", "bpf", "fsopen"] {
+    for name in [
+        "mount",
+        "umount2",
+        "unshare",
+        "setns",
+        "clone",
+        "clone3",
+        "pivot_root",
+        "bpf",
+        "fsopen",
+    ] {
         assert!(admin.contains(&name), "{name}");
     }
     // Nothing opens what belongs to the first user namespace.
@@ -157,8 +268,14 @@ fn arguments_decide_as_the_kernel_reads_them() {
     for native in ARCHS {
         let program = default(native, CapSet::EMPTY);
         let is = |name: &str, args: &[u64], action: Action| {
-            let Some(nr) = native.number(name) else { return };
-            assert_eq!(ask(&program, native, nr, args), action.ret(), "{native:?} {name} {args:x?}");
+            let Some(nr) = native.number(name) else {
+                return;
+            };
+            assert_eq!(
+                ask(&program, native, nr, args),
+                action.ret(),
+                "{native:?} {name} {args:x?}"
+            );
         };
         for family in 0..64 {
             let usual = matches!(family, 1 | 2 | 10 | 16);
@@ -167,7 +284,11 @@ fn arguments_decide_as_the_kernel_reads_them() {
             // The kernel takes an int: what stands above it must not matter.
             is("socket", &[family | HIGH, 1], answer);
         }
-        is("socket", &[16, 3, 9], Action::Errno(libc::EPROTONOSUPPORT as u16));
+        is(
+            "socket",
+            &[16, 3, 9],
+            Action::Errno(libc::EPROTONOSUPPORT as u16),
+        );
         is("socket", &[16, 3, 0], Action::Allow);
         is("socket", &[2, 3, 9], Action::Allow);
         is("socketpair", &[1, 1], Action::Allow);
@@ -179,13 +300,27 @@ fn arguments_decide_as_the_kernel_reads_them() {
         is("ioctl", &[0x5412, 0x5401], Action::Allow);
         is("clone", &[0x11], Action::Allow);
         is("clone", &[0x3d_0f00], Action::Allow);
-        for bit in [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
+        for bit in [
+            0x2_0000,
+            0x200_0000,
+            0x400_0000,
+            0x800_0000,
+            0x1000_0000,
+            0x2000_0000,
+            0x4000_0000,
+        ] {
             is("clone", &[bit | 0x11], EPERM);
             is("unshare", &[bit], EPERM);
         }
         is("unshare", &[0x80], EPERM);
         is("unshare", &[0x600], Action::Allow);
-        for (persona, fine) in [(0, true), (8, true), (0x2_0000, true), (0xffff_ffff, true), (0x4_0000, false)] {
+        for (persona, fine) in [
+            (0, true),
+            (8, true),
+            (0x2_0000, true),
+            (0xffff_ffff, true),
+            (0x4_0000, false),
+        ] {
             let answer = if fine { Action::Allow } else { EPERM };
             is("personality", &[persona], answer);
             is("personality", &[persona | HIGH], answer);
@@ -193,7 +328,10 @@ fn arguments_decide_as_the_kernel_reads_them() {
     }
     let program = default(Arch::X86_64, CapSet::EMPTY.with(Cap::NET_RAW));
     let socket = Arch::X86_64.number("socket").unwrap();
-    assert_eq!(ask(&program, Arch::X86_64, socket, &[17]), Action::Allow.ret());
+    assert_eq!(
+        ask(&program, Arch::X86_64, socket, &[17]),
+        Action::Allow.ret()
+    );
     assert_eq!(ask(&program, Arch::X86_64, socket, &[38]), NO_FAMILY.ret());
 }
 
@@ -201,7 +339,10 @@ fn arguments_decide_as_the_kernel_reads_them() {
 fn other_conventions_do_not_slip_by() {
     let program = default(Arch::X86_64, CapSet::EMPTY);
     for nr in [0, 1, 165, 41, 0x3fff_ffff] {
-        assert_eq!(ask(&program, Arch::X86_64, nr | 0x4000_0000, &[]), ENOSYS.ret());
+        assert_eq!(
+            ask(&program, Arch::X86_64, nr | 0x4000_0000, &[]),
+            ENOSYS.ret()
+        );
     }
     assert_eq!(ask(&program, Arch::X86_64, u32::MAX, &[]), ENOSYS.ret());
     // The same numbers mean something else on i386: 21 is mount there, access here.
@@ -209,9 +350,15 @@ fn other_conventions_do_not_slip_by() {
     assert_eq!(ask(&program, Arch::X86_64, 21, &[]), Action::Allow.ret());
     // Its socketcall hides the family from us.
     assert_eq!(ask(&program, Arch::X86, 102, &[1]), ENOSYS.ret());
-    let arm = Call { arch: 0x4000_0028, ..Call::default() };
+    let arm = Call {
+        arch: 0x4000_0028,
+        ..Call::default()
+    };
     assert_eq!(run(&program, &arm).0, Action::KillProcess.ret());
-    assert_eq!(ask(&program, Arch::Aarch64, 63, &[]), Action::KillProcess.ret());
+    assert_eq!(
+        ask(&program, Arch::Aarch64, 63, &[]),
+        Action::KillProcess.ret()
+    );
     let arm64 = default(Arch::Aarch64, CapSet::EMPTY);
     assert_eq!(run(&arm64, &arm).0, Action::KillProcess.ret());
     assert_eq!(ask(&arm64, Arch::Aarch64, 0x4000_003f, &[]), ENOSYS.ret());
@@ -221,9 +368,22 @@ fn other_conventions_do_not_slip_by() {
 fn the_program_is_short() {
     for caps in [CapSet::DEFAULT, CapSet::ALL] {
         let program = default(Arch::X86_64, caps);
-        let steps = |nr| run(&program, &Call { nr, arch: Arch::X86_64.audit(), ..Call::default() }).1;
+        let steps = |nr| {
+            run(
+                &program,
+                &Call {
+                    nr,
+                    arch: Arch::X86_64.audit(),
+                    ..Call::default()
+                },
+            )
+            .1
+        };
         let most = (0..NUMBERS as u32).map(steps).max().unwrap();
-        println!("{} instructions, at most {most} for one call", program.len());
+        println!(
+            "{} instructions, at most {most} for one call",
+            program.len()
+        );
         assert!(program.len() < 600 && most < 32);
     }
 }
@@ -233,7 +393,9 @@ fn the_program_is_short() {
 #[test]
 fn the_way_to_allow_can_be_foreseen() {
     let program = default(Arch::X86_64, CapSet::EMPTY);
-    for nr in ["read", "futex", "openat", "epoll_wait"].map(|name| Arch::X86_64.number(name).unwrap()) {
+    for nr in
+        ["read", "futex", "openat", "epoll_wait"].map(|name| Arch::X86_64.number(name).unwrap())
+    {
         let mut pc = 0;
         let mut accu = 0;
         loop {
@@ -256,14 +418,30 @@ fn one_call(decision: Decision) -> Filter {
     let mut section = Section::new(Arch::X86_64, Action::Trap, ENOSYS);
     let index = section.intern(decision);
     section.set(7, index);
-    Filter { sections: vec![section], x32: ENOSYS, other_arch: Action::KillProcess }
+    Filter {
+        sections: vec![section],
+        x32: ENOSYS,
+        other_arch: Action::KillProcess,
+    }
 }
 
 fn cond_strategy() -> impl Strategy<Value = Cond> {
     let word = prop_oneof![0..4_u64, Just(u64::MAX), Just(1 << 32), any::<u64>()];
     (0..6_u8, 0..7_usize, word.clone(), word).prop_map(|(arg, op, value, mask)| {
-        let plain = [Op::Eq, Op::Ne, Op::Lt, Op::Le, Op::Gt, Op::Ge, Op::MaskedEq(mask)];
-        Cond { arg, op: plain[op], value }
+        let plain = [
+            Op::Eq,
+            Op::Ne,
+            Op::Lt,
+            Op::Le,
+            Op::Gt,
+            Op::Ge,
+            Op::MaskedEq(mask),
+        ];
+        Cond {
+            arg,
+            op: plain[op],
+            value,
+        }
     })
 }
 
@@ -313,10 +491,17 @@ proptest! {
 #[test]
 fn a_program_that_is_too_long_is_refused() {
     let clause = |value| Clause {
-        all: vec![Cond { arg: 0, op: Op::Eq, value }],
+        all: vec![Cond {
+            arg: 0,
+            op: Op::Eq,
+            value,
+        }],
         then: Action::Errno(value as u16),
     };
-    let decision = Decision { clauses: (0..2000).map(clause).collect(), otherwise: Action::Allow };
+    let decision = Decision {
+        clauses: (0..2000).map(clause).collect(),
+        otherwise: Action::Allow,
+    };
     assert!(assemble(&one_call(decision)).is_err());
 }
 
@@ -377,8 +562,14 @@ fn a_profile_in_dockers_form_is_followed() {
     is(none, "socket", &[38], EPERM);
     // Newer than anything the profile names.
     is(none, "mseal", &[], ENOSYS);
-    assert_eq!(of_profile(DOCKER, none, Arch::X86, "read", &[]), Action::Allow.ret());
-    assert_eq!(of_profile(DOCKER, none, Arch::X86, "open", &[]), EPERM.ret());
+    assert_eq!(
+        of_profile(DOCKER, none, Arch::X86, "read", &[]),
+        Action::Allow.ret()
+    );
+    assert_eq!(
+        of_profile(DOCKER, none, Arch::X86, "open", &[]),
+        EPERM.ret()
+    );
     let profile: Profile = DOCKER.parse().unwrap();
     assert_eq!(profile.unknown_names(), ["cacheflush"]);
     assert!(compile(&profile, none).unwrap().len() < 120);
@@ -396,7 +587,11 @@ fn a_list_of_what_is_denied_is_followed_too() {
         {"names": ["kill"], "action": "SCMP_ACT_TRAP", "args": [{"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}]},
         {"names": ["kill"], "action": "SCMP_ACT_KILL"}]}"#;
     let is = |arch, name: &str, args: &[u64], action: Action| {
-        assert_eq!(of_profile(text, CapSet::EMPTY, arch, name, args), action.ret(), "{name} {args:x?}");
+        assert_eq!(
+            of_profile(text, CapSet::EMPTY, arch, name, args),
+            action.ret(),
+            "{name} {args:x?}"
+        );
     };
     is(Arch::X86_64, "mkdir", &[0, 449], Action::Errno(95));
     is(Arch::X86_64, "mkdir", &[0, 448], Action::Allow);
@@ -419,23 +614,44 @@ fn what_is_not_a_profile_is_refused() {
     };
     assert!(matches!(parse(""), Err(Error::Json(_))));
     assert!(matches!(parse(r#"{"syscalls": []}"#), Err(Error::Json(_))));
-    assert!(matches!(parse(r#"{"defaultAction": "ALLOW"}"#), Err(Error::Value { field: "action", .. })));
-    assert!(matches!(parse(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#), Err(Error::Notify)));
+    assert!(matches!(
+        parse(r#"{"defaultAction": "ALLOW"}"#),
+        Err(Error::Value {
+            field: "action",
+            ..
+        })
+    ));
+    assert!(matches!(
+        parse(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#),
+        Err(Error::Notify)
+    ));
     let flags = r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["X"]}"#;
-    assert!(matches!(parse(flags), Err(Error::Value { field: "flags", .. })));
+    assert!(matches!(
+        parse(flags),
+        Err(Error::Value { field: "flags", .. })
+    ));
     let both = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"],
         "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}"#;
     assert!(matches!(parse(both), Err(Error::Both(..))));
     assert!(rule(r#"{"name": "read", "action": "SCMP_ACT_ERRNO"}"#).is_ok());
-    assert!(matches!(rule(r#"{"name": "a", "names": ["b"], "action": "SCMP_ACT_ERRNO"}"#), Err(Error::Both(..))));
+    assert!(matches!(
+        rule(r#"{"name": "a", "names": ["b"], "action": "SCMP_ACT_ERRNO"}"#),
+        Err(Error::Both(..))
+    ));
     assert!(matches!(
         rule(r#"{"name": "read", "action": "SCMP_ACT_ERRNO", "errnoRet": 5000}"#),
-        Err(Error::Value { field: "errnoRet", .. })
+        Err(Error::Value {
+            field: "errnoRet",
+            ..
+        })
     ));
     // Misspelt: read past, it would allow every read.
     let error = rule(r#"{"name": "read", "action": "SCMP_ACT_ALLOW", "arg": []}"#).unwrap_err();
     assert!(error.to_string().contains("`arg`"), "{error}");
-    for arg in [r#"{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}"#, r#"{"index": 0, "value": 0, "op": "EQ"}"#] {
+    for arg in [
+        r#"{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}"#,
+        r#"{"index": 0, "value": 0, "op": "EQ"}"#,
+    ] {
         let text = format!(r#"{{"name": "read", "action": "SCMP_ACT_ERRNO", "args": [{arg}]}}"#);
         assert!(matches!(rule(&text), Err(Error::Value { .. })), "{arg}");
     }
@@ -454,6 +670,12 @@ fn the_oci_form_is_the_same() {
     assert_eq!(profile.flags(), crate::sys::seccomp::Flags::LOG);
     let program = assemble(&profile.filter(Arch::X86_64, CapSet::EMPTY)).unwrap();
     let swapon = Arch::X86_64.number("swapon").unwrap();
-    assert_eq!(ask(&program, Arch::X86_64, swapon, &[0, 0xff03]), Action::Errno(19).ret());
-    assert_eq!(ask(&program, Arch::X86_64, swapon, &[0, 0xff04]), Action::Allow.ret());
+    assert_eq!(
+        ask(&program, Arch::X86_64, swapon, &[0, 0xff03]),
+        Action::Errno(19).ret()
+    );
+    assert_eq!(
+        ask(&program, Arch::X86_64, swapon, &[0, 0xff04]),
+        Action::Allow.ret()
+    );
 }
