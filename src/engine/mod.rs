@@ -2,8 +2,10 @@
 
 pub mod dirs;
 pub mod image_for;
+pub mod images;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod pull;
 pub mod resolve;
 pub mod run;

@@ -15,7 +15,13 @@ pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, Ini
     let point = &plan.mount_point;
     let at_point = |what: &str| format!("{what}, `{}`)", point.display());
     match &plan.rootfs {
-        Rootfs::Overlay { base, lower, upper, work, throw_away } => {
+        Rootfs::Overlay {
+            base,
+            lower,
+            upper,
+            work,
+            throw_away,
+        } => {
             rustix::process::chdir(base)
                 .at(Stage::Rootfs, || format!("chdir(`{}`)", base.display()))?;
             let volatile = if *throw_away { ",volatile" } else { "" };
@@ -36,8 +42,9 @@ pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, Ini
             await_mount(point)?;
         }
         Rootfs::Directory(path) => {
-            rustix::mount::mount_bind_recursive(path, point)
-                .at(Stage::Rootfs, || at_point(&format!("bind(`{}`", path.display())))?;
+            rustix::mount::mount_bind_recursive(path, point).at(Stage::Rootfs, || {
+                at_point(&format!("bind(`{}`", path.display()))
+            })?;
         }
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -82,9 +89,11 @@ pub(super) fn wait(channel: &Channel, stage: Stage) -> Result<(), InitError> {
         Ok(Some((ToInit::Continue, _))) => Ok(()),
         // The launcher is gone: nobody is left to tell.
         Ok(None) => crate::sys::process::exit_now(125),
-        Ok(Some((other, _))) => {
-            Err(InitError { stage, call: format!("unexpected message {other:?}"), errno: 0 })
-        }
+        Ok(Some((other, _))) => Err(InitError {
+            stage,
+            call: format!("unexpected message {other:?}"),
+            errno: 0,
+        }),
         Err(errno) => Err(errno).at(stage, || "recvmsg(launcher)".into()),
     }
 }
