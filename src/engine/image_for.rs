@@ -271,15 +271,19 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
     }
 }
 
-/// Gives the writable layer, whose root directory is the container's `/`, to root inside.
+/// Gives the writable layer, whose root directory is the container's `/`, and its work directory to
+/// root inside.
 ///
 /// # Errors
 /// chown(2) said no.
 pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Result<(), Error> {
-    let upper = dir.join("upper");
     inside(context, plan, || {
-        std::os::unix::fs::chown(&upper, Some(0), Some(0))
-            .map_err(|source| Error::Write { path: upper.clone(), source })
+        for sub in ["upper", "work"] {
+            let path = dir.join(sub);
+            std::os::unix::fs::chown(&path, Some(0), Some(0))
+                .map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
     })
 }
 
@@ -299,8 +303,7 @@ pub fn copy(
     let target = dir.join("upper");
     inside(context, plan, || {
         for name in names.iter().rev() {
-            let _ = (base, name, &target);
-            todo!();
+            crate::store::lay_over(&base.join(name), &target)?;
         }
         Ok(())
     })
