@@ -94,8 +94,10 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     // What lies in the user's own directories is opened as the user, who need not be mapped; what is
     // made in here belongs to root inside.
     let sources = mounts::open_sources(plan)?;
-    let root = rootfs::mount_root(plan, channel)?;
+    let parts = rootfs::open(plan)?;
     become_root()?;
+    let root = rootfs::mount_root(plan, parts, channel)?;
+    rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
     let kernel = mounts::mount_all(plan, &root, sources)?;
     if plan.tty {
         let (master, slave) = mounts::console(&root, plan.console_size)?;

@@ -105,10 +105,7 @@ fn enter(
         if !rustix::process::getuid().is_root() {
             // The caller is not root inside (keep-id, nomap): execve(2) keeps capabilities for such
             // a process only if they are ambient. The init stage drops them with the others.
-            let all = caps::get().at(stage, || "capget()".into())?.permitted;
-            let sets = caps::Sets { effective: all, permitted: all, inheritable: all };
-            caps::set(sets).at(stage, || "capset()".into())?;
-            caps::set_ambient(all).at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
+            caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
         }
         let kill = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(kill)

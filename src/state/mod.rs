@@ -192,7 +192,11 @@ impl Containers {
             std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
         }
         // What `/` of the container shows, whatever the caller's umask.
+        // Root inside, who need not be the caller, passes through the container's directory; nobody
+        // else can, because the directory above is closed.
         let upper = locked.dir.join("upper");
+        std::fs::set_permissions(&locked.dir, std::fs::Permissions::from_mode(0o711))
+            .map_err(io("chmod", &locked.dir))?;
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
             .map_err(io("chmod", &upper))?;
         locked.write("spec.json", spec, spec.remove)?;
