@@ -48,7 +48,7 @@ pub enum Error {
         /// The registry's own words.
         remote: Remote,
         /// What was offered to it.
-        tried: Tried,
+        tried: Box<Tried>,
     },
     /// 404 for a manifest.
     #[error("image `{reference}` was not found in registry `{host}`{remote}")]
@@ -90,6 +90,9 @@ pub enum Error {
         /// What is wrong with the answer.
         what: &'static str,
     },
+    /// A proxy variable of the environment that is no address. Its value may hold a password.
+    #[error("the variable `{0}` is not the address of a proxy, as in `http://proxy:3128`")]
+    Proxy(&'static str),
     /// A redirect or a token service that asks for plain HTTP.
     #[error("`{0}` is plain HTTP and not on this machine")]
     PlainHttp(String),
@@ -435,7 +438,7 @@ mod tests {
             host: "h".into(),
             what: "x".into(),
             remote: Remote::default(),
-            tried,
+            tried: Box::new(tried),
         };
         assert_eq!(
             error.to_string(),

@@ -120,14 +120,11 @@ impl Http {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
         self.cancelled.1.notify_all();
-        for agent in [
-            Some(&self.agents.direct),
-            self.agents.http.as_ref(),
-            self.agents.https.as_ref(),
-        ] {
-            if let Some(agent) = agent {
-                agent.clone().shutdown();
-            }
+        let proxied = [&self.agents.http, &self.agents.https]
+            .into_iter()
+            .flatten();
+        for agent in proxied.chain([&self.agents.direct]) {
+            agent.clone().shutdown();
         }
     }
 
@@ -171,14 +168,11 @@ impl Http {
     pub fn send(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let mut tries = 0;
         loop {
-            let result = self
-                .send_once(call)
-                .and_then(|answer| match transient_status(answer) {
-                    Ok(answer) => Ok(answer),
-                    Err(response) => Err(failure(&call.uri, response)),
-                });
-            let error = match result {
-                Ok(answer) => return Ok(answer),
+            let error = match self.send_once(call) {
+                Ok(answer) => match answer.response.status().as_u16() {
+                    429 | 500 | 502 | 503 | 504 => failure(&call.uri, answer.response),
+                    _ => return Ok(answer),
+                },
                 Err(error) => error,
             };
             tries += 1;
@@ -295,14 +289,6 @@ impl Http {
             }
             _ => &self.agents.direct,
         }
-    }
-}
-
-/// Sorts out the statuses that may pass on their own.
-fn transient_status(answer: Answer) -> Result<Answer, Response<Body>> {
-    match answer.response.status().as_u16() {
-        429 | 500 | 502 | 503 | 504 => Err(answer.response),
-        _ => Ok(answer),
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use super::error::Error;
+
 /// The proxies of an environment.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
@@ -30,22 +32,31 @@ enum Bypass {
 impl Proxies {
     /// Reads the variables through `lookup`. A lower-case name wins over the upper-case one;
     /// `HTTP_PROXY` in upper case is not read, because a CGI program's caller can set it.
-    pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
-        let get = |names: &[&str]| {
-            names
-                .iter()
-                .find_map(|name| lookup(name).filter(|v| !v.trim().is_empty()))
+    ///
+    /// # Errors
+    /// [`Error::Proxy`] for a value that is no address: going around a proxy in silence could reach
+    /// what it is there to keep out.
+    pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |names: &[&'static str]| {
+            let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+            names.iter().find_map(|name| Some((*name, set(name)?)))
         };
-        let proxy = |names: &[&str]| get(names).and_then(|text| ureq::Proxy::new(text.trim()).ok());
-        Proxies {
-            http: proxy(&["http_proxy", "all_proxy", "ALL_PROXY"]),
-            https: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-            bypass: get(&["no_proxy", "NO_PROXY"])
-                .unwrap_or_default()
-                .split([',', ' '])
-                .filter_map(Bypass::parse)
-                .collect(),
-        }
+        let proxy = |names: &[&'static str]| {
+            let Some((name, text)) = get(names) else {
+                return Ok(None);
+            };
+            ureq::Proxy::new(text.trim())
+                .map(Some)
+                .map_err(|_| Error::Proxy(name))
+        };
+        let bypass = get(&["no_proxy", "NO_PROXY"])
+            .map(|(_, text)| text)
+            .unwrap_or_default();
+        Ok(Proxies {
+            http: proxy(&["http_proxy", "all_proxy", "ALL_PROXY"])?,
+            https: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+            bypass: bypass.split([',', ' ']).filter_map(Bypass::parse).collect(),
+        })
     }
 
     pub(super) fn http(&self) -> Option<&ureq::Proxy> {
@@ -141,7 +152,8 @@ mod tests {
 
     #[test]
     fn environment() {
-        let env = |pairs: &'static [(&str, &str)]| {
+        type Pairs = &'static [(&'static str, &'static str)];
+        let try_env = |pairs: Pairs| {
             Proxies::from_env(&move |name| {
                 pairs
                     .iter()
@@ -149,6 +161,9 @@ mod tests {
                     .map(|(_, value)| (*value).to_owned())
             })
         };
+        let env = |pairs: Pairs| try_env(pairs).unwrap();
+        let bad = try_env(&[("HTTPS_PROXY", "ht!tp://u:secret@")]).unwrap_err();
+        assert!(bad.to_string().contains("HTTPS_PROXY") && !bad.to_string().contains("secret"));
         let proxies = env(&[
             ("HTTPS_PROXY", "http://proxy:3128"),
             ("HTTP_PROXY", "http://evil"),
