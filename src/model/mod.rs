@@ -5,6 +5,7 @@ pub mod idmap;
 pub mod platform;
 pub mod reference;
 pub mod spec;
+pub mod text;
 
 pub use digest::Digest;
 pub use idmap::{IdMap, IdRange};

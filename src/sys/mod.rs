@@ -6,6 +6,20 @@ pub mod caps;
 pub mod fs;
 pub mod landlock;
 pub mod mount;
+pub mod netdev;
 pub mod process;
 pub mod seccomp;
+pub mod socket;
 pub mod tty;
+
+/// The result of a C call that answers -1 and errno.
+fn cvt(ret: libc::c_long) -> rustix::io::Result<libc::c_long> {
+    if ret < 0 {
+        let errno = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO);
+        Err(rustix::io::Errno::from_raw_os_error(errno))
+    } else {
+        Ok(ret)
+    }
+}

@@ -1,1 +1,460 @@
-//! (to be written)
+//! Processes: clone3 with namespaces, pidfds, execveat, and what a new process must shed.
+
+use std::ffi::{CStr, CString};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::io::{Errno, Result};
+use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
+
+use super::cvt;
+
+bitflags::bitflags! {
+    /// The namespaces a clone makes (clone(2), namespaces(7)).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Namespaces: u64 {
+        /// User and group ids; made first, owns the others made in the same call.
+        const USER = libc::CLONE_NEWUSER as u64;
+        /// Process ids: the child is PID 1.
+        const PID = libc::CLONE_NEWPID as u64;
+        /// Mounts.
+        const MOUNT = libc::CLONE_NEWNS as u64;
+        /// Host name.
+        const UTS = libc::CLONE_NEWUTS as u64;
+        /// System V IPC and POSIX message queues.
+        const IPC = libc::CLONE_NEWIPC as u64;
+        /// Network stack.
+        const NET = libc::CLONE_NEWNET as u64;
+        /// View of the cgroup tree.
+        const CGROUP = libc::CLONE_NEWCGROUP as u64;
+    }
+}
+
+/// Where a fork continues.
+pub enum Fork {
+    /// In the caller: the new process.
+    Parent(Child),
+    /// In the new process.
+    Child,
+}
+
+/// A child process held by a pidfd, so that a recycled pid is never signalled.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// The process id in the caller's pid namespace.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal by number (pidfd_send_signal(2)).
+    ///
+    /// # Errors
+    /// `ESRCH` once the child was reaped, `EINVAL` for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        signal_pidfd(self.pidfd.as_fd(), signal)
+    }
+
+    /// Reaps the child: waits for its end, returns how it ended.
+    ///
+    /// # Errors
+    /// `ECHILD` if it was reaped already.
+    pub fn wait(&self) -> Result<Ended> {
+        loop {
+            let options = WaitIdOptions::EXITED;
+            match rustix::process::waitid(rustix::process::WaitId::PidFd(self.as_fd()), options) {
+                Ok(Some(status)) => return Ok(Ended::from(&status)),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Ended {
+    /// By exit(2), with this status.
+    Exited(u8),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl Ended {
+    /// The shell's exit status: the command's own, or 128 + signal number.
+    pub fn status(self) -> u8 {
+        match self {
+            Ended::Exited(status) => status,
+            Ended::Signaled(signal) => 128u8.wrapping_add(signal as u8),
+        }
+    }
+}
+
+impl From<&WaitIdStatus> for Ended {
+    fn from(status: &WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ended::Exited(code as u8),
+            (None, signal) => Ended::Signaled(signal.unwrap_or(libc::SIGKILL)),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Forks with new namespaces (clone3(2), clone(2) where clone3 answers `ENOSYS` or `EPERM` because
+/// of a seccomp filter). The calling process must be single-threaded: the child has only the
+/// calling thread, and a lock held by another would stay locked.
+///
+/// # Errors
+/// Those of clone(2): `EPERM` or `ENOSPC` when user namespaces are refused or used up.
+pub fn fork(namespaces: Namespaces) -> Result<Fork> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = namespaces.bits() | libc::CLONE_PIDFD as u64;
+    let mut args = CloneArgs {
+        flags,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` has the layout of `struct clone_args` (include/uapi/linux/sched.h) and outlives
+    // the call; no stack is given, so the child goes on on a copy of ours, as after fork(2); the
+    // pidfd pointer is to a live c_int, written before the parent returns.
+    let first = cvt(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            std::mem::size_of::<CloneArgs>(),
+        )
+    });
+    let pid = match first {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let flags = flags | libc::SIGCHLD as u64;
+            // SAFETY: as above; clone(2) takes (flags, stack, parent_tid = pidfd, child_tid, tls),
+            // the first three in this order on x86-64 and arm64, and the last two are unused.
+            cvt(unsafe {
+                libc::syscall(
+                    libc::SYS_clone,
+                    flags,
+                    0usize,
+                    &raw mut pidfd,
+                    0usize,
+                    0usize,
+                )
+            })?
+        }
+        other => other?,
+    };
+    if pid == 0 {
+        return Ok(Fork::Child);
+    }
+    let pid = Pid::from_raw(pid as i32).ok_or(Errno::CHILD)?;
+    // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Fork::Parent(Child { pid, pidfd }))
+}
+
+/// Ends this process at once: no destructors, no flushing of what a parent will flush too.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: _exit(2) touches no memory of ours.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Sends a signal by number through a pidfd. 0 only checks that the process is there.
+///
+/// # Errors
+/// Those of pidfd_send_signal(2).
+pub fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: plain integers and a null siginfo, which asks for the kernel's default.
+    cvt(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0u32,
+        )
+    })?;
+    Ok(())
+}
+
+/// Joins namespaces of the process behind a pidfd, all in one call (setns(2), since Linux 5.8).
+///
+/// # Errors
+/// Those of setns(2).
+pub fn join(pidfd: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {
+    // SAFETY: an owned descriptor and a bit mask.
+    cvt(unsafe {
+        libc::syscall(
+            libc::SYS_setns,
+            pidfd.as_raw_fd(),
+            namespaces.bits() as libc::c_int,
+        )
+    })?;
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on (close_range(2); /proc/self/fd where it is missing).
+pub fn close_from(first: u32) {
+    // SAFETY: the caller gives up all descriptors from `first` on; the process is about to exec or
+    // is a fresh fork that keeps its own below `first`.
+    let done = cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) });
+    if done.is_err() {
+        for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd as i32) };
+        }
+    }
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub fn cloexec_from(first: u32) {
+    // SAFETY: sets a flag only.
+    let done = cvt(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    });
+    if done.is_err() {
+        for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
+            // SAFETY: sets a flag only; a number that is not open answers EBADF.
+            unsafe { libc::fcntl(fd as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+fn open_fds() -> Vec<u32> {
+    let Ok(dir) = std::fs::read_dir("/proc/self/fd") else {
+        return (0..1024).collect();
+    };
+    dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Moves descriptors to the numbers 3, 4, … in order, open across exec; everything else from there
+/// on is closed. For handing a known set to a program about to be executed.
+///
+/// # Errors
+/// Those of fcntl(2) and dup2(2).
+pub fn place_fds(fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let base = 3 + fds.len() as i32;
+    let mut high = Vec::with_capacity(fds.len());
+    for fd in fds {
+        // SAFETY: duplicates a live descriptor above the numbers in use below.
+        let n = cvt(i64::from(unsafe {
+            libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, base)
+        }))?;
+        high.push(n as i32);
+    }
+    for (i, fd) in high.iter().enumerate() {
+        // SAFETY: both numbers are ours: the source was made above, the target is replaced by
+        // design, and the caller executes a new image next.
+        cvt(i64::from(unsafe { libc::dup2(*fd, 3 + i as i32) }))?;
+    }
+    close_from(base as u32);
+    Ok(())
+}
+
+/// Takes over descriptor `number`, which the program was started with (see [`place_fds`]).
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn inherited_fd(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_SETFD on a number; EBADF if it is not open.
+    cvt(i64::from(unsafe {
+        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC)
+    }))?;
+    // SAFETY: open, as just seen, and by the start protocol nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// execveat(2) of an open file, `AT_EMPTY_PATH`. Returns only on failure.
+pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errno {
+    let argv = pointers(argv);
+    let envp = pointers(envp);
+    // SAFETY: both arrays are null-terminated and point to live C strings.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    cvt(ret).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// execve(2). Returns only on failure.
+pub fn exec_path(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
+    let argv = pointers(argv);
+    let envp = pointers(envp);
+    // SAFETY: as in `exec_fd`.
+    let ret = unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    cvt(i64::from(ret)).err().unwrap_or(Errno::NOEXEC)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
+}
+
+/// Puts every signal back to its default action and empties the mask, as a program expects to be
+/// started (a Rust program ignores SIGPIPE, and a shell may have ignored others).
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is valid for every signal; the kernel refuses SIGKILL, SIGSTOP and libc
+        // its two internal ones, which is harmless.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty, initialised set.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Makes this process controlled by the terminal `tty`: a session of its own with that terminal.
+///
+/// # Errors
+/// Those of setsid(2) (unless already leader) and `TIOCSCTTY`.
+pub fn take_terminal(tty: BorrowedFd<'_>) -> Result<()> {
+    let _ = rustix::process::setsid();
+    rustix::process::ioctl_tiocsctty(tty)
+}
+
+/// An executable descriptor of this very program that nobody can write through: its `/proc/PID/exe`
+/// leads to a read-only mount or a sealed memory file. Container root is the user, who may own the
+/// program's file: without this, `/proc/1/exe` inside would be a way to replace `rl`.
+///
+/// A read-only detached mount of the file (open_tree(2), mount_setattr(2); needs a mount namespace
+/// in which we hold CAP_SYS_ADMIN) costs nothing; the copy in a sealed memfd is for kernels and
+/// filters without these calls, or a file that was replaced since the program started.
+///
+/// # Errors
+/// Those of the memfd copy, where the mount failed too.
+pub fn protected_self(path: Option<&CStr>) -> Result<OwnedFd> {
+    match path.map(detached_self) {
+        Some(Ok(fd)) => Ok(fd),
+        _ => sealed_self(),
+    }
+}
+
+fn detached_self(path: &CStr) -> Result<OwnedFd> {
+    use rustix::mount::OpenTreeFlags;
+    let tree = rustix::mount::open_tree(
+        rustix::fs::CWD,
+        path,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
+    super::mount::set_attr(tree.as_fd(), super::mount::Attr::RDONLY, false)?;
+    let (there, running) = (
+        rustix::fs::fstat(&tree)?,
+        std::fs::metadata("/proc/self/exe").map_err(to_errno)?,
+    );
+    if (there.st_dev, there.st_ino) != (running.dev(), running.ino()) {
+        return Err(Errno::STALE);
+    }
+    Ok(tree)
+}
+
+fn sealed_self() -> Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let mut program = std::fs::File::open("/proc/self/exe").map_err(to_errno)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = rustix::fs::memfd_create(c"rl", flags)?;
+    let mut copy = std::fs::File::from(copy);
+    let mut buffer = vec![0u8; 256 << 10];
+    loop {
+        match program.read(&mut buffer).map_err(to_errno)? {
+            0 => break,
+            n => copy.write_all(&buffer[..n]).map_err(to_errno)?,
+        }
+    }
+    copy.rewind().map_err(to_errno)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    Ok(copy.into())
+}
+
+/// The errno of an I/O error, `EIO` where it has none.
+pub fn to_errno(error: std::io::Error) -> Errno {
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The name of an errno as C writes it, such as `EPERM`.
+pub fn errno_name(errno: i32) -> String {
+    match nix::errno::Errno::from_raw(errno) {
+        nix::errno::Errno::UnknownErrno => format!("errno {errno}"),
+        known => format!("{known:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fork_exit_and_signal_are_told_apart() {
+        for (how, want) in [(7u8, Ended::Exited(7)), (0, Ended::Signaled(libc::SIGTERM))] {
+            match fork(Namespaces::empty()).unwrap() {
+                Fork::Child if how > 0 => exit_now(how),
+                Fork::Child => loop {
+                    rustix::event::pause();
+                },
+                Fork::Parent(child) => {
+                    if how == 0 {
+                        child.signal(libc::SIGTERM).unwrap();
+                    }
+                    assert_eq!(child.wait().unwrap(), want);
+                    assert_eq!(child.signal(0), Err(Errno::SRCH));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_sealed_copy_cannot_be_written() {
+        let copy = sealed_self().unwrap();
+        let name = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        let mut file = std::fs::OpenOptions::new().write(true).open(name).unwrap();
+        assert_eq!(
+            file.write(b"x").unwrap_err().raw_os_error(),
+            Some(libc::EPERM)
+        );
+    }
+}

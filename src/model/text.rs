@@ -1,0 +1,69 @@
+//! Text from outside (names in archives, labels, registry answers) made safe for a terminal.
+
+use std::fmt::Write as _;
+
+/// The text with everything a terminal could obey written as an escape: control characters (C0, DEL,
+/// C1) and the Unicode characters that reorder or hide text. A backslash stays a backslash, so what
+/// is harmless reads as it is.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        push(&mut out, c);
+    }
+    out
+}
+
+/// The same for bytes that may not be UTF-8; what is not becomes `\xNN`.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            push(&mut out, c);
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+fn push(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\t' => out.push_str("\\t"),
+        '\r' => out.push_str("\\r"),
+        c if c.is_control() && u32::from(c) < 0x100 => {
+            let _ = write!(out, "\\x{:02x}", u32::from(c));
+        }
+        // Bidirectional controls, zero-width characters, line and paragraph separators, tags.
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{061c}'
+        | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}' => {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        }
+        c => out.push(c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal() {
+        assert_eq!(
+            escape("\x1b[31mred\x07\u{9b}31m"),
+            "\\x1b[31mred\\x07\\x9b31m"
+        );
+        assert_eq!(escape("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
+        assert_eq!(escape_bytes(b"ok\xff\n"), "ok\\xff\\n");
+    }
+
+    #[test]
+    fn harmless_text_stays() {
+        assert_eq!(escape("naïve 日本 \\ 'x'"), "naïve 日本 \\ 'x'");
+    }
+}

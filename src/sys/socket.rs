@@ -1,0 +1,120 @@
+//! Sequenced-packet socket pairs that carry one message with at most one descriptor at a time.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// One end of a pair (unix(7), `SOCK_SEQPACKET`): message borders are kept, end-of-file is seen.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// The longest message.
+pub const MAX_MESSAGE: usize = 64 << 10;
+
+impl Channel {
+    /// A connected pair, both ends close-on-exec.
+    ///
+    /// # Errors
+    /// Those of socketpair(2).
+    pub fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// The descriptor of one end made by [`Channel::pair`] in another process image.
+    pub fn from_fd(fd: OwnedFd) -> Channel {
+        Channel(fd)
+    }
+
+    /// Sends one message, with a descriptor if given. Waits for room unless `flags` has `DONTWAIT`.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2): `EPIPE` when the other end is gone, `EAGAIN` with `DONTWAIT`.
+    pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>, flags: SendFlags) -> Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        loop {
+            let flags = flags | SendFlags::NOSIGNAL;
+            match rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Receives one message into `buffer`: its length and the descriptor that came with it. Length
+    /// 0 is the end: the other side is gone (no message of ours is empty).
+    ///
+    /// # Errors
+    /// Those of recvmsg(2); `EAGAIN` with `DONTWAIT` when there is none.
+    pub fn recv(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<(usize, Option<OwnedFd>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = loop {
+            let flags = flags | RecvFlags::CMSG_CLOEXEC;
+            let parts = &mut [IoSliceMut::new(buffer)];
+            match rustix::net::recvmsg(&self.0, parts, &mut control, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok((0, None)),
+                other => break other?,
+            }
+        };
+        let mut fd = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                fd = fds.into_iter().next().or(fd);
+            }
+        }
+        Ok((got.bytes, fd))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_borders_and_carry_a_descriptor() {
+        let (a, b) = Channel::pair().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        a.send(b"one", None, SendFlags::empty()).unwrap();
+        a.send(b"two", Some(write.as_fd()), SendFlags::empty())
+            .unwrap();
+        drop((a, write));
+        let mut buffer = [0; 16];
+        assert!(matches!(
+            b.recv(&mut buffer, RecvFlags::empty()),
+            Ok((3, None))
+        ));
+        let (n, fd) = b.recv(&mut buffer, RecvFlags::empty()).unwrap();
+        assert_eq!(&buffer[..n], b"two");
+        rustix::io::write(fd.unwrap(), b"x").unwrap();
+        assert_eq!(rustix::io::read(&read, &mut buffer).unwrap(), 1);
+        assert!(matches!(
+            b.recv(&mut buffer, RecvFlags::empty()),
+            Ok((0, None))
+        ));
+    }
+}
