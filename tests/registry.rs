@@ -959,7 +959,7 @@ fn proxies_of_the_environment_are_used() {
     };
     let settings = Settings {
         tls_verify: false,
-        proxies: Proxies::from_env(&env).unwrap(),
+        proxies: Proxies::from_env(&env),
         ..settings()
     };
     let sink = MemorySink::default();

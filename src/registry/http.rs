@@ -251,7 +251,7 @@ impl Http {
         if let (true, Some(authorization)) = (same_origin, call.authorization) {
             request = request.header("authorization", authorization);
         }
-        let agent = self.agent(uri, https);
+        let agent = self.agent(uri, https)?;
         let result = match (call.form, same_origin) {
             // The form holds a refresh token: like the header, it stays with its origin.
             (Some(form), true) => request
@@ -273,21 +273,16 @@ impl Http {
         })
     }
 
-    fn agent(&self, uri: &Uri, https: bool) -> &Agent {
+    fn agent(&self, uri: &Uri, https: bool) -> Result<&Agent, Error> {
         let proxied = if https {
             &self.agents.https
         } else {
             &self.agents.http
         };
-        match proxied {
-            Some(agent)
-                if self
-                    .proxies
-                    .applies(uri.host().unwrap_or_default(), uri.port_u16()) =>
-            {
-                agent
-            }
-            _ => &self.agents.direct,
+        let host = uri.host().unwrap_or_default();
+        match (proxied, self.proxies.applies(https, host, uri.port_u16())?) {
+            (Some(agent), true) => Ok(agent),
+            _ => Ok(&self.agents.direct),
         }
     }
 }

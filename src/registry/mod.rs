@@ -59,17 +59,14 @@ pub struct Settings {
 impl Settings {
     /// The settings of an environment: auth files and proxies of the variables that `lookup` gives,
     /// certificates checked. (`SSL_CERT_FILE` and `SSL_CERT_DIR` are read by the TLS library.)
-    ///
-    /// # Errors
-    /// [`Error::Proxy`] for a proxy variable that is no address.
-    pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        Ok(Settings {
+    pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
+        Settings {
             tls_verify: true,
             auth_files: AuthFiles::from_env(lookup),
             credentials: None,
-            proxies: Proxies::from_env(lookup)?,
+            proxies: Proxies::from_env(lookup),
             backoff: Duration::from_millis(250),
-        })
+        }
     }
 }
 
