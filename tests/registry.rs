@@ -689,7 +689,7 @@ fn failures_that_pass_are_waited_out() {
     assert!(
         error
             .to_string()
-            .ends_with("TOOMANYREQUESTS: slow\\u{1b}[31m down"),
+            .ends_with("TOOMANYREQUESTS: slow\\x1b[31m down"),
         "{error}"
     );
     assert!(error.hint().unwrap().contains("3600 s"));
