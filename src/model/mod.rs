@@ -1,5 +1,6 @@
 //! Plain data that every layer above may name: no input, no output, no system calls.
 
+pub mod chain;
 pub mod digest;
 pub mod idmap;
 pub mod platform;
@@ -7,6 +8,7 @@ pub mod reference;
 pub mod spec;
 pub mod text;
 
+pub use chain::chain;
 pub use digest::Digest;
 pub use idmap::{IdMap, IdRange};
 pub use platform::Platform;

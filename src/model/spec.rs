@@ -1,1 +1,211 @@
-//! (to be written)
+//! A container as its owner asked for it: every default filled in, every name resolved, nothing left
+//! to decide. It is what is kept on disk, and what the OCI configuration is made from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, IdMap};
+
+/// The version this program writes. A file of a higher version is refused, not guessed at.
+pub const VERSION: u32 = 1;
+
+/// What the user asked, fully resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// [`VERSION`] of the program that wrote this.
+    pub version: u32,
+    /// 64 random hexadecimal digits.
+    pub id: String,
+    /// The name given, or the one made up.
+    pub name: String,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// The image as the user named it; empty for a plain directory.
+    pub image: String,
+    /// The image's id: the digest of its configuration.
+    pub image_id: Option<Digest>,
+    /// Where `/` comes from.
+    pub rootfs: RootfsSource,
+    /// The command and its arguments.
+    pub args: Vec<String>,
+    /// `NAME=value`, in order.
+    pub env: Vec<String>,
+    /// Working directory inside.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers, as `/etc/passwd` of the image has them; empty for root.
+    pub user: String,
+    /// Additional groups, names or numbers.
+    pub groups: Vec<String>,
+    /// Whether the command runs on a terminal of its own.
+    pub tty: bool,
+    /// Whether everything of the container goes away when it ends.
+    pub remove: bool,
+    /// Host name inside.
+    pub hostname: String,
+    /// User and group maps of the user namespace.
+    pub uid_map: IdMap,
+    /// See `uid_map`.
+    pub gid_map: IdMap,
+    /// Bind mounts, volumes and temporary file systems, in the order of mounting.
+    pub mounts: Vec<VolumeMount>,
+    /// Whether `/` is read-only.
+    pub read_only: bool,
+    /// How the container reaches the network.
+    pub network: Network,
+    /// Namespaces shared with the host instead of private ones.
+    pub share: Share,
+    /// Capabilities (bit n is capability n of capabilities(7)) that root inside keeps.
+    pub capabilities: u64,
+    /// Capabilities added by name: a user other than root keeps these as ambient ones.
+    pub ambient: u64,
+    /// no_new_privs, seccomp, masks.
+    pub confinement: Confinement,
+    /// Resource limits (getrlimit(2)).
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: u64,
+    /// Kernel parameters of the container's own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Host devices bound into `/dev`.
+    pub devices: Vec<Device>,
+    /// Whether PID 1 is our reaper, and the command its child.
+    pub init: bool,
+    /// The signal that asks the command to end.
+    pub stop_signal: i32,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// OCI annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where a root file system comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RootfsSource {
+    /// Layers of the store, in the directory of one id map, the topmost first.
+    Layers {
+        /// Directory that holds the layers.
+        base: PathBuf,
+        /// Directory names below `base`.
+        names: Vec<String>,
+    },
+    /// A directory of the user's own, used in place.
+    Directory(PathBuf),
+}
+
+/// One mount that the user asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Path inside.
+    pub target: String,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// Read-only, with all mounts below.
+    pub read_only: bool,
+    /// Further mount options: `nosuid`, `nodev`, `noexec`.
+    pub options: Vec<String>,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute host path.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// A named volume: a bind of its data directory, filled from the image when empty.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Its data directory.
+        path: PathBuf,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// Options of tmpfs(5), such as `size=64m,mode=1777`.
+        options: String,
+    },
+}
+
+/// How a container reaches the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// User-mode networking by pasta.
+    Pasta,
+    /// User-mode networking by slirp4netns.
+    Slirp4netns,
+    /// A network namespace with only a loopback device.
+    None,
+    /// The host's network namespace.
+    Host,
+}
+
+/// The network of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// The way out.
+    pub mode: NetworkMode,
+    /// Published ports, in Docker's notation, all numbers filled in.
+    pub publish: Vec<String>,
+}
+
+/// Namespaces shared with the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Process ids.
+    pub pid: bool,
+    /// System V IPC and message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+}
+
+/// The walls that can be lowered by option.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Set-user-id programs and file capabilities gain nothing.
+    pub no_new_privs: bool,
+    /// System call filter.
+    pub seccomp: SeccompChoice,
+    /// Paths hidden under an empty file or directory.
+    pub masked: Vec<String>,
+    /// Paths made read-only.
+    pub read_only: Vec<String>,
+}
+
+/// Which system call filter is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompChoice {
+    /// The built-in profile.
+    Default,
+    /// None, because the user asked for none.
+    Unconfined,
+    /// A profile in Docker's or the OCI's JSON form.
+    File(PathBuf),
+}
+
+/// One resource limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Docker's name: `nofile`, `nproc`, …
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// A device of the host that the container may open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path on the host.
+    pub host: PathBuf,
+    /// Path inside.
+    pub container: String,
+    /// Only reading is allowed.
+    pub read_only: bool,
+}

@@ -1,1 +1,155 @@
-//! (to be written)
+//! One small process a container: it starts it, owns its terminal or pipes and its network helper,
+//! passes bytes and signals, and cleans up. It has a session of its own and one thread, so it
+//! survives the terminal; if it is killed, the kernel kills the container (PR_SET_PDEATHSIG).
+//!
+//! ```text
+//! front end --fork--> monitor --clone3--> PID 1 of the container
+//!     |  messages (wire)  |  pipes or pty master, runtime::proto while it starts
+//! ```
+//!
+//! A front end is a client ([`client`]): attached by the channel made at the fork. Whatever attaches
+//! later speaks the same messages.
+
+pub mod client;
+mod fuse;
+mod signals;
+mod start;
+mod streams;
+mod watch;
+pub mod wire;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use crate::runtime::InitPlan;
+use crate::sys::process::{self, Ended, Fork, Namespaces, exit_now};
+use crate::sys::socket::Channel;
+use crate::{net, state, userns};
+use wire::{FromMonitor, StartFailure};
+
+/// Everything a monitor needs, decided by the engine.
+#[derive(Debug)]
+pub struct Task {
+    /// What the container's first process does.
+    pub plan: InitPlan,
+    /// The id maps and who writes them.
+    pub userns: userns::Plan,
+    /// The network helper, if the mode needs one.
+    pub network: Option<Network>,
+    /// Mounts the root file system where the kernel's overlay is refused.
+    pub fuse: Option<fuse_overlayfs::Options>,
+    /// Whether the command runs on a terminal.
+    pub tty: bool,
+    /// The container's directory, locked for as long as the monitor lives.
+    pub container: state::Locked,
+    /// Whether the container is removed when it ended.
+    pub remove: bool,
+    /// The path of this program.
+    pub program: Option<CString>,
+}
+
+/// The network helper to start, and what it is told.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Which one.
+    pub choice: net::Choice,
+    /// Published ports.
+    pub ports: Vec<net::Reserved>,
+    /// Whether it forwards name look-ups to the host's resolver.
+    pub forward_dns: bool,
+    /// Whether the host is reachable by its own address.
+    pub host_gateway: bool,
+    /// The caller is root of the machine.
+    pub as_root: bool,
+}
+
+/// Why there is no monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call of the hand-over failed.
+    #[error("{call}: {errno}")]
+    Call {
+        /// The call.
+        call: &'static str,
+        /// Its error.
+        errno: rustix::io::Errno,
+    },
+    /// The monitor ended without a word.
+    #[error("the container's monitor was killed")]
+    Gone,
+    /// The container could not be started.
+    #[error("{0}")]
+    Start(Box<StartFailure>),
+}
+
+/// Forks the monitor of `task` and returns the channel to it. The caller must be single-threaded.
+///
+/// # Errors
+/// [`Error::Call`] when the fork fails; everything later comes through the channel.
+pub fn spawn(task: &Task) -> Result<client::Client, Error> {
+    let call = |call| move |errno| Error::Call { call, errno };
+    let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
+    match process::fork(Namespaces::empty()).map_err(call("clone3()"))? {
+        Fork::Parent(_) => Ok(client::Client::new(ours)),
+        Fork::Child => {
+            drop(ours);
+            run(task, &theirs)
+        }
+    }
+}
+
+/// The monitor's life: start, watch, clean up, tell.
+fn run(task: &Task, client: &Channel) -> ! {
+    let _ = rustix::process::setsid();
+    signals::settle();
+    if let Ok(null) = null() {
+        // What the front end was given is not held open by its monitor.
+        for number in [0, 1, 2] {
+            let _ = process::replace_stdio(null.as_fd(), number);
+        }
+    }
+    let last = match start::start(task, client) {
+        Ok(running) => {
+            let ended = watch::watch(running, client);
+            finish(task, ended);
+            FromMonitor::Exited(ended)
+        }
+        // The front end removes what was prepared, or tries another rung with it.
+        Err(failure) => FromMonitor::Failed(failure),
+    };
+    let _ = wire::send(client, &last);
+    exit_now(0)
+}
+
+/// What remains on disk: nothing, or how it ended.
+fn finish(task: &Task, ended: Ended) {
+    if task.remove {
+        let _ = remove(&task.container, &task.userns);
+    } else {
+        let _ = task.container.ended(Some(ended));
+    }
+}
+
+/// Removes a container's directory. Files of other ids below its upper directory can only be removed
+/// by root of its id maps, so that is who tries when the user cannot.
+///
+/// # Errors
+/// [`state::Error`] of the second try.
+pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
+    if container.remove().is_ok() {
+        return Ok(());
+    }
+    let _ = userns::run_inside(plan, || u8::from(container.remove().is_err()));
+    container.remove()
+}
+
+/// `/dev/null` for what a container's command is not given.
+fn null() -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    openat(
+        CWD,
+        c"/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}

@@ -1,1 +1,338 @@
-//! (to be written)
+//! A [`ContainerSpec`] as the OCI runtime specification writes it (runtime-spec, config.md and
+//! config-linux.md). What the specification has no word for (users by name, the rootfs ladder, the
+//! terminal's size) stays beside it in the runtime's own plan.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMappingBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
+};
+
+use crate::model::IdMap;
+use crate::model::spec::{ContainerSpec, MountSource, NetworkMode, VolumeMount};
+
+/// Files that the engine wrote for this container, bound over those of the image.
+#[derive(Clone, Debug)]
+pub struct EtcFiles {
+    /// For `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// For `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// For `/etc/hostname`.
+    pub hostname: PathBuf,
+}
+
+/// Why no configuration could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value that the specification's types refuse.
+    #[error("OCI configuration: {0}")]
+    Spec(#[from] OciSpecError),
+    /// A limit name that setrlimit(2) does not have.
+    #[error("`{0}` is not a resource limit")]
+    Ulimit(String),
+}
+
+/// Makes the OCI configuration of a container whose root is prepared at `root`.
+///
+/// # Errors
+/// [`Error`] for values that the specification cannot express.
+pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spec, Error> {
+    let mut mounts = kernel_mounts(spec)?;
+    for (target, file) in [
+        ("/etc/hosts", &etc.hosts),
+        ("/etc/resolv.conf", &etc.resolv_conf),
+        ("/etc/hostname", &etc.hostname),
+    ] {
+        if !spec.mounts.iter().any(|m| m.target == target) {
+            mounts.push(bind(target, file, &["bind", "nosuid", "nodev", "noexec"])?);
+        }
+    }
+    for mount in &spec.mounts {
+        mounts.push(user_mount(mount)?);
+    }
+    for device in &spec.devices {
+        let options: &[&str] = if device.read_only {
+            &["bind", "ro", "nosuid"]
+        } else {
+            &["bind", "nosuid"]
+        };
+        mounts.push(bind(&device.container, &device.host, options)?);
+    }
+    let linux = LinuxBuilder::default()
+        .uid_mappings(mappings(&spec.uid_map)?)
+        .gid_mappings(mappings(&spec.gid_map)?)
+        .namespaces(namespaces(spec)?)
+        .sysctl(spec.sysctls.clone().into_iter().collect::<HashMap<_, _>>())
+        .masked_paths(spec.confinement.masked.clone())
+        .readonly_paths(spec.confinement.read_only.clone())
+        .build()?;
+    let root = RootBuilder::default()
+        .path(root)
+        .readonly(spec.read_only)
+        .build()?;
+    Ok(SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .hostname(spec.hostname.clone())
+        .mounts(mounts)
+        .annotations(
+            spec.annotations
+                .clone()
+                .into_iter()
+                .collect::<HashMap<_, _>>(),
+        )
+        .process(process(spec)?)
+        .linux(linux)
+        .build()?)
+}
+
+fn process(spec: &ContainerSpec) -> Result<oci_spec::runtime::Process, Error> {
+    let root = capability_set(spec.capabilities);
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(root.clone())
+        .effective(root.clone())
+        .permitted(root)
+        .inheritable(capability_set(spec.ambient))
+        .ambient(capability_set(spec.ambient))
+        .build()?;
+    let mut limits = Vec::new();
+    for limit in &spec.ulimits {
+        let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+        let kind: PosixRlimitType = serde_json::from_value(serde_json::Value::String(name))
+            .map_err(|_| Error::Ulimit(limit.name.clone()))?;
+        limits.push(
+            PosixRlimitBuilder::default()
+                .typ(kind)
+                .soft(limit.soft)
+                .hard(limit.hard)
+                .build()?,
+        );
+    }
+    // The user's name is resolved inside, from the image's own files; numbers stand here already.
+    let (uid, gid) = spec.user.split_once(':').unwrap_or((&spec.user, ""));
+    let user = UserBuilder::default()
+        .uid(uid.parse::<u32>().unwrap_or(0))
+        .gid(gid.parse::<u32>().unwrap_or(0))
+        .build()?;
+    Ok(ProcessBuilder::default()
+        .terminal(spec.tty)
+        .user(user)
+        .args(spec.args.clone())
+        .env(spec.env.clone())
+        .cwd(&spec.cwd)
+        .capabilities(capabilities)
+        .rlimits(limits)
+        .no_new_privileges(spec.confinement.no_new_privs)
+        .build()?)
+}
+
+/// Bit n of `set` is capability n; the names come from the specification's own enumeration.
+fn capability_set(set: u64) -> Capabilities {
+    CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| set & (1 << bit) != 0)
+        .map(|(_, capability)| *capability)
+        .collect()
+}
+
+/// Capabilities by number (include/uapi/linux/capability.h).
+const CAPABILITIES: [Capability; 41] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];
+
+/// The set of an OCI list as bits, the inverse of what [`generate`] writes.
+pub fn capability_bits(set: &Capabilities) -> u64 {
+    CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(_, capability)| set.contains(*capability))
+        .fold(0, |bits, (bit, _)| bits | 1 << bit)
+}
+
+fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>, Error> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
+    let wanted = [
+        (User, true),
+        (Pid, !spec.share.pid),
+        (Mount, true),
+        (Uts, !spec.share.uts),
+        (Ipc, !spec.share.ipc),
+        (Network, spec.network.mode != NetworkMode::Host),
+        (Cgroup, true),
+    ];
+    let mut out = Vec::with_capacity(wanted.len());
+    for (kind, make) in wanted {
+        if make {
+            out.push(LinuxNamespaceBuilder::default().typ(kind).build()?);
+        }
+    }
+    Ok(out)
+}
+
+fn mappings(map: &IdMap) -> Result<Vec<oci_spec::runtime::LinuxIdMapping>, Error> {
+    let mut out = Vec::new();
+    for r in map.ranges() {
+        out.push(
+            LinuxIdMappingBuilder::default()
+                .container_id(r.container)
+                .host_id(r.host)
+                .size(r.length)
+                .build()?,
+        );
+    }
+    Ok(out)
+}
+
+/// The file systems of the kernel, as the specification's "Default Filesystems" and Docker have them.
+fn kernel_mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
+    let shm = format!("size={}", spec.shm_size);
+    let table: [(&str, &str, &str, &[&str]); 7] = [
+        ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        (
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "noexec", "mode=755", "size=65536k"],
+        ),
+        (
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        (
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        ),
+        (
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        (
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+        (
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+    ];
+    let gid_5_mapped = spec.gid_map.to_host(5).is_some();
+    let mut out = Vec::with_capacity(table.len());
+    for (target, kind, source, options) in table {
+        if spec.mounts.iter().any(|m| m.target == target) && target != "/proc" {
+            continue;
+        }
+        let options: Vec<String> = options
+            .iter()
+            .filter(|o| **o != "gid=5" || gid_5_mapped)
+            .map(|o| (*o).to_owned())
+            .collect();
+        out.push(
+            MountBuilder::default()
+                .destination(target)
+                .typ(kind)
+                .source(source)
+                .options(options)
+                .build()?,
+        );
+    }
+    Ok(out)
+}
+
+fn bind(target: &str, source: &Path, options: &[&str]) -> Result<Mount, Error> {
+    Ok(MountBuilder::default()
+        .destination(target)
+        .typ("bind")
+        .source(source)
+        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+        .build()?)
+}
+
+fn user_mount(mount: &VolumeMount) -> Result<Mount, Error> {
+    let mut options = mount.options.clone();
+    if mount.read_only {
+        options.push("ro".into());
+    }
+    let builder = MountBuilder::default().destination(&mount.target);
+    Ok(match &mount.source {
+        MountSource::Bind { path, recursive } => {
+            options.insert(0, if *recursive { "rbind" } else { "bind" }.into());
+            builder.typ("bind").source(path).options(options).build()?
+        }
+        MountSource::Volume { path, .. } => {
+            options.insert(0, "bind".into());
+            builder.typ("bind").source(path).options(options).build()?
+        }
+        MountSource::Tmpfs { options: data } => {
+            options.extend(data.split(',').filter(|o| !o.is_empty()).map(str::to_owned));
+            builder
+                .typ("tmpfs")
+                .source("tmpfs")
+                .options(options)
+                .build()?
+        }
+    })
+}

@@ -1,1 +1,28 @@
-//! (to be written)
+//! An OCI configuration and a root file system become a running process.
+//!
+//! ```text
+//! plan::plan      Spec + Rootfs + Extras -> InitPlan: everything decided, nothing looked up later
+//! launch::launch  clone with all namespaces; the child waits for its id maps, then executes a
+//!                 protected copy of this program as the init stage
+//! init::main      the init stage: rootfs, mounts, console, masks, pivot_root, wait for the word to go
+//! process::become the last steps: ids, no_new_privs, Landlock, capabilities, seccomp, execve
+//! ```
+//!
+//! This layer knows no image and no command line; whoever launches (the monitor) answers its
+//! messages ([`proto`]).
+
+pub mod error;
+pub mod init;
+mod inside;
+pub mod launch;
+mod mounts;
+pub mod plan;
+mod process;
+pub mod proto;
+mod reaper;
+mod rootfs;
+mod users;
+
+pub use error::{InitError, Stage};
+pub use launch::{Launched, Stdio, launch};
+pub use plan::{Extras, InitPlan, Rootfs, plan};

@@ -1,1 +1,532 @@
-//! (to be written)
+//! Containers on disk: one directory each below `containers/`, with the specification, the state and
+//! what the container writes.
+//!
+//! ```text
+//! containers/
+//!   by-name/NAME -> ID      the symbolic link is the claim to the name
+//!   ID/
+//!     lock                  held by the monitor as long as it lives
+//!     spec.json             ContainerSpec
+//!     state.json            State, replaced atomically
+//!     upper/ work/ root/    writable layer, overlay's work directory, mount point
+//!     etc/                  hosts, resolv.conf, hostname
+//! ```
+//!
+//! A directory whose lock is free while its state says that it runs belonged to a monitor that was
+//! killed, or to another boot: the container is not running, whatever its file says. There is no
+//! other repair and no index: a crash at any point leaves a directory that the next command
+//! understands or removes.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::spec::{ContainerSpec, VERSION};
+use crate::sys::process::Ended;
+
+/// Where a container stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// Its directory is there, its command never ran.
+    Created,
+    /// Its command runs.
+    Running,
+    /// Its command ended.
+    Exited,
+}
+
+/// What changes in a container's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Where it stands.
+    pub status: Status,
+    /// Host process id of its first process while it runs; meaningless in another boot.
+    pub pid: Option<i32>,
+    /// The start time of that process (proc_pid_stat(5), field 22), against reuse of the number.
+    pub start_time: Option<u64>,
+    /// `/proc/sys/kernel/random/boot_id` when it was started.
+    pub boot_id: String,
+    /// Seconds since the epoch.
+    pub started: Option<u64>,
+    /// Seconds since the epoch.
+    pub finished: Option<u64>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+}
+
+/// What can go wrong with a container's files.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("{call}(`{path}`): {source}")]
+    Io {
+        /// The operation.
+        call: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// Its error.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("`{path}` is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another container has the name.
+    #[error("the name `{name}` is in use by container {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it, shortened.
+        id: String,
+    },
+    /// No container of that name or id.
+    #[error("no such container: `{0}`")]
+    NotFound(String),
+    /// An id prefix of several containers.
+    #[error("`{0}` is the beginning of more than one container's id")]
+    Ambiguous(String),
+    /// It runs, or another command works on it.
+    #[error("container `{0}` is running")]
+    Running(String),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NameTaken { name, .. } => Some(format!(
+                "choose another `--name`, or remove that container: `rl rm {name}`"
+            )),
+            Error::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => {
+                Some(format!(
+                    "the file system of `{}` is full: `rl rmi` or `df` help",
+                    path.display()
+                ))
+            }
+            Error::Io { source, path, .. }
+                if matches!(
+                    source.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Some(format!(
+                    "`{}` cannot be written; set XDG_DATA_HOME to a directory that can",
+                    path.display()
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        call,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// All containers of a user.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    root: PathBuf,
+}
+
+/// A container found on disk, as it was when it was read.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Its specification.
+    pub spec: ContainerSpec,
+    /// Its state, corrected for a monitor that is gone.
+    pub state: State,
+    dir: PathBuf,
+}
+
+impl Containers {
+    /// The containers below `root`; the directory is made when the first one is created.
+    pub fn new(root: PathBuf) -> Containers {
+        Containers { root }
+    }
+
+    /// Makes a container's directory, claims its name and locks it.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], or [`Error::Io`].
+    pub fn create(&self, spec: &ContainerSpec) -> Result<Locked, Error> {
+        let dir = self.root.join(&spec.id);
+        let names = self.root.join("by-name");
+        let link = names.join(&spec.name);
+        make_dir(&names)?;
+        make_dir(&dir)?;
+        let locked = Locked::open(dir, spec.name.clone(), &link)?;
+        match std::os::unix::fs::symlink(&spec.id, &link) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let id = std::fs::read_link(&link).unwrap_or_default();
+                let holder = id.to_string_lossy().chars().take(12).collect::<String>();
+                if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
+                    let _ = std::fs::remove_dir_all(&locked.dir);
+                    return Err(Error::NameTaken {
+                        name: spec.name.clone(),
+                        id: holder,
+                    });
+                }
+                // Its container was never finished, or is gone: the claim is void.
+                std::fs::remove_file(&link).map_err(io("unlink", &link))?;
+                std::os::unix::fs::symlink(&spec.id, &link).map_err(io("symlink", &link))?;
+            }
+            Err(e) => return Err(io("symlink", &link)(e)),
+        }
+        for sub in ["upper", "work", "root", "etc"] {
+            let path = locked.dir.join(sub);
+            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
+        }
+        locked.write("spec.json", spec, spec.remove)?;
+        Ok(locked)
+    }
+
+    /// Whether a directory is neither locked nor complete.
+    fn abandoned(&self, id: &Path) -> bool {
+        lock_file(&self.root.join(id)).is_none_or(|file| !is_locked(&file))
+    }
+
+    /// The container of this name, id or unique id prefix.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Io`].
+    pub fn find(&self, word: &str) -> Result<Container, Error> {
+        let missing = || Error::NotFound(word.to_owned());
+        if word.is_empty() || word.contains('/') || word.starts_with('.') {
+            return Err(missing());
+        }
+        if let Ok(id) = std::fs::read_link(self.root.join("by-name").join(word)) {
+            return self.read(&id.to_string_lossy());
+        }
+        let mut found = None;
+        for id in self.ids()? {
+            if id.starts_with(word) {
+                if found.is_some() {
+                    return Err(Error::Ambiguous(word.to_owned()));
+                }
+                found = Some(id);
+            }
+        }
+        self.read(&found.ok_or_else(missing)?)
+    }
+
+    /// All containers. What a killed command left behind is removed on the way; one that cannot be
+    /// read is passed over.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>, Error> {
+        let mut out = Vec::new();
+        for id in self.ids()? {
+            match self.read(&id) {
+                Ok(container) => out.push(container),
+                Err(_) if self.is_debris(&id) => {
+                    let _ = std::fs::remove_dir_all(self.root.join(&id));
+                }
+                Err(_) => {}
+            }
+        }
+        out.sort_by_key(|c| std::cmp::Reverse(c.spec.created));
+        Ok(out)
+    }
+
+    /// A directory without a specification that nobody holds: its maker was killed in between.
+    fn is_debris(&self, id: &str) -> bool {
+        let dir = self.root.join(id);
+        !dir.join("spec.json").exists() && self.abandoned(Path::new(id))
+    }
+
+    fn ids(&self) -> Result<Vec<String>, Error> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(io("readdir", &self.root)(e)),
+        };
+        let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+        Ok(names
+            .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect())
+    }
+
+    fn read(&self, id: &str) -> Result<Container, Error> {
+        let dir = self.root.join(id);
+        let spec: ContainerSpec = read_json(&dir.join("spec.json"))?;
+        if spec.version > VERSION {
+            return Err(Error::Damaged {
+                path: dir.join("spec.json"),
+                reason: format!("version {} is of a newer rl", spec.version),
+            });
+        }
+        let mut state = read_json(&dir.join("state.json")).unwrap_or_else(|_| State::created());
+        let held = lock_file(&dir).is_some_and(|file| is_locked(&file));
+        if state.status == Status::Running && !held {
+            // Killed with its monitor, or by a reboot: 137 is what a SIGKILL would have left.
+            state.status = Status::Exited;
+            state.pid = None;
+            state.ended = Some(Ended::Signaled(libc::SIGKILL));
+        }
+        Ok(Container { spec, state, dir })
+    }
+}
+
+impl Container {
+    /// Locks it for a change.
+    ///
+    /// # Errors
+    /// [`Error::Running`] while its monitor lives.
+    pub fn lock(&self) -> Result<Locked, Error> {
+        let link = self.link();
+        Locked::open(self.dir.clone(), self.spec.name.clone(), &link)
+    }
+
+    /// Whether its monitor is gone though it was to be removed at its end.
+    pub fn is_left_over(&self) -> bool {
+        self.spec.remove
+            && self.state.status != Status::Running
+            && lock_file(&self.dir).is_none_or(|file| !is_locked(&file))
+    }
+
+    fn link(&self) -> PathBuf {
+        let root = self.dir.parent().unwrap_or(&self.dir);
+        root.join("by-name").join(&self.spec.name)
+    }
+}
+
+impl State {
+    fn created() -> State {
+        State {
+            version: VERSION,
+            status: Status::Created,
+            pid: None,
+            start_time: None,
+            boot_id: String::new(),
+            started: None,
+            finished: None,
+            ended: None,
+        }
+    }
+}
+
+/// A container that this process may change. The lock is of the open file, so it passes to a forked
+/// monitor and ends with the last copy.
+#[derive(Debug)]
+pub struct Locked {
+    dir: PathBuf,
+    name: String,
+    link: PathBuf,
+    _lock: File,
+}
+
+impl Locked {
+    fn open(dir: PathBuf, name: String, link: &Path) -> Result<Locked, Error> {
+        let path = dir.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        if !try_lock(&file) {
+            return Err(Error::Running(name));
+        }
+        Ok(Locked {
+            dir,
+            name,
+            link: link.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// The container's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Notes that the command runs as `pid`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn running(&self, pid: i32) -> Result<(), Error> {
+        let state = State {
+            status: Status::Running,
+            pid: Some(pid),
+            start_time: start_time(pid),
+            boot_id: boot_id(),
+            started: Some(now()),
+            ..State::created()
+        };
+        self.write("state.json", &state, true)
+    }
+
+    /// Notes how the command ended; `None` if it never ran.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
+        let path = self.dir.join("state.json");
+        let before: State = read_json(&path).unwrap_or_else(|_| State::created());
+        let status = if ended.is_some() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
+        let finished = ended.map(|_| now());
+        let state = State {
+            status,
+            pid: None,
+            start_time: None,
+            ended,
+            finished,
+            ..before
+        };
+        self.write("state.json", &state, false)
+    }
+
+    /// Removes the container's directory and its claim to the name. Files that belong to other ids
+    /// can only be removed inside the user namespace.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
+    /// container that can be removed again.
+    pub fn remove(&self) -> Result<(), Error> {
+        for sub in ["upper", "work", "root", "etc"] {
+            remove_tree(&self.dir.join(sub))?;
+        }
+        // The name first: a directory without its name is found by id, a name without its directory
+        // is void.
+        match std::fs::read_link(&self.link) {
+            Ok(id) if self.dir.ends_with(&id) => {
+                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))?;
+            }
+            _ => {}
+        }
+        remove_tree(&self.dir)
+    }
+
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Replaces a file atomically; without `brief` it is on disk before the new name shows.
+    fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        let temporary = self.dir.join(format!(".{name}.tmp"));
+        let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
+        let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
+        file.write_all(&bytes).map_err(io("write", &temporary))?;
+        if !brief {
+            file.sync_data().map_err(io("fdatasync", &temporary))?;
+        }
+        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        // Overlay leaves its work directory without any permission.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path).map_err(io("remove", path))
+        }
+        other => other.map_err(io("remove", path)),
+    }
+}
+
+/// Gives the owner access to every directory below, so that it can be emptied.
+fn open_up(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+fn lock_file(dir: &Path) -> Option<File> {
+    File::open(dir.join("lock")).ok()
+}
+
+/// Takes the whole-file lock of this open file description (fcntl_locking(2), F_OFD_SETLK): it passes
+/// on at fork, and it can be asked for without being taken, so a look never disturbs an owner.
+fn try_lock(file: &File) -> bool {
+    let want = whole_file(libc::F_WRLCK);
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&want)).is_ok()
+}
+
+/// Whether some process holds the lock.
+fn is_locked(file: &File) -> bool {
+    let mut probe = whole_file(libc::F_WRLCK);
+    let asked = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut probe));
+    asked.is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io("mkdir", path))
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .map_err(io("read", path))?;
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_secs())
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything: count from the last one.
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}

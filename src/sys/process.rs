@@ -218,20 +218,8 @@ pub fn join(pidfd: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on (close_range(2); /proc/self/fd where it is missing).
-pub fn close_from(first: u32) {
-    // SAFETY: the caller gives up all descriptors from `first` on; the process is about to exec or
-    // is a fresh fork that keeps its own below `first`.
-    let done = cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) });
-    if done.is_err() {
-        for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
-            // SAFETY: as above.
-            unsafe { libc::close(fd as i32) };
-        }
-    }
-}
-
-/// Marks every descriptor from `first` on close-on-exec.
+/// Marks every descriptor from `first` on close-on-exec (close_range(2); one by one where that is
+/// missing).
 pub fn cloexec_from(first: u32) {
     // SAFETY: sets a flag only.
     let done = cvt(unsafe {
@@ -258,8 +246,8 @@ fn open_fds() -> Vec<u32> {
         .collect()
 }
 
-/// Moves descriptors to the numbers 3, 4, … in order, open across exec; everything else from there
-/// on is closed. For handing a known set to a program about to be executed.
+/// Copies descriptors to the numbers 3, 4, … in order, open across exec; everything above becomes
+/// close-on-exec. For handing a known set to a program about to be executed.
 ///
 /// # Errors
 /// Those of fcntl(2) and dup2(2).
@@ -278,7 +266,7 @@ pub fn place_fds(fds: &[BorrowedFd<'_>]) -> Result<()> {
         // design, and the caller executes a new image next.
         cvt(i64::from(unsafe { libc::dup2(*fd, 3 + i as i32) }))?;
     }
-    close_from(base as u32);
+    cloexec_from(base as u32);
     Ok(())
 }
 
@@ -295,15 +283,29 @@ pub fn inherited_fd(number: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// execveat(2) of an open file, `AT_EMPTY_PATH`. Returns only on failure.
-pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errno {
+/// Makes `fd` also standard input, output or error (`number` 0 to 2).
+///
+/// # Errors
+/// Those of dup2(2).
+pub fn replace_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    match number {
+        0 => rustix::stdio::dup2_stdin(fd),
+        1 => rustix::stdio::dup2_stdout(fd),
+        _ => rustix::stdio::dup2_stderr(fd),
+    }
+}
+
+/// execveat(2), `AT_EMPTY_PATH`, of the file that [`place_fds`] put at `number`, with an empty
+/// environment. Returns only on failure.
+pub fn exec_placed(number: i32, argv: &[CString]) -> Errno {
     let argv = pointers(argv);
-    let envp = pointers(envp);
-    // SAFETY: both arrays are null-terminated and point to live C strings.
+    let envp = pointers(&[]);
+    // SAFETY: both arrays are null-terminated and point to live C strings; a number that is not
+    // open answers EBADF.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_execveat,
-            file.as_raw_fd(),
+            number,
             c"".as_ptr(),
             argv.as_ptr(),
             envp.as_ptr(),
@@ -317,7 +319,7 @@ pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errn
 pub fn exec_path(path: &CStr, argv: &[CString], envp: &[CString]) -> Errno {
     let argv = pointers(argv);
     let envp = pointers(envp);
-    // SAFETY: as in `exec_fd`.
+    // SAFETY: as in `exec_placed`.
     let ret = unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     cvt(i64::from(ret)).err().unwrap_or(Errno::NOEXEC)
 }
@@ -344,6 +346,24 @@ pub fn reset_signals() {
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
+}
+
+/// Has the program that `command` starts killed when this process ends (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: prctl(2) is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            let kill = Some(rustix::process::Signal::KILL);
+            Ok(rustix::process::set_parent_process_death_signal(kill)?)
+        });
+    }
+}
+
+/// Ignores a signal. Exec keeps that, so a program to be started wants [`reset_signals`] first.
+pub fn ignore_signal(signal: i32) {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
 /// Makes this process controlled by the terminal `tty`: a session of its own with that terminal.

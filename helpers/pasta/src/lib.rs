@@ -1,1 +1,432 @@
-//! Drive pasta of passt.
+//! Drive pasta(1) of passt: a network namespace gets the host's connectivity through a tap device,
+//! without privileges.
+//!
+//! In order: [`Options`] become a [`Command`] with [`Options::command`]; [`spawn`] starts it and
+//! returns at once; [`Starting::poll_fd`] becomes readable when pasta is ready or dead, and
+//! [`Starting::finish`] tells which.
+//!
+//! pasta stays our child (`--foreground`): its pid is known without a file, its death shows on a
+//! pidfd and its last words stay readable. Ready is told through `--pid`, which every version writes
+//! at the same point, after the interface is configured and every port is bound, right before the
+//! main loop; the "file" is the pipe it has as standard output, so nothing touches the disk and end
+//! of file means it died before that. pasta closes descriptors above 2 on start, which is why it
+//! must be this one.
+//!
+//! Only options that the version of March 2023 (Debian 12) has are used; they all still exist in
+//! 2025's. Nothing is probed ahead: an option that a version lacks shows in [`Error::Died`].
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use helper_process::{Helper, ended, pipe, wait_readable};
+
+/// How long pasta may take to be ready. It takes some 10 ms; a machine under load, seconds.
+const READY: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// `-t`
+    Tcp,
+    /// `-u`
+    Udp,
+}
+
+/// Ports of the host that lead into the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The host's address to bind, or all of them.
+    pub address: Option<IpAddr>,
+    /// The first port on the host.
+    pub host: u16,
+    /// The first port in the namespace.
+    pub target: u16,
+    /// How many consecutive ports, at least 1.
+    pub count: u16,
+}
+
+/// Whose network namespace is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The user and network namespaces of this process.
+    Pid(u32),
+    /// Namespace files; without `userns` pasta stays in the caller's.
+    Paths {
+        /// A network namespace file.
+        netns: PathBuf,
+        /// The user namespace file that owns it.
+        userns: Option<PathBuf>,
+    },
+}
+
+/// What pasta is asked to do. [`Options::default`] gives plain outbound connectivity: both address
+/// families as far as the host has them, no forwarded port, the host's loopback out of reach.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Refuse IPv6 (`--ipv4-only`).
+    pub no_ipv6: bool,
+    /// Refuse IPv4 (`--ipv6-only`).
+    pub no_ipv4: bool,
+    /// Maximum transmission unit in bytes; pasta's own default is 65520.
+    pub mtu: Option<u32>,
+    /// The interface's name inside; pasta's own default is the host's.
+    pub interface: Option<String>,
+    /// The namespace's own IPv4 address, prefix length and gateway; pasta's own default is the
+    /// host's, which makes the host itself unreachable from inside.
+    pub ipv4: Option<(Ipv4Addr, u8, Ipv4Addr)>,
+    /// Let the gateway's address, as seen inside, lead to the host's loopback.
+    pub map_gateway: bool,
+    /// Addresses (at most one of each family) at which the host's first resolver answers inside.
+    pub dns_forward: Vec<IpAddr>,
+    /// Published ports.
+    pub forwards: Vec<Forward>,
+    /// The caller is root of the initial user namespace. pasta would change to `nobody` and then be
+    /// refused the namespace, which belongs to root.
+    pub as_root: bool,
+}
+
+/// Why pasta does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pipe or memory file could not be made, or polling failed.
+    #[error("{call}")]
+    Io {
+        /// The call with its arguments.
+        call: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The program could not be executed.
+    #[error("spawn(`{}`)", program.display())]
+    Spawn {
+        /// The program file.
+        program: PathBuf,
+        /// What execve(2) said.
+        source: io::Error,
+    },
+    /// It ended before it was ready.
+    #[error("`pasta` ended before the network was ready: {status}{}", said(stderr))]
+    Died {
+        /// How it ended.
+        status: String,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// It was not ready in time; it has been stopped.
+    #[error("`pasta` was not ready after {} seconds{}", READY.as_secs(), said(stderr))]
+    Timeout {
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+}
+
+/// The tail of a message: what the program said, on one line.
+fn said(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr
+        .lines()
+        .filter(|l| !l.contains("to syslog") && !l.contains("AVX2") && !l.trim().is_empty())
+        .collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", lines.join("; "))
+    }
+}
+
+impl Error {
+    /// The line that mends it, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Spawn { .. } => Some("apt-get install passt".to_owned()),
+            Error::Died { stderr, .. } if stderr.contains("/dev/net/tun") => {
+                Some("as root: modprobe tun; chmod 0666 /dev/net/tun".to_owned())
+            }
+            Error::Died { stderr, .. }
+                if stderr.contains("unrecognized option") || stderr.contains("invalid option") =>
+            {
+                Some(
+                    "this pasta is older than March 2023: apt-get install --only-upgrade passt"
+                        .to_owned(),
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Options {
+    /// The arguments, without the program's name.
+    pub fn args(&self, target: &Target) -> Vec<OsString> {
+        let mut args: Vec<OsString> = Vec::with_capacity(32);
+        let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+        add(&[
+            "--foreground",
+            "--quiet",
+            "--config-net",
+            "--pid",
+            "/proc/self/fd/1",
+        ]);
+        if !self.map_gateway {
+            add(&["--no-map-gw"]);
+        }
+        match (self.no_ipv4, self.no_ipv6) {
+            (false, true) => add(&["--ipv4-only"]),
+            (true, false) => add(&["--ipv6-only"]),
+            _ => {}
+        }
+        if let Some(mtu) = self.mtu {
+            add(&["--mtu", &mtu.to_string()]);
+        }
+        if let Some(name) = &self.interface {
+            add(&["--ns-ifname", name]);
+        }
+        if let Some((address, prefix, gateway)) = self.ipv4 {
+            let (address, prefix, gateway) =
+                (address.to_string(), prefix.to_string(), gateway.to_string());
+            add(&[
+                "--address",
+                &address,
+                "--netmask",
+                &prefix,
+                "--gateway",
+                &gateway,
+            ]);
+        }
+        if self.as_root {
+            add(&["--runas", "0:0"]);
+        }
+        for address in &self.dns_forward {
+            add(&["--dns-forward", &address.to_string()]);
+        }
+        for (option, proto) in [("--tcp-ports", Proto::Tcp), ("--udp-ports", Proto::Udp)] {
+            let mut any = false;
+            for forward in self.forwards.iter().filter(|f| f.proto == proto) {
+                add(&[option, &forward.spec()]);
+                any = true;
+            }
+            if !any {
+                add(&[option, "none"]);
+            }
+        }
+        // From the namespace to the host's loopback: never.
+        add(&["--tcp-ns", "none", "--udp-ns", "none"]);
+        let (netns, userns) = match target {
+            Target::Pid(pid) => (
+                PathBuf::from(format!("/proc/{pid}/ns/net")),
+                Some(PathBuf::from(format!("/proc/{pid}/ns/user"))),
+            ),
+            Target::Paths { netns, userns } => (netns.clone(), userns.clone()),
+        };
+        match userns {
+            Some(userns) => args.extend(["--userns".into(), userns.into_os_string()]),
+            None => args.push("--netns-only".into()),
+        }
+        args.extend(["--netns".into(), netns.into_os_string()]);
+        args
+    }
+
+    /// The command; the caller may still change it (a parent-death signal, say) before [`spawn`].
+    pub fn command(&self, program: &Path, target: &Target) -> Command {
+        let mut command = Command::new(program);
+        command.args(self.args(target));
+        command
+    }
+}
+
+impl Forward {
+    /// pasta's own notation: `[address/]first[-last]:first[-last]`.
+    fn spec(&self) -> String {
+        let range = |first: u16| match self.count {
+            0 | 1 => first.to_string(),
+            count => format!("{first}-{}", first.saturating_add(count - 1)),
+        };
+        let ports = format!("{}:{}", range(self.host), range(self.target));
+        match self.address {
+            Some(address) => format!("{address}/{ports}"),
+            None => ports,
+        }
+    }
+}
+
+/// Starts the command that [`Options::command`] made, connecting its standard streams.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Spawn`].
+pub fn spawn(mut command: Command) -> Result<Starting, Error> {
+    let (ready, theirs) = pipe().map_err(|source| Error::Io {
+        call: "pipe2(O_CLOEXEC)",
+        source,
+    })?;
+    command.stdin(Stdio::null()).stdout(Stdio::from(theirs));
+    let program = PathBuf::from(command.get_program());
+    let helper = Helper::spawn(command, None).map_err(|source| Error::Spawn { program, source })?;
+    Ok(Starting { helper, ready })
+}
+
+/// A pasta that has been started and may or may not be ready.
+#[derive(Debug)]
+pub struct Starting {
+    helper: Helper,
+    ready: OwnedFd,
+}
+
+impl Starting {
+    /// Readable (or hung up) when [`Starting::finish`] will not block.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+
+    /// Waits, at most 20 seconds, until the namespace is connected.
+    ///
+    /// # Errors
+    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`]; pasta is ended and reaped then.
+    pub fn finish(mut self) -> Result<Running, Error> {
+        let io = |call| move |source| Error::Io { call, source };
+        if !wait_readable(self.ready.as_fd(), READY).map_err(io("poll(ready)"))? {
+            let _ = self.helper.stop(Duration::ZERO);
+            return Err(Error::Timeout {
+                stderr: self.helper.log(),
+            });
+        }
+        let mut buffer = [0u8; 32];
+        let n = loop {
+            match rustix::io::read(&self.ready, &mut buffer) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other.map_err(|e| io("read(ready)")(e.into()))?,
+            }
+        };
+        if n == 0 {
+            let status = self.helper.stop(GRACE).map_err(io("waitpid(pasta)"))?;
+            return Err(Error::Died {
+                status: ended(status),
+                stderr: self.helper.log(),
+            });
+        }
+        Ok(Running {
+            helper: self.helper,
+        })
+    }
+}
+
+/// A pasta that serves its namespace. Dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    helper: Helper,
+}
+
+impl Running {
+    /// Readable once pasta has died.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.helper.pidfd()
+    }
+
+    /// pasta's process id.
+    pub fn pid(&self) -> u32 {
+        self.helper.pid()
+    }
+
+    /// What pasta wrote to standard error, to tell why it died.
+    pub fn log(&self) -> String {
+        self.helper.log()
+    }
+
+    /// How it ended, if it has, without waiting.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.helper.try_wait()
+    }
+
+    /// Ends and reaps it.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn stop(mut self) -> io::Result<ExitStatus> {
+        self.helper.stop(GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(options: &Options, target: &Target) -> String {
+        let args = options.args(target);
+        args.iter()
+            .map(|a| a.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn nothing_is_forwarded_by_default() {
+        assert_eq!(
+            words(&Options::default(), &Target::Pid(7)),
+            "--foreground --quiet --config-net --pid /proc/self/fd/1 --no-map-gw \
+             --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none \
+             --userns /proc/7/ns/user --netns /proc/7/ns/net"
+        );
+        let target = Target::Paths {
+            netns: "/run/netns/a b".into(),
+            userns: None,
+        };
+        assert!(
+            words(&Options::default(), &target).ends_with("--netns-only --netns /run/netns/a b")
+        );
+    }
+
+    #[test]
+    fn ports_and_addresses() {
+        let forward = |proto, address: Option<&str>, host, target, count| Forward {
+            proto,
+            address: address.map(|a| a.parse().unwrap()),
+            host,
+            target,
+            count,
+        };
+        let options = Options {
+            forwards: vec![
+                forward(Proto::Tcp, Some("127.0.0.1"), 8080, 80, 1),
+                forward(Proto::Tcp, Some("::1"), 8000, 9000, 11),
+                forward(Proto::Udp, None, 53, 53, 1),
+            ],
+            dns_forward: vec!["169.254.1.1".parse().unwrap()],
+            interface: Some("eth0".into()),
+            as_root: true,
+            no_ipv6: true,
+            mtu: Some(1500),
+            ..Options::default()
+        };
+        let words = words(&options, &Target::Pid(7));
+        for part in [
+            "--tcp-ports 127.0.0.1/8080:80 --tcp-ports ::1/8000-8010:9000-9010 --udp-ports 53:53",
+            "--dns-forward 169.254.1.1",
+            "--ns-ifname eth0",
+            "--runas 0:0",
+            "--ipv4-only --mtu 1500",
+        ] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_dies_early_is_told_with_its_words() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo 'no route' >&2; exit 1"]);
+        let error = spawn(command).unwrap().finish().unwrap_err();
+        let expected = "`pasta` ended before the network was ready: exit status 1: no route";
+        assert_eq!(error.to_string(), expected);
+        let error = spawn(Command::new("/no/such/pasta")).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("apt-get install passt"));
+    }
+}

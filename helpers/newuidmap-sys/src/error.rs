@@ -1,0 +1,106 @@
+//! What can go wrong with subordinate ids, and the line that mends it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{Files, Kind, free_range};
+
+/// Why newuidmap or newgidmap refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The file has neither the set-user-id bit of root nor a file capability.
+    NotPrivileged,
+    /// It lies on a file system mounted `nosuid`.
+    NosuidMount,
+    /// The calling process has no_new_privs, under which no program gains privileges.
+    NoNewPrivs,
+    /// /etc/subuid or /etc/subgid does not grant the range.
+    RangeNotAllowed,
+    /// None of these; its own words are all there is.
+    Unknown,
+}
+
+/// Why the maps could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is nowhere on PATH.
+    #[error("`{program}` is not installed")]
+    Missing {
+        /// `newuidmap` or `newgidmap`.
+        program: &'static str,
+    },
+    /// It is there but could not be run.
+    #[error("spawn(`{}`)", path.display())]
+    Spawn {
+        /// The program file.
+        path: PathBuf,
+        /// What execve(2) or waitpid(2) said.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("`{call}`: {status}{}", because(*cause, path, stderr))]
+    Failed {
+        /// User or group ids.
+        kind: Kind,
+        /// The program file.
+        path: PathBuf,
+        /// The program and its arguments.
+        call: String,
+        /// How it ended.
+        status: String,
+        /// What it wrote to standard error.
+        stderr: String,
+        /// What was found out.
+        cause: Cause,
+    },
+}
+
+/// The tail of [`Error::Failed`]'s message.
+fn because(cause: Cause, path: &std::path::Path, stderr: &str) -> String {
+    let path = path.display();
+    let found = match cause {
+        Cause::NotPrivileged => {
+            format!("; `{path}` has neither the set-user-id bit nor a file capability")
+        }
+        Cause::NosuidMount => format!("; `{path}` is on a file system mounted nosuid"),
+        Cause::NoNewPrivs => "; this process has no_new_privs set".to_owned(),
+        Cause::RangeNotAllowed | Cause::Unknown => String::new(),
+    };
+    let said = if stderr.is_empty() {
+        String::new()
+    } else {
+        format!(": {stderr}")
+    };
+    format!("{found}{said}")
+}
+
+impl Error {
+    /// The command that mends it, for the user called `user`; to be run as root.
+    pub fn hint(&self, user: &str) -> Option<String> {
+        match self {
+            Error::Missing { .. } => Some("apt-get install uidmap".to_owned()),
+            Error::Spawn { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("chmod 4755 {}", path.display()))
+            }
+            Error::Spawn { .. } => None,
+            Error::Failed { cause, path, .. } => match cause {
+                Cause::NotPrivileged => Some(format!("chmod u+s {}", path.display())),
+                Cause::NosuidMount => {
+                    Some(format!("mount -o remount,suid \"$(stat -c %m {})\"", path.display()))
+                }
+                Cause::NoNewPrivs => Some(
+                    "start it outside of what set no_new_privs (a sandbox, a unit with NoNewPrivileges=yes)"
+                        .to_owned(),
+                ),
+                Cause::RangeNotAllowed => Some(grant(&Files::default(), user)),
+                Cause::Unknown => None,
+            },
+        }
+    }
+}
+
+/// The command that grants `user` 65,536 ids of each kind that nobody has on this machine.
+pub fn grant(files: &Files, user: &str) -> String {
+    let (first, last) = free_range(files);
+    format!("usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}")
+}

@@ -1,0 +1,201 @@
+//! Running newuidmap(1) and newgidmap(1).
+//!
+//! Both are started before either is waited for: each costs more than a millisecond (a set-user-id
+//! program with PAM-sized libraries), and the kernel does not care which map is written first. On
+//! failure, and only then, the program files are looked at to say why.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{StatVfsMountFlags, getxattr, stat, statvfs};
+
+use crate::{Cause, Error, Kind};
+
+/// One line of a map: (first id inside, first id outside, how many).
+pub type Map = (u32, u32, u32);
+
+/// Where the two programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    newuidmap: PathBuf,
+    newgidmap: PathBuf,
+}
+
+impl Programs {
+    /// Finds both in the directories of `path` (the value of PATH) and the usual system ones.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn find(path: Option<&OsStr>) -> Result<Self, Error> {
+        let find = |kind: Kind| {
+            let program = kind.program();
+            helper_process::find(program, path).ok_or(Error::Missing { program })
+        };
+        Ok(Programs {
+            newuidmap: find(Kind::Uid)?,
+            newgidmap: find(Kind::Gid)?,
+        })
+    }
+
+    /// The path of the program for `kind`.
+    pub fn path(&self, kind: Kind) -> &Path {
+        match kind {
+            Kind::Uid => &self.newuidmap,
+            Kind::Gid => &self.newgidmap,
+        }
+    }
+}
+
+/// The two programs at work. Dropping it without [`Pending::wait`] kills and reaps them.
+#[derive(Debug)]
+pub struct Pending {
+    running: Vec<(Kind, PathBuf, Vec<String>, Child)>,
+}
+
+/// Starts newuidmap and newgidmap for the process `pid`, which must be in a user namespace without
+/// maps, made by the caller's user. An empty list starts no program of its kind.
+///
+/// # Errors
+/// [`Error::Spawn`]; a program that was already started is ended.
+pub fn spawn_maps(
+    programs: &Programs,
+    pid: u32,
+    uid: &[Map],
+    gid: &[Map],
+) -> Result<Pending, Error> {
+    let mut pending = Pending {
+        running: Vec::with_capacity(2),
+    };
+    for (kind, map) in [(Kind::Uid, uid), (Kind::Gid, gid)] {
+        if map.is_empty() {
+            continue;
+        }
+        let path = programs.path(kind).to_owned();
+        let mut args = Vec::with_capacity(1 + 3 * map.len());
+        args.push(pid.to_string());
+        for &(inside, outside, length) in map {
+            args.extend([inside, outside, length].map(|n| n.to_string()));
+        }
+        let child = Command::new(&path)
+            .args(&args)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::Spawn {
+                path: path.clone(),
+                source,
+            })?;
+        pending.running.push((kind, path, args, child));
+    }
+    Ok(pending)
+}
+
+impl Pending {
+    /// Waits for both. Both are reaped whatever happens; the first failure is returned.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the program's own words and the cause that was found.
+    pub fn wait(mut self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for (kind, path, args, child) in std::mem::take(&mut self.running) {
+            let result = match child.wait_with_output() {
+                Err(source) => Err(Error::Spawn { path, source }),
+                Ok(output) if output.status.success() => Ok(()),
+                Ok(output) => {
+                    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                    let cause = diagnose(&path, &stderr);
+                    let status = helper_process::ended(output.status);
+                    let call = format!("{} {}", kind.program(), args.join(" "));
+                    Err(Error::Failed {
+                        kind,
+                        path,
+                        call,
+                        status,
+                        stderr,
+                        cause,
+                    })
+                }
+            };
+            first = first.and(result);
+        }
+        first
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        for (_, _, _, mut child) in self.running.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Why the program at `path`, which said `stderr`, failed. The words are those of shadow's
+/// newuidmap.c and libmisc/idmapping.c.
+fn diagnose(path: &Path, stderr: &str) -> Cause {
+    if stderr.contains("range") && stderr.contains("not allowed") {
+        return Cause::RangeNotAllowed;
+    }
+    let no_new_privs = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .any(|l| l.split_whitespace().eq(["NoNewPrivs:", "1"]))
+    });
+    if no_new_privs {
+        return Cause::NoNewPrivs;
+    }
+    if statvfs(path).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::NOSUID)) {
+        return Cause::NosuidMount;
+    }
+    let setuid_root = stat(path).is_ok_and(|st| st.st_mode & 0o4000 != 0 && st.st_uid == 0);
+    let mut value = [0u8; 64];
+    let capability = getxattr(path, "security.capability", &mut value).is_ok_and(|n| n > 0);
+    if !setuid_root && !capability {
+        return Cause::NotPrivileged;
+    }
+    Cause::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_files_tell_the_cause() {
+        let said = "newuidmap: uid range [0-1) -> [5000-5001) not allowed";
+        assert_eq!(diagnose(Path::new("/bin/sh"), said), Cause::RangeNotAllowed);
+        let said = "newuidmap: write to uid_map failed: Operation not permitted";
+        let cause = diagnose(Path::new("/bin/sh"), said);
+        assert!(matches!(
+            cause,
+            Cause::NotPrivileged | Cause::NoNewPrivs | Cause::NosuidMount
+        ));
+    }
+
+    #[test]
+    fn both_are_reaped_and_the_first_failure_is_told() {
+        let programs = Programs {
+            newuidmap: "/bin/false".into(),
+            newgidmap: "/bin/true".into(),
+        };
+        let pending = spawn_maps(&programs, 1, &[(0, 1000, 1)], &[(0, 1000, 1)]).unwrap();
+        let error = pending.wait().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("`newuidmap 1 0 1000 1`: exit status 1"),
+            "{error}"
+        );
+        let programs = Programs {
+            newuidmap: "/no/such".into(),
+            newgidmap: "/bin/true".into(),
+        };
+        let error = spawn_maps(&programs, 1, &[(0, 1000, 1)], &[]).unwrap_err();
+        assert!(matches!(error, Error::Spawn { .. }));
+    }
+}

@@ -1,0 +1,182 @@
+//! The real slirp4netns on a real network namespace: ready, published port, refusals, death.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use slirp4netns_rs::{Error, Forward, Options, Proto, Target, spawn};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Passes the test over, unless the machine is one where everything must work.
+fn skip(missing: &str) {
+    assert!(
+        std::env::var_os("RL_MUST_WORK").is_none(),
+        "must not be skipped: {missing}"
+    );
+    eprintln!("skipped: {missing}");
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what} within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process in user and network namespaces of its own.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Self {
+        let child = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "sleep", "1000"])
+            .spawn()
+            .expect("unshare");
+        let pid = child.id();
+        let is_sleep =
+            || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "sleep\n");
+        until("namespace", is_sleep);
+        Namespace(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn interfaces(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn program() -> Option<std::path::PathBuf> {
+    let found = helper_process::find("slirp4netns", std::env::var_os("PATH").as_deref());
+    if found.is_none() {
+        skip("slirp4netns");
+        return None;
+    }
+    if helper_process::open_device(std::path::Path::new("/dev/net/tun")).is_err() {
+        skip("/dev/net/tun");
+        return None;
+    }
+    found
+}
+
+fn tcp(host: u16) -> Forward {
+    let address = Some("127.0.0.1".parse().unwrap());
+    Forward {
+        proto: Proto::Tcp,
+        address,
+        host,
+        target: 8080,
+        count: 1,
+    }
+}
+
+#[test]
+fn connects_publishes_and_shows_its_death() {
+    let Some(program) = program() else { return };
+    let namespace = Namespace::new();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("api");
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let options = Options {
+        ipv6: true,
+        api_socket: Some(socket.clone()),
+        forwards: vec![tcp(free)],
+        ..Options::default()
+    };
+    let command = options.command(&program, &Target::Pid(namespace.pid()));
+    let starting = spawn(command, &options).unwrap();
+    assert!(helper_process::wait_readable(starting.poll_fd(), LIMIT).unwrap());
+    let mut running = starting.finish().unwrap();
+    assert!(namespace.interfaces().contains("tap0:"));
+
+    let mut server = Command::new("nsenter")
+        .args([
+            "-t",
+            &namespace.pid().to_string(),
+            "-U",
+            "--preserve-credentials",
+            "-n",
+        ])
+        .args(["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut answer = String::new();
+    until("answer through the published port", || {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", free)) else {
+            return false;
+        };
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        answer.clear();
+        stream.read_to_string(&mut answer).is_ok() && !answer.is_empty()
+    });
+    assert_eq!(answer, "through\n");
+    let _ = server.kill();
+    let _ = server.wait();
+
+    Command::new("kill")
+        .args(["-9", &running.pid().to_string()])
+        .status()
+        .unwrap();
+    assert!(
+        helper_process::wait_readable(running.pidfd(), LIMIT).unwrap(),
+        "death is seen"
+    );
+    assert!(running.try_wait().unwrap().is_some());
+    drop(running);
+    assert!(!socket.exists(), "the socket is gone");
+}
+
+#[test]
+fn a_taken_port_is_refused_and_nothing_is_left() {
+    let Some(program) = program() else { return };
+    let namespace = Namespace::new();
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let options = Options {
+        api_socket: Some(dir.path().join("api")),
+        forwards: vec![tcp(port)],
+        ..Options::default()
+    };
+    let command = options.command(&program, &Target::Pid(namespace.pid()));
+    match spawn(command, &options).unwrap().finish() {
+        Err(Error::Refused { port: refused, .. }) => assert_eq!(refused, port),
+        other => panic!("{other:?}"),
+    }
+    assert!(!dir.path().join("api").exists());
+    until("end of the interface", || {
+        !namespace.interfaces().contains("tap0:")
+    });
+}
+
+#[test]
+fn it_ends_with_its_owner() {
+    let Some(program) = program() else { return };
+    let namespace = Namespace::new();
+    let options = Options::default();
+    let command = options.command(&program, &Target::Pid(namespace.pid()));
+    let running = spawn(command, &options).unwrap().finish().unwrap();
+    let pid = running.pid();
+    running.stop().unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    until("end of the interface", || {
+        !namespace.interfaces().contains("tap0:")
+    });
+}

@@ -1,0 +1,99 @@
+//! Where things are kept.
+
+use std::path::{Path, PathBuf};
+
+/// The directories of one user (XDG base directory specification).
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// Images, layers, containers and volumes.
+    pub data: PathBuf,
+}
+
+/// There is no directory to keep anything in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither XDG_DATA_HOME nor HOME, nor a home directory in `/etc/passwd`.
+    #[error("no directory for images and containers: HOME is not set")]
+    NoHome,
+    /// It cannot be made or written.
+    #[error("`{path}`: {source}")]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let uid = rustix::process::getuid().as_raw();
+        Some(format!(
+            "set XDG_DATA_HOME to a directory on a local disk that you can write, such as \
+             `export XDG_DATA_HOME=/var/tmp/{uid}`"
+        ))
+    }
+}
+
+impl Dirs {
+    /// Finds the directories and makes sure that they can be written. Root keeps its state in
+    /// `/var/lib/rl`.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no place to write.
+    pub fn find() -> Result<Dirs, Error> {
+        let absolute = |name: &str| {
+            let path = PathBuf::from(std::env::var_os(name)?);
+            path.is_absolute().then_some(path)
+        };
+        let root = rustix::process::geteuid().is_root();
+        let data = match absolute("XDG_DATA_HOME") {
+            Some(path) => path.join("rl"),
+            None if root && initial_userns() => PathBuf::from("/var/lib/rl"),
+            None => absolute("HOME")
+                .or_else(home)
+                .ok_or(Error::NoHome)?
+                .join(".local/share/rl"),
+        };
+        if let Err(source) = prepare(&data) {
+            return Err(Error::NotWritable { path: data, source });
+        }
+        Ok(Dirs { data })
+    }
+
+    /// The containers' directory.
+    pub fn containers(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// The volumes' directory.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+}
+
+/// Whether ids here are the machine's own: in a user namespace of ours, uid 0 is an ordinary user.
+fn initial_userns() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn home() -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok()??;
+    user.dir.is_absolute().then_some(user.dir)
+}
+
+/// Makes the directory where it is missing. Container root must pass through it and nobody else's
+/// business is inside: others may search but not list it.
+fn prepare(data: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if !data.is_dir() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(data)?;
+    }
+    rustix::fs::access(data, rustix::fs::Access::WRITE_OK)?;
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The image of a container to be: found in the store, else fetched; its layers unpacked for the id
+//! maps of the container.
+//!
+//! Fetching and unpacking run in a child process inside a user namespace with these maps, where the
+//! image's owners exist. That child is the front end for as long as it runs: it draws the progress
+//! and prints what goes wrong.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, MediaType};
+
+use super::pull::{self, ImageSink, Policy, Progress, Pulled};
+use super::resolve::ImageDefaults;
+use super::run_args::RunArgs;
+use super::{Context, Error};
+use crate::model::reference::Source;
+use crate::model::spec::{ContainerSpec, RootfsSource};
+use crate::model::{Platform, Reference};
+use crate::registry::{self, Client, Settings};
+use crate::store::{Image, MapKey, Store, StoreError};
+use crate::userns;
+
+/// How an image is fetched.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// When.
+    pub policy: Policy,
+    /// For which platform.
+    pub platform: Platform,
+    /// Whether certificates are checked and plain http is refused.
+    pub tls_verify: bool,
+}
+
+/// The root file system and the defaults of the image that `word` names.
+///
+/// # Errors
+/// No such image, or it cannot be fetched, read or unpacked.
+pub fn find(
+    context: &Context<'_>,
+    args: &RunArgs,
+    word: &str,
+    plan: &userns::Plan,
+) -> Result<(RootfsSource, ImageDefaults), Error> {
+    let reference = match Source::parse(word)? {
+        Source::Registry(reference) => reference,
+        Source::Rootfs(path) => {
+            return Ok((super::run::directory(&path)?, ImageDefaults::default()));
+        }
+        other => super::images::take_in(context, &other, plan)?,
+    };
+    let platform = args.platform.as_deref().map(str::parse).transpose()?;
+    let fetch = Fetch {
+        policy: args.pull.parse()?,
+        platform: platform.clone().unwrap_or_else(Platform::host),
+        tls_verify: args.tls_verify,
+    };
+    let store = Store::open(&context.dirs.data)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    let image = image(context, &store, &reference, word, &fetch, plan, &map)?;
+    if platform.is_none() && !fetch.platform.accepts(&image.platform()) {
+        return Err(Error::WrongPlatform {
+            name: word.to_owned(),
+            image: image.platform().to_string(),
+            host: fetch.platform.to_string(),
+        });
+    }
+    let names = store.lower_dirs(&image, &map)?;
+    let rootfs = RootfsSource::Layers {
+        base: store.layer_path(&map),
+        names,
+    };
+    Ok((rootfs, defaults(word, &image)))
+}
+
+/// The image, complete and unpacked.
+fn image(
+    context: &Context<'_>,
+    store: &Store,
+    reference: &Reference,
+    word: &str,
+    fetch: &Fetch,
+    plan: &userns::Plan,
+    map: &MapKey,
+) -> Result<Image, Error> {
+    let local = lookup(store, reference, word)?;
+    let have = |image: &Image| -> Result<bool, Error> {
+        for diff_id in &image.diff_ids {
+            if !store.has_layer(map, diff_id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    match local {
+        Some(image)
+            if matches!(fetch.policy, Policy::Missing | Policy::Never)
+                && fetch.platform.accepts(&image.platform()) =>
+        {
+            if !have(&image)? {
+                context
+                    .ui
+                    .detail("unpacking the image's layers for these id maps");
+                inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+            }
+            return Ok(image);
+        }
+        _ => {}
+    }
+    inside(context, plan, || {
+        fetch_image(store, reference, fetch, map, &*context.ui.progress()).map(drop)
+    })?;
+    let image = store
+        .image(reference)?
+        .ok_or_else(|| Error::Vanished(word.to_owned()))?;
+    if !have(&image)? {
+        inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+    }
+    Ok(image)
+}
+
+/// An image by name; a word that is no name in the store may be the beginning of an id.
+fn lookup(store: &Store, reference: &Reference, word: &str) -> Result<Option<Image>, Error> {
+    if let Some(image) = store.image(reference)? {
+        return Ok(Some(image));
+    }
+    let id = word.strip_prefix("sha256:").unwrap_or(word);
+    let hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    Ok(if hex { store.image_by_id(id)? } else { None })
+}
+
+/// Runs `work` in a child inside the maps; its error is printed there.
+///
+/// # Errors
+/// [`Error::Reported`], or the user namespace's.
+pub fn inside(
+    context: &Context<'_>,
+    plan: &userns::Plan,
+    work: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let status = userns::run_inside(plan, || match work() {
+        Ok(()) => 0,
+        Err(error) => context.ui.fail(&error),
+    })?;
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Error::Reported(status))
+    }
+}
+
+/// Fetches an image into the store. To be called inside the user namespace of `map`.
+///
+/// # Errors
+/// The registry's, the store's.
+pub fn fetch_image(
+    store: &Store,
+    reference: &Reference,
+    fetch: &Fetch,
+    map: &MapKey,
+    progress: &dyn Progress,
+) -> Result<Pulled, Error> {
+    let mut settings = Settings::from_env(&|name| std::env::var(name).ok());
+    settings.tls_verify = fetch.tls_verify;
+    let client = Client::new(settings);
+    let sink = Sink { store, map };
+    let _lock = store.lock_shared()?;
+    let pulled = pull::pull(
+        &client,
+        &sink,
+        reference,
+        &fetch.platform,
+        fetch.policy,
+        progress,
+    )?;
+    Ok(pulled)
+}
+
+/// The store as a pull sees it.
+struct Sink<'a> {
+    store: &'a Store,
+    map: &'a MapKey,
+}
+
+impl ImageSink for Sink<'_> {
+    type Error = StoreError;
+
+    fn local(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Pulled>, StoreError> {
+        let image = self
+            .store
+            .image(reference)?
+            .filter(|i| platform.accepts(&i.platform()));
+        Ok(image.map(|image| Pulled {
+            digest: image.target,
+            manifest: image.manifest,
+            id: image.id,
+            changed: false,
+        }))
+    }
+
+    fn has_layer(&self, layer: &registry::Layer) -> Result<bool, StoreError> {
+        let blob = &layer.descriptor;
+        Ok(self.store.has_blob(&blob.digest, blob.size)?
+            && self.store.has_layer(self.map, &layer.diff_id)?)
+    }
+
+    fn put_layer(
+        &self,
+        layer: &registry::Layer,
+        blob: &mut (dyn Read + Send),
+    ) -> Result<(), StoreError> {
+        let descriptor = descriptor(&layer.descriptor);
+        self.store
+            .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {})
+    }
+
+    fn finish(&self, reference: &Reference, image: &registry::Image) -> Result<(), StoreError> {
+        self.store.put_blob(&image.config.bytes)?;
+        self.store.put_blob(&image.manifest.bytes)?;
+        // The manifest of this platform stands for the name: of an index, only one image is here.
+        self.store
+            .tag(reference, &descriptor(&image.manifest.descriptor))
+    }
+}
+
+fn descriptor(from: &registry::Descriptor) -> Descriptor {
+    let media_type = MediaType::from(from.media_type.as_str());
+    let digest: oci_spec::image::Digest = from
+        .digest
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| unreachable!("a digest of ours is one of theirs"));
+    Descriptor::new(media_type, from.size, digest)
+}
+
+fn defaults(word: &str, image: &Image) -> ImageDefaults {
+    let config = image.config.config().clone().unwrap_or_default();
+    ImageDefaults {
+        name: word.to_owned(),
+        id: Some(image.id),
+        entrypoint: config.entrypoint().clone().unwrap_or_default(),
+        cmd: config.cmd().clone().unwrap_or_default(),
+        env: config.env().clone().unwrap_or_default(),
+        workdir: config.working_dir().clone(),
+        user: config.user().clone(),
+        stop_signal: config.stop_signal().clone(),
+        labels: config
+            .labels()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// The last rung: all layers laid over each other in the container's own directory.
+///
+/// # Errors
+/// No space, or whatever else a copy runs into.
+pub fn copy(
+    context: &Context<'_>,
+    spec: &ContainerSpec,
+    plan: &userns::Plan,
+    dir: &Path,
+) -> Result<(), Error> {
+    let RootfsSource::Layers { base, names } = &spec.rootfs else {
+        return Ok(());
+    };
+    let target = dir.join("upper");
+    inside(context, plan, || {
+        for name in names.iter().rev() {
+            let _ = (base, name, &target);
+            todo!();
+        }
+        Ok(())
+    })
+}

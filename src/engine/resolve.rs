@@ -1,0 +1,484 @@
+//! Options and image become a specification: the one place where defaults are filled in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::run_args::RunArgs;
+use super::{mounts, units};
+use crate::model::spec::{
+    ContainerSpec, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION, VolumeMount,
+};
+use crate::model::{Digest, IdMap};
+use crate::security::{caps, options, paths};
+
+/// An option that cannot be honoured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A mount.
+    #[error(transparent)]
+    Mount(#[from] mounts::Error),
+    /// A value in one of the small notations.
+    #[error(transparent)]
+    Unit(#[from] units::Error),
+    /// Capabilities.
+    #[error(transparent)]
+    Capabilities(#[from] caps::Error),
+    /// `--security-opt`.
+    #[error(transparent)]
+    Security(#[from] options::Error),
+    /// Neither words nor the image name a command.
+    #[error("no command given, and the image names none")]
+    NoCommand,
+    /// A value that is not among those an option takes.
+    #[error("`{option} {value}`: {reason}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it takes.
+        reason: String,
+    },
+    /// A file that an option names cannot be read.
+    #[error("`{option} {path}`: {source}")]
+    File {
+        /// The option.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Mount(error) => error.hint(),
+            Error::Capabilities(error) => error.hint(),
+            Error::Security(error) => error.hint(),
+            Error::NoCommand => Some("name one after the image, such as `sh`".into()),
+            _ => None,
+        }
+    }
+}
+
+/// What an image brings along (image-spec, config.md).
+#[derive(Clone, Debug, Default)]
+pub struct ImageDefaults {
+    /// The image as the user named it.
+    pub name: String,
+    /// Its id.
+    pub id: Option<Digest>,
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`.
+    pub cmd: Vec<String>,
+    /// `Env`.
+    pub env: Vec<String>,
+    /// `WorkingDir`.
+    pub workdir: Option<String>,
+    /// `User`.
+    pub user: Option<String>,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+    /// `Labels`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What was decided elsewhere: by the machine, the store and the other parts.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// The name of the container.
+    pub name: String,
+    /// Where `/` comes from.
+    pub rootfs: RootfsSource,
+    /// Id maps.
+    pub uid_map: IdMap,
+    /// See `uid_map`.
+    pub gid_map: IdMap,
+    /// The caller's own uid and gid inside, with `keep-id`.
+    pub keep_id: Option<(u32, u32)>,
+    /// How to reach the network.
+    pub network: Network,
+    /// Whether the command has a terminal.
+    pub tty: bool,
+    /// The volumes' directory.
+    pub volumes: PathBuf,
+}
+
+/// Makes the specification.
+///
+/// # Errors
+/// [`Error`], before anything is started.
+pub fn resolve(
+    args: &RunArgs,
+    command: &[String],
+    image: &ImageDefaults,
+    decided: Decided,
+) -> Result<ContainerSpec, Error> {
+    let mut confinement = options::resolve(&args.security_opt)?;
+    // The kernel's files are the same inside and outside.
+    confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
+    confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
+    let share = share(args)?;
+    let hostname = hostname(args, &decided, share);
+    let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
+    let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
+    let mut labels = image.labels.clone();
+    for label in &args.label {
+        labels.extend([units::pair("--label", label)?]);
+    }
+    let user = args.user.clone().or_else(|| {
+        let (uid, gid) = decided.keep_id?;
+        Some(format!("{uid}:{gid}"))
+    });
+    Ok(ContainerSpec {
+        version: VERSION,
+        id: decided.id,
+        name: decided.name,
+        created: now(),
+        image: image.name.clone(),
+        image_id: image.id,
+        rootfs: decided.rootfs,
+        args: command_line(args, command, image)?,
+        env: environment(args, image, decided.tty, &hostname)?,
+        cwd: workdir(args, image)?,
+        user: user.or_else(|| image.user.clone()).unwrap_or_default(),
+        groups: args.group_add.clone(),
+        tty: decided.tty,
+        remove: args.rm,
+        hostname,
+        uid_map: decided.uid_map,
+        gid_map: decided.gid_map,
+        mounts: all_mounts(args, &decided.volumes)?,
+        read_only: args.read_only,
+        sysctls: sysctls(args, &decided.network, share)?,
+        network: decided.network,
+        share,
+        capabilities: grant.bounding.bits(),
+        ambient: grant.added.bits(),
+        confinement,
+        ulimits: args
+            .ulimit
+            .iter()
+            .map(|u| units::ulimit(u))
+            .collect::<Result<_, _>>()?,
+        shm_size: match &args.shm_size {
+            Some(size) => units::bytes("--shm-size", size)?,
+            None => 64 << 20,
+        },
+        devices: args
+            .device
+            .iter()
+            .map(|d| mounts::device(d))
+            .collect::<Result<_, _>>()?,
+        init: args.init,
+        stop_signal: stop.map_or(Ok(libc::SIGTERM), |s| units::signal("--stop-signal", s))?,
+        labels,
+        annotations: args
+            .annotation
+            .iter()
+            .map(|a| units::pair("--annotation", a))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// Docker's rule: a given entry point discards the image's command as well; given words replace the
+/// command.
+fn command_line(
+    args: &RunArgs,
+    words: &[String],
+    image: &ImageDefaults,
+) -> Result<Vec<String>, Error> {
+    let mut line = match args.entrypoint.as_deref() {
+        None => image.entrypoint.clone(),
+        Some("") => Vec::new(),
+        Some(list) if list.starts_with('[') => {
+            serde_json::from_str(list).map_err(|e| Error::Value {
+                option: "--entrypoint",
+                value: list.to_owned(),
+                reason: format!("not a JSON list of strings: {e}"),
+            })?
+        }
+        Some(program) => vec![program.to_owned()],
+    };
+    if !words.is_empty() {
+        line.extend_from_slice(words);
+    } else if args.entrypoint.is_none() {
+        line.extend_from_slice(&image.cmd);
+    }
+    if line.is_empty() {
+        Err(Error::NoCommand)
+    } else {
+        Ok(line)
+    }
+}
+
+/// Defaults, then the image's, then files, then options; the last one of a name counts.
+fn environment(
+    args: &RunArgs,
+    image: &ImageDefaults,
+    tty: bool,
+    hostname: &str,
+) -> Result<Vec<String>, Error> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) => *old = value.to_owned(),
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    set(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    set("HOSTNAME", hostname);
+    set("container", "rl");
+    if tty {
+        let term = std::env::var("TERM").unwrap_or_default();
+        set("TERM", if term.is_empty() { "xterm" } else { &term });
+    }
+    for variable in &image.env {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        set(name, value);
+    }
+    for file in &args.env_file {
+        let failed = |source| Error::File {
+            option: "--env-file",
+            path: file.clone(),
+            source,
+        };
+        for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            given(line, &mut set);
+        }
+    }
+    for variable in &args.env {
+        if variable.is_empty() || variable.starts_with('=') {
+            units::pair("--env", variable)?;
+        }
+        given(variable, &mut set);
+    }
+    if let Some(zone) = &args.tz {
+        set("TZ", &time_zone(zone)?);
+    }
+    Ok(env
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect())
+}
+
+/// `NAME=VALUE`, or `NAME` alone for the caller's own value, if it has one.
+fn given(variable: &str, set: &mut impl FnMut(&str, &str)) {
+    match variable.split_once('=') {
+        Some((name, value)) => set(name, value),
+        None => {
+            if let Ok(value) = std::env::var(variable) {
+                set(variable, &value);
+            }
+        }
+    }
+}
+
+/// `local` is the host's zone by name; anything else must look like a zone's name.
+fn time_zone(zone: &str) -> Result<String, Error> {
+    let bad = |reason: &str| Error::Value {
+        option: "--tz",
+        value: zone.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if zone == "local" {
+        let link = std::fs::canonicalize("/etc/localtime").unwrap_or_default();
+        let link = link.to_string_lossy();
+        return match link.split_once("/zoneinfo/") {
+            Some((_, name)) => Ok(name.to_owned()),
+            None => Ok("UTC".to_owned()),
+        };
+    }
+    let plain = zone
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/_+-,.:".contains(&b));
+    if zone.is_empty() || !plain || zone.contains("..") {
+        return Err(bad("expected a zone such as `Europe/Berlin`, or `local`"));
+    }
+    Ok(zone.to_owned())
+}
+
+fn workdir(args: &RunArgs, image: &ImageDefaults) -> Result<String, Error> {
+    let dir = args
+        .workdir
+        .clone()
+        .or_else(|| image.workdir.clone())
+        .unwrap_or_default();
+    let dir = if dir.is_empty() { "/".to_owned() } else { dir };
+    if dir.starts_with('/') && !dir.split('/').any(|c| c == "..") {
+        return Ok(dir);
+    }
+    Err(Error::Value {
+        option: "--workdir",
+        value: dir,
+        reason: "the working directory is an absolute path without `..`".into(),
+    })
+}
+
+fn all_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error> {
+    let mut all: Vec<VolumeMount> = Vec::new();
+    for value in &args.volume {
+        all.push(mounts::volume(value, volumes)?);
+    }
+    for value in &args.mount {
+        all.push(mounts::mount(value, volumes)?);
+    }
+    for value in &args.tmpfs {
+        all.push(mounts::tmpfs(value)?);
+    }
+    // A read-only root still has places to write that forget: as podman has them.
+    if args.read_only {
+        for target in ["/tmp", "/run", "/var/tmp"] {
+            if !all.iter().any(|m| m.target == target) {
+                all.push(VolumeMount {
+                    target: target.into(),
+                    source: MountSource::Tmpfs {
+                        options: "mode=1777".into(),
+                    },
+                    read_only: false,
+                    options: vec!["nosuid".into(), "nodev".into()],
+                });
+            }
+        }
+    }
+    Ok(mounts::order(all)?)
+}
+
+fn share(args: &RunArgs) -> Result<Share, Error> {
+    let host = |option: &'static str, value: &Option<String>| match value.as_deref() {
+        None | Some("private" | "") => Ok(false),
+        Some("host") => Ok(true),
+        Some(other) => Err(Error::Value {
+            option,
+            value: other.to_owned(),
+            reason: "expected `private` or `host`; others are not there yet".into(),
+        }),
+    };
+    Ok(Share {
+        pid: host("--pid", &args.pid)?,
+        ipc: host("--ipc", &args.ipc)?,
+        uts: host("--uts", &args.uts)?,
+    })
+}
+
+fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> String {
+    let host = || {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    };
+    match &args.hostname {
+        Some(name) => name.clone(),
+        None if share.uts || decided.network.mode == NetworkMode::Host => host(),
+        None => decided.id[..12].to_owned(),
+    }
+}
+
+/// Only parameters of namespaces that are the container's own can be set: the others are the
+/// machine's (docker run reference, "Configure namespaced kernel parameters").
+fn sysctls(
+    args: &RunArgs,
+    network: &Network,
+    share: Share,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut out = BTreeMap::new();
+    for given in &args.sysctl {
+        let (name, value) = units::pair("--sysctl", given)?;
+        let ipc = ["kernel.msg", "kernel.shm", "kernel.sem", "fs.mqueue."];
+        let own = if name.starts_with("net.") {
+            network.mode != NetworkMode::Host
+        } else {
+            !share.ipc && ipc.iter().any(|prefix| name.starts_with(prefix))
+        };
+        if !own || name.contains("..") || name.contains('/') && name.contains("../") {
+            return Err(Error::Value {
+                option: "--sysctl",
+                value: given.clone(),
+                reason: "it does not belong to a namespace of this container".into(),
+            });
+        }
+        out.insert(name, value);
+    }
+    // A container may listen on any port of its own and ping, as users expect of root inside.
+    if network.mode != NetworkMode::Host {
+        out.entry("net.ipv4.ip_unprivileged_port_start".into())
+            .or_insert_with(|| "0".into());
+        out.entry("net.ipv4.ping_group_range".into())
+            .or_insert_with(|| "0 0".into());
+    }
+    Ok(out)
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ImageDefaults {
+        ImageDefaults {
+            entrypoint: vec!["/entry".into()],
+            cmd: vec!["a".into(), "b".into()],
+            env: vec!["PATH=/image".into(), "X=1".into()],
+            ..ImageDefaults::default()
+        }
+    }
+
+    fn line(args: &RunArgs, words: &[&str]) -> Result<Vec<String>, Error> {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        command_line(args, &words, &image())
+    }
+
+    #[test]
+    fn entry_point_and_command_combine_as_in_docker() {
+        let plain = RunArgs::default();
+        assert_eq!(line(&plain, &[]).unwrap(), ["/entry", "a", "b"]);
+        assert_eq!(line(&plain, &["c"]).unwrap(), ["/entry", "c"]);
+        let sh = RunArgs {
+            entrypoint: Some("sh".into()),
+            ..RunArgs::default()
+        };
+        assert_eq!(line(&sh, &[]).unwrap(), ["sh"]);
+        let none = RunArgs {
+            entrypoint: Some(String::new()),
+            ..RunArgs::default()
+        };
+        assert_eq!(line(&none, &["x"]).unwrap(), ["x"]);
+        assert!(matches!(line(&none, &[]), Err(Error::NoCommand)));
+        let list = RunArgs {
+            entrypoint: Some("[\"a b\",\"c\"]".into()),
+            ..RunArgs::default()
+        };
+        assert_eq!(line(&list, &[]).unwrap(), ["a b", "c"]);
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let args = RunArgs {
+            env: vec!["X=2".into(), "NOT_SET_ANYWHERE".into()],
+            ..RunArgs::default()
+        };
+        let env = environment(&args, &image(), false, "h").unwrap();
+        assert!(env.contains(&"X=2".to_owned()) && env.contains(&"PATH=/image".to_owned()));
+        assert!(
+            !env.iter()
+                .any(|v| v.starts_with("NOT_SET") || v.starts_with("TERM="))
+        );
+        assert_eq!(env.iter().filter(|v| v.starts_with("X=")).count(), 1);
+    }
+}

@@ -1,0 +1,319 @@
+//! `rl run`: image, decisions, files of the container, monitor, exit status.
+//!
+//! Everything that can be refused is refused before the container's directory is made; a start that
+//! fails removes it again, or tries the next rung of the root file system with it.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::resolve::{self, Decided, ImageDefaults};
+use super::run_args::RunArgs;
+use super::rungs::{self, Rung};
+use super::{Context, Error, mounts, names, network};
+use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
+use crate::monitor::client::Attach;
+use crate::monitor::wire::Part;
+use crate::monitor::{self, Task};
+use crate::runtime::{self, Extras};
+use crate::security::caps::{Cap, CapSet};
+use crate::security::seccomp;
+use crate::sys::process::Ended;
+use crate::sys::seccomp::SockFilter;
+use crate::{oci, state, userns};
+
+/// Runs a container to its end and returns the exit status of its command.
+///
+/// # Errors
+/// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
+pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
+    let prepared = prepare(context, args)?;
+    let Prepared {
+        spec,
+        plan,
+        network,
+        attach,
+        files,
+    } = prepared;
+    let containers = state::Containers::new(context.dirs.containers());
+    let (spec, locked) = create(&containers, spec, args.name.is_some())?;
+    let outcome = start(
+        context,
+        Start {
+            spec: &spec,
+            plan: &plan,
+            network,
+            attach,
+            files,
+        },
+        locked,
+    );
+    match outcome {
+        Ok(ended) => Ok(ended.status()),
+        Err((error, locked)) => {
+            let _ = monitor::remove(&locked, &plan);
+            Err(error)
+        }
+    }
+}
+
+/// Everything decided, nothing done.
+struct Prepared {
+    spec: ContainerSpec,
+    plan: userns::Plan,
+    network: network::Decision,
+    attach: Attach,
+    files: EtcText,
+}
+
+/// The texts of the files in `/etc`.
+struct EtcText {
+    hosts: String,
+    resolv_conf: String,
+}
+
+fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
+    let (image, command) = words(args)?;
+    if let Some(name) = &args.name
+        && !mounts::is_name(name)
+    {
+        return Err(Error::Name(name.clone()));
+    }
+    let attach = terminal(args)?;
+    let mode = userns_mode(args)?;
+    let plan = userns::plan(&mode, &context.caller)?;
+    if let Some(notice) = &plan.notice {
+        context.ui.notice(notice);
+    }
+    let network = network::decide(args, &context.caller)?;
+    for line in &network.choice.evidence {
+        context
+            .ui
+            .detail(&format!("network {}: {line}", network.mode()));
+    }
+    let (rootfs, defaults) = match (&args.rootfs, image) {
+        (Some(path), _) => (directory(path)?, ImageDefaults::default()),
+        (None, Some(image)) => super::image_for::find(context, args, image, &plan)?,
+        (None, None) => return Err(Error::NoImage),
+    };
+    let id = names::random_id();
+    let name = args.name.clone().unwrap_or_else(|| names::name_for(&id, 0));
+    let decided = Decided {
+        keep_id: matches!(mode, userns::Mode::KeepId { .. })
+            .then(|| {
+                plan.uid
+                    .to_container(context.caller.uid)
+                    .zip(plan.gid.to_container(context.caller.gid))
+            })
+            .flatten(),
+        id,
+        name,
+        rootfs,
+        uid_map: plan.uid.clone(),
+        gid_map: plan.gid.clone(),
+        network: Network {
+            mode: network.mode(),
+            publish: network.published(),
+        },
+        tty: attach.tty,
+        volumes: context.dirs.volumes(),
+    };
+    let spec = resolve::resolve(args, command, &defaults, decided)?;
+    let files = EtcText {
+        hosts: network.hosts(&spec.hostname)?,
+        resolv_conf: network.resolver.text.clone(),
+    };
+    Ok(Prepared {
+        spec,
+        plan,
+        network,
+        attach,
+        files,
+    })
+}
+
+/// The image and the command; with `--rootfs` every word is the command's.
+fn words(args: &RunArgs) -> Result<(Option<&str>, &[String]), Error> {
+    match (&args.rootfs, args.words.split_first()) {
+        (Some(_), _) => Ok((None, &args.words)),
+        (None, Some((image, command))) => Ok((Some(image), command)),
+        (None, None) => Err(Error::NoImage),
+    }
+}
+
+/// A terminal where a person sits, pipes elsewhere. In the background of a shell the terminal's
+/// settings and input belong to others.
+fn terminal(args: &RunArgs) -> Result<Attach, Error> {
+    use rustix::termios::isatty;
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let background = isatty(stdin) && !crate::sys::tty::in_foreground(stdin);
+    if args.tty && !isatty(stdin) {
+        return Err(Error::NoTerminal);
+    }
+    let both = isatty(stdin) && isatty(stdout);
+    let tty = !args.no_tty && !background && (args.tty || both);
+    Ok(Attach {
+        tty,
+        stdin: !background,
+    })
+}
+
+fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
+    if args.uidmap.is_empty() && args.gidmap.is_empty() {
+        return Ok(args.userns.as_deref().unwrap_or_default().parse()?);
+    }
+    let ranges = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|t| userns::parse_id_range(t))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok(userns::Mode::Explicit {
+        uid: ranges(&args.uidmap)?,
+        gid: ranges(&args.gidmap)?,
+    })
+}
+
+pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
+    let failed = |source| Error::Rootfs {
+        path: path.to_owned(),
+        source,
+    };
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    std::fs::read_dir(&path).map_err(failed)?;
+    Ok(RootfsSource::Directory(path))
+}
+
+/// Makes the container's directory; a made-up name that is taken is replaced by another.
+fn create(
+    containers: &state::Containers,
+    mut spec: ContainerSpec,
+    named: bool,
+) -> Result<(ContainerSpec, state::Locked), Error> {
+    for turn in 1.. {
+        match containers.create(&spec) {
+            Err(state::Error::NameTaken { .. }) if !named && turn < 16 => {
+                spec.name = names::name_for(&spec.id, turn);
+            }
+            other => return Ok((spec, other?)),
+        }
+    }
+    unreachable!("the loop returns at the latest in its sixteenth turn")
+}
+
+struct Start<'a> {
+    spec: &'a ContainerSpec,
+    plan: &'a userns::Plan,
+    network: network::Decision,
+    attach: Attach,
+    files: EtcText,
+}
+
+/// Starts on the first rung that holds, and stays attached to the end.
+fn start(
+    context: &Context<'_>,
+    start: Start<'_>,
+    locked: state::Locked,
+) -> Result<Ended, (Error, state::Locked)> {
+    let etc = match write_files(&start, locked.dir()) {
+        Ok(etc) => etc,
+        Err(error) => return Err((error, locked)),
+    };
+    let mut container = locked;
+    let ladder = Rung::ladder(&start.spec.rootfs);
+    for (i, rung) in ladder.iter().enumerate() {
+        let plan = match init_plan(start.spec, start.plan, *rung, container.dir(), &etc) {
+            Ok(plan) => plan,
+            Err(error) => return Err((error, container)),
+        };
+        if *rung == Rung::Copy
+            && let Err(error) =
+                super::image_for::copy(context, start.spec, start.plan, container.dir())
+        {
+            return Err((error, container));
+        }
+        let task = Task {
+            plan,
+            userns: start.plan.clone(),
+            network: start.network.task(),
+            fuse: rungs::fuse(start.spec, container.dir()).filter(|_| *rung == Rung::Fuse),
+            tty: start.spec.tty,
+            remove: start.spec.remove,
+            container,
+            program: program(),
+        };
+        context
+            .ui
+            .detail(&format!("root file system: {}", rung.name()));
+        let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
+        container = task.container;
+        match ended {
+            Ok(ended) => return Ok(ended),
+            Err(monitor::Error::Start(failure))
+                if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
+            {
+                context.ui.detail(&format!("{}: {failure}", rung.name()));
+            }
+            Err(error) => return Err((error.into(), container)),
+        }
+    }
+    unreachable!("the last rung returns")
+}
+
+fn init_plan(
+    spec: &ContainerSpec,
+    userns: &userns::Plan,
+    rung: Rung,
+    dir: &Path,
+    etc: &oci::EtcFiles,
+) -> Result<runtime::InitPlan, Error> {
+    let mount_point = dir.join("root");
+    let config = oci::generate(spec, &mount_point, etc)?;
+    let capabilities = CapSet::from_bits(spec.capabilities);
+    let extras = Extras {
+        user: spec.user.clone(),
+        groups: spec.groups.clone(),
+        setgroups: userns.setgroups,
+        init: spec.init,
+        console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
+        seccomp: filter(&spec.confinement.seccomp, capabilities)?,
+        // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
+        landlock: !capabilities.has(Cap::SYS_ADMIN),
+        mount_point,
+    };
+    Ok(runtime::plan(
+        &config,
+        rungs::rootfs(rung, spec, dir),
+        extras,
+    )?)
+}
+
+fn filter(choice: &SeccompChoice, caps: CapSet) -> Result<Option<Vec<SockFilter>>, Error> {
+    Ok(match choice {
+        SeccompChoice::Unconfined => None,
+        SeccompChoice::Default => Some(seccomp::compile_default(caps)?),
+        SeccompChoice::File(path) => Some(seccomp::compile(&seccomp::load_profile(path)?, caps)?),
+    })
+}
+
+fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
+    let put = |name: &str, text: &str| -> Result<PathBuf, Error> {
+        let path = dir.join("etc").join(name);
+        std::fs::write(&path, text).map_err(|source| Error::Write {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    };
+    Ok(oci::EtcFiles {
+        hosts: put("hosts", &start.files.hosts)?,
+        resolv_conf: put("resolv.conf", &start.files.resolv_conf)?,
+        hostname: put("hostname", &format!("{}\n", start.spec.hostname))?,
+    })
+}
+
+/// Our own program by path, for the protected copy.
+fn program() -> Option<CString> {
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    CString::new(path.as_os_str().as_bytes()).ok()
+}

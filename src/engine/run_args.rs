@@ -1,0 +1,253 @@
+//! The options of `rl run`, as they are typed. [`super::resolve`] gives them their meaning.
+
+use std::path::PathBuf;
+
+/// Run a command in a new container
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = "Examples:
+  rl run ubuntu sh                         a shell in Ubuntu
+  rl run --rm -v $PWD:/src -w /src gcc make    build what is in this directory
+  rl run -p 8080:80 nginx                  a web server on port 8080")]
+pub struct RunArgs {
+    /// Remove the container when the command ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Keep standard input open (always done; for Docker's sake)
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal (the default when standard input and output are terminals)
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Give the command no terminal
+    #[arg(long, conflicts_with = "tty")]
+    pub no_tty: bool,
+    /// Set an environment variable; without `=`, pass on the one of this name
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User (and group) of the command, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Mount a host path or a named volume
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    pub volume: Vec<String>,
+    /// Mount, spelled out
+    #[arg(long, value_name = "type=…,source=…,target=…")]
+    pub mount: Vec<String>,
+    /// Mount a file system in memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Host name inside
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Replace the image's entry point (a program, or a JSON list)
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// How to reach the network: pasta, slirp4netns, none or host
+    #[arg(long, alias = "net", value_name = "MODE")]
+    pub network: Option<String>,
+    /// Publish a port on the host
+    #[arg(short, long, value_name = "[IP:][HOST:]PORT[/udp]")]
+    pub publish: Vec<String>,
+    /// Name server
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// Search domain for names
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Resolver option
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Add a line to /etc/hosts
+    #[arg(long, value_name = "HOST:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// seccomp=FILE|unconfined, no-new-privileges[=false], mask=PATHS, unmask=PATHS
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// User namespace: keep-id, nomap, single (default: root inside is you outside)
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
+    /// Map user ids
+    #[arg(long, value_name = "INSIDE:OUTSIDE:LENGTH")]
+    pub uidmap: Vec<String>,
+    /// Map group ids
+    #[arg(long, value_name = "INSIDE:OUTSIDE:LENGTH")]
+    pub gidmap: Vec<String>,
+    /// Additional group of the command
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// Resource limit
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES[k|m|g]")]
+    pub shm_size: Option<String>,
+    /// Kernel parameter of the container's own namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub sysctl: Vec<String>,
+    /// Make a host device available
+    #[arg(long, value_name = "HOST[:INSIDE[:PERMISSIONS]]")]
+    pub device: Vec<String>,
+    /// Run a small init as PID 1 that reaps processes and passes signals on
+    #[arg(long)]
+    pub init: bool,
+    /// When to pull the image: missing, always, never, newer
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: String,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Label
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// OCI annotation
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub annotation: Vec<String>,
+    /// Process ids: private or host
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
+    /// System V IPC and message queues: private or host
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
+    /// Host name: private or host
+    #[arg(long, value_name = "MODE")]
+    pub uts: Option<String>,
+    /// Signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Time zone: a name such as Europe/Berlin, or local
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// Use this directory as the root file system instead of an image
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Verify TLS certificates and refuse plain http
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub tls_verify: bool,
+    /// Say on standard error what is chosen and why
+    #[arg(long)]
+    pub verbose: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Image, command and arguments
+    #[arg(
+        value_name = "IMAGE [COMMAND [ARG…]]",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub words: Vec<String>,
+}
+
+/// Options of `docker run` and `podman run` that are not there yet: an error that says so.
+pub const NOT_YET: &[&str] = &[
+    "attach",
+    "blkio-weight",
+    "blkio-weight-device",
+    "cgroup-conf",
+    "cgroup-parent",
+    "cgroupns",
+    "cgroups",
+    "cidfile",
+    "conmon-pidfile",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "cpu-shares",
+    "cpu-weight",
+    "cpus",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "detach",
+    "detach-keys",
+    "device-cgroup-rule",
+    "device-read-bps",
+    "device-read-iops",
+    "device-write-bps",
+    "device-write-iops",
+    "disable-content-trust",
+    "domainname",
+    "env-host",
+    "expose",
+    "gpus",
+    "health-cmd",
+    "health-interval",
+    "health-retries",
+    "health-start-period",
+    "health-timeout",
+    "hooks-dir",
+    "http-proxy",
+    "hugetlb",
+    "image-volume",
+    "init-path",
+    "ip",
+    "ip6",
+    "isolation",
+    "kernel-memory",
+    "label-file",
+    "link",
+    "log-driver",
+    "log-opt",
+    "mac-address",
+    "memory",
+    "memory-reservation",
+    "memory-swap",
+    "memory-swappiness",
+    "network-alias",
+    "no-healthcheck",
+    "no-hosts",
+    "oom-kill-disable",
+    "oom-score-adj",
+    "passwd",
+    "personality",
+    "pidfile",
+    "pids-limit",
+    "pod",
+    "preserve-fds",
+    "privileged",
+    "publish-all",
+    "replace",
+    "requires",
+    "restart",
+    "runtime",
+    "sdnotify",
+    "secret",
+    "sig-proxy",
+    "stop-timeout",
+    "storage-opt",
+    "subgidname",
+    "subuidname",
+    "systemd",
+    "timeout",
+    "umask",
+    "unsetenv",
+    "volume-driver",
+    "volumes-from",
+];
+
+/// Their short forms.
+pub const NOT_YET_SHORT: &[(char, &str)] = &[
+    ('d', "detach"),
+    ('m', "memory"),
+    ('c', "cpu-shares"),
+    ('P', "publish-all"),
+    ('a', "attach"),
+];

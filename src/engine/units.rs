@@ -1,0 +1,169 @@
+//! Small notations of the options: byte sizes, signals, limits, key=value.
+
+use crate::model::spec::Ulimit;
+
+/// A value that is not in its notation.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{option} {value}`: {reason}")]
+pub struct Error {
+    /// The option.
+    pub option: &'static str,
+    /// Its value as given.
+    pub value: String,
+    /// What is expected.
+    pub reason: String,
+}
+
+fn error(option: &'static str, value: &str, reason: &str) -> Error {
+    Error {
+        option,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Bytes as Docker writes them: `64m`, `1g`, `512k`, `1024b`, powers of 1024.
+///
+/// # Errors
+/// [`Error`] for anything else, or a number that is too large.
+pub fn bytes(option: &'static str, value: &str) -> Result<u64, Error> {
+    let lower = value.to_ascii_lowercase();
+    let lower = lower
+        .strip_suffix("ib")
+        .or(lower.strip_suffix('b'))
+        .unwrap_or(&lower);
+    let (number, shift) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 10),
+        Some(b'm') => (&lower[..lower.len() - 1], 20),
+        Some(b'g') => (&lower[..lower.len() - 1], 30),
+        Some(b't') => (&lower[..lower.len() - 1], 40),
+        _ => (lower, 0),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| error(option, value, "expected a size such as `64m` or `1g`"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| error(option, value, "the size is too large"))
+}
+
+/// A signal by number or name, with or without `SIG`.
+///
+/// # Errors
+/// [`Error`] for anything that is no signal.
+pub fn signal(option: &'static str, value: &str) -> Result<i32, Error> {
+    if let Ok(number) = value.parse::<i32>() {
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(error(option, value, "signals are 1 to 64"))
+        };
+    }
+    let upper = value.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset = if offset.is_empty() {
+            Ok(0)
+        } else {
+            offset.parse::<i32>()
+        };
+        if let Ok(offset @ 0..=30) = offset {
+            return Ok(34 + offset);
+        }
+    }
+    format!("SIG{name}")
+        .parse::<nix::sys::signal::Signal>()
+        .map(|s| s as i32)
+        .map_err(|_| error(option, value, "no such signal"))
+}
+
+/// `NAME=SOFT[:HARD]`, -1 for unlimited.
+///
+/// # Errors
+/// [`Error`] for an unknown name, no number, or a soft limit above the hard one.
+pub fn ulimit(value: &str) -> Result<Ulimit, Error> {
+    const OPTION: &str = "--ulimit";
+    const NAMES: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let (name, limits) = value
+        .split_once('=')
+        .ok_or_else(|| error(OPTION, value, "expected `NAME=SOFT[:HARD]`"))?;
+    if !NAMES.contains(&name) {
+        return Err(error(OPTION, value, "no such limit"));
+    }
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(u64::MAX),
+        text => text
+            .parse()
+            .map_err(|_| error(OPTION, value, "expected a number")),
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if soft > hard {
+        return Err(error(
+            OPTION,
+            value,
+            "the soft limit is above the hard limit",
+        ));
+    }
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
+}
+
+/// `NAME=VALUE`, or `NAME` alone with an empty value.
+///
+/// # Errors
+/// [`Error`] for an empty name.
+pub fn pair(option: &'static str, value: &str) -> Result<(String, String), Error> {
+    let (name, text) = value.split_once('=').unwrap_or((value, ""));
+    if name.is_empty() {
+        return Err(error(option, value, "expected `NAME=VALUE`"));
+    }
+    Ok((name.to_owned(), text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("-x", "64m"), Ok(64 << 20));
+        assert_eq!(bytes("-x", "1GiB"), Ok(1 << 30));
+        assert_eq!(bytes("-x", "12"), Ok(12));
+        assert!(bytes("-x", "m").is_err() && bytes("-x", "1x").is_err());
+        assert!(bytes("-x", "99999999999t").is_err());
+    }
+
+    #[test]
+    fn signals_and_limits() {
+        assert_eq!(signal("-s", "TERM"), Ok(15));
+        assert_eq!(signal("-s", "sigkill"), Ok(9));
+        assert_eq!(signal("-s", "RTMIN+3"), Ok(37));
+        assert!(signal("-s", "0").is_err() && signal("-s", "NOPE").is_err());
+        let limit = ulimit("nofile=1024:-1").unwrap();
+        assert_eq!((limit.soft, limit.hard), (1024, u64::MAX));
+        assert!(ulimit("nofile=5:4").is_err() && ulimit("files=5").is_err());
+    }
+}

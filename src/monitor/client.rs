@@ -1,0 +1,314 @@
+//! A front end attached to a container: its terminal or streams on one side, the monitor on the
+//! other.
+//!
+//! Everything waits in one poll(2), signals included (signalfd(2)), so a command that neither reads
+//! nor writes, or an output that nobody takes, never keeps a Ctrl-C waiting. Output is only written
+//! when there is room, a page at a time to a pipe or terminal.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::Error;
+use super::wire::{self, FromMonitor, ToMonitor};
+use crate::sys::process::Ended;
+use crate::sys::socket::{Channel, MAX_MESSAGE};
+use crate::sys::tty::{self, RawMode};
+
+/// A connection to a monitor.
+#[derive(Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+/// How a front end attaches.
+#[derive(Clone, Copy, Debug)]
+pub struct Attach {
+    /// The command has a terminal: ours becomes raw and sizes are passed on.
+    pub tty: bool,
+    /// Standard input is passed on.
+    pub stdin: bool,
+}
+
+impl Client {
+    pub(super) fn new(channel: Channel) -> Client {
+        Client { channel }
+    }
+
+    /// Passes bytes and signals until the command ended. The process must be single-threaded and
+    /// its signals are blocked from here on.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
+    pub fn attach(&self, how: Attach) -> Result<Ended, Error> {
+        let signals = signals().map_err(|errno| Error::Call {
+            call: "signalfd()",
+            errno,
+        })?;
+        let raw = if how.tty {
+            RawMode::enter(rustix::stdio::stdin()).ok()
+        } else {
+            None
+        };
+        let mut session = Session {
+            channel: &self.channel,
+            signals,
+            input: how.stdin,
+            waiting: false,
+            output: [Pending::new(1), Pending::new(2)],
+            last: None,
+            raw,
+            tty: how.tty,
+        };
+        loop {
+            match session.turn() {
+                Ok(None) => {}
+                Ok(Some(FromMonitor::Exited(ended))) => return Ok(ended),
+                Ok(Some(FromMonitor::Failed(failure))) => {
+                    return Err(Error::Start(Box::new(failure)));
+                }
+                Ok(Some(_)) => {}
+                Err(_) => return Err(Error::Gone),
+            }
+        }
+    }
+}
+
+struct Session<'a> {
+    channel: &'a Channel,
+    signals: SignalFd,
+    /// Standard input is still passed on.
+    input: bool,
+    /// Input was sent and not taken yet.
+    waiting: bool,
+    output: [Pending; 2],
+    /// The last message: delivered when the output is written.
+    last: Option<FromMonitor>,
+    raw: Option<RawMode<BorrowedFd<'static>>>,
+    tty: bool,
+}
+
+/// Bytes for one of our own outputs.
+struct Pending {
+    stream: u8,
+    bytes: Vec<u8>,
+    done: usize,
+    /// How much may be written without blocking when poll(2) says there is room.
+    step: usize,
+    open: bool,
+}
+
+impl Pending {
+    fn new(stream: u8) -> Pending {
+        let mut pending = Pending {
+            stream,
+            bytes: Vec::new(),
+            done: 0,
+            step: 4096,
+            open: true,
+        };
+        let regular = rustix::fs::fstat(pending.fd())
+            .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
+        if regular {
+            pending.step = usize::MAX;
+        }
+        pending
+    }
+
+    fn fd(&self) -> BorrowedFd<'static> {
+        if self.stream == 1 {
+            rustix::stdio::stdout()
+        } else {
+            rustix::stdio::stderr()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.done == self.bytes.len()
+    }
+
+    /// Writes one step. False once nobody reads.
+    fn write(&mut self) -> bool {
+        let rest = &self.bytes[self.done..];
+        match rustix::io::write(self.fd(), &rest[..rest.len().min(self.step)]) {
+            Ok(n) => self.done += n,
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => {
+                self.open = false;
+                self.done = self.bytes.len();
+            }
+        }
+        self.open
+    }
+}
+
+impl Session<'_> {
+    fn turn(&mut self) -> Result<Option<FromMonitor>, Errno> {
+        let quiet = self.output.iter().all(Pending::is_empty);
+        if quiet && let Some(last) = self.last.take() {
+            return Ok(Some(last));
+        }
+        let ready = self.poll(quiet)?;
+        if ready.signal {
+            self.pass_signal()?;
+        }
+        for (i, writable) in ready.output.into_iter().enumerate() {
+            if writable && !self.output[i].write() {
+                self.send(&ToMonitor::Close(self.output[i].stream))?;
+            }
+        }
+        if ready.input {
+            self.pass_input()?;
+        }
+        if ready.channel {
+            self.receive()?;
+        }
+        Ok(None)
+    }
+
+    fn poll(&self, quiet: bool) -> Result<Ready, Errno> {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut ready = Ready::default();
+        let (mut channel, mut input, mut output) = (None, None, [None, None]);
+        if quiet && self.last.is_none() {
+            channel = Some(fds.len());
+            fds.push(PollFd::new(self.channel, PollFlags::IN));
+        }
+        if self.input && !self.waiting && self.last.is_none() {
+            input = Some(fds.len());
+            fds.push(PollFd::from_borrowed_fd(
+                rustix::stdio::stdin(),
+                PollFlags::IN,
+            ));
+        }
+        for (i, pending) in self.output.iter().enumerate() {
+            if !pending.is_empty() {
+                output[i] = Some(fds.len());
+                fds.push(PollFd::from_borrowed_fd(pending.fd(), PollFlags::OUT));
+            }
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(ready),
+            Err(errno) => return Err(errno),
+        }
+        let at = |index: Option<usize>| index.is_some_and(|i| !fds[i].revents().is_empty());
+        ready.signal = at(Some(0));
+        ready.channel = at(channel);
+        ready.input = at(input);
+        ready.output = [at(output[0]), at(output[1])];
+        Ok(ready)
+    }
+
+    fn receive(&mut self) -> Result<(), Errno> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match wire::receive(self.channel, &mut buffer) {
+            Ok(Some(FromMonitor::Output(stream, bytes))) => {
+                let pending = &mut self.output[usize::from(stream == 2)];
+                if pending.open {
+                    (pending.bytes, pending.done) = (bytes, 0);
+                }
+            }
+            Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
+            Ok(Some(FromMonitor::Started(_))) => self.resize()?,
+            Ok(Some(last @ (FromMonitor::Exited(_) | FromMonitor::Failed(_)))) => {
+                self.last = Some(last);
+            }
+            Err(Errno::AGAIN) => {}
+            Ok(None) => return Err(Errno::CONNRESET),
+            Err(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+
+    fn pass_input(&mut self) -> Result<(), Errno> {
+        let mut bytes = vec![0; wire::CHUNK - 1];
+        let n = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+            Ok(n) => n,
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+            // A terminal that is gone, or that we may not read: the end of input.
+            Err(_) => 0,
+        };
+        bytes.truncate(n);
+        self.input = n > 0;
+        self.waiting = true;
+        self.send(&ToMonitor::Input(bytes))
+    }
+
+    fn pass_signal(&mut self) -> Result<(), Errno> {
+        let Ok(Some(info)) = self.signals.read_signal() else {
+            return Ok(());
+        };
+        match info.ssi_signo as i32 {
+            libc::SIGWINCH => self.resize(),
+            libc::SIGTSTP => self.suspend(),
+            other => self.send(&ToMonitor::Signal(other)),
+        }
+    }
+
+    fn resize(&self) -> Result<(), Errno> {
+        match tty::size(rustix::stdio::stdin()) {
+            Some((rows, columns)) if self.tty => self.send(&ToMonitor::Resize(rows, columns)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ctrl-Z without a terminal inside: the command stops, and so do we, until the shell goes on.
+    fn suspend(&mut self) -> Result<(), Errno> {
+        self.send(&ToMonitor::Signal(libc::SIGSTOP))?;
+        let before = self.raw.take().is_some();
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        if before {
+            self.raw = RawMode::enter(rustix::stdio::stdin()).ok();
+        }
+        self.send(&ToMonitor::Signal(libc::SIGCONT))
+    }
+
+    /// A monitor that ended while we had something to say still has its last words in the channel.
+    fn send(&self, message: &ToMonitor) -> Result<(), Errno> {
+        match wire::send(self.channel, message) {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    signal: bool,
+    channel: bool,
+    input: bool,
+    output: [bool; 2],
+}
+
+/// The signals that a front end passes on.
+fn signals() -> Result<SignalFd, Errno> {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+    let set: SigSet = [
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP,
+    ]
+    .into_iter()
+    .collect();
+    let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
+    set.thread_block().map_err(errno)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Client {
+    fn from(fd: OwnedFd) -> Self {
+        Client {
+            channel: Channel::from_fd(fd),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! From a task to a running command: clone, id maps, network helper, the word to go.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::streams::Streams;
+use super::wire::{self, Part, StartFailure, ToMonitor};
+use super::{Task, signals};
+use crate::model::chain;
+use crate::runtime::proto::{FromInit, ToInit, receive, send};
+use crate::runtime::{self, InitError, Launched, Stage};
+use crate::sys::process::{Child, die_with_parent};
+use crate::sys::socket::{Channel, MAX_MESSAGE};
+use crate::{net, userns};
+
+/// A container whose command runs.
+pub(super) struct Running {
+    pub child: Child,
+    pub streams: Streams,
+    pub network: Option<net::Running>,
+    /// fuse-overlayfs, if it serves the root.
+    pub fuse: Option<Child>,
+}
+
+/// Starts the container.
+pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailure> {
+    let (streams, stdio) = if task.tty {
+        Streams::terminal()
+    } else {
+        Streams::pipes()
+    }
+    .map_err(|errno| other(format!("pipe2(): {errno}")))?;
+    let launched =
+        runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
+    let network = Network::Off;
+    let mut steps = Steps {
+        task,
+        client,
+        launched,
+        streams,
+        network,
+        fuse: None,
+    };
+    match steps.run() {
+        Ok(network) => Ok(Running {
+            child: steps.launched.child,
+            streams: steps.streams,
+            network,
+            fuse: steps.fuse.map(|(helper, _)| helper),
+        }),
+        Err(failure) => {
+            steps.abandon();
+            Err(failure)
+        }
+    }
+}
+
+struct Steps<'a> {
+    task: &'a Task,
+    client: &'a Channel,
+    launched: Launched,
+    streams: Streams,
+    network: Network,
+    fuse: Option<(Child, OwnedFd)>,
+}
+
+enum Network {
+    Off,
+    Starting(net::Starting),
+    Ready(net::Running),
+}
+
+impl Steps<'_> {
+    /// The launcher's column of the diagram in [`runtime::proto`].
+    fn run(&mut self) -> Result<Option<net::Running>, StartFailure> {
+        let pid = self.launched.child.pid();
+        let number = pid.as_raw_nonzero().get();
+        userns::write(&self.task.userns, number as u32).map_err(|e| StartFailure {
+            part: Part::UserNamespace,
+            message: chain(&e),
+            hint: e.hint(),
+            status: 125,
+        })?;
+        self.tell(ToInit::Mapped)?;
+        if let Some(wanted) = &self.task.network {
+            let request = net::Request {
+                pid: number as u32,
+                ports: &wanted.ports,
+                forward_dns: wanted.forward_dns,
+                host_gateway: wanted.host_gateway,
+                api_socket: self.task.container.dir().join("slirp.sock"),
+                as_root: wanted.as_root,
+            };
+            let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
+            if let Some(starting) = starting.map_err(network)? {
+                self.network = Network::Starting(starting);
+            }
+        }
+        let mut prepared = false;
+        loop {
+            if prepared && !matches!(self.network, Network::Starting(_)) {
+                break;
+            }
+            match self.wait()? {
+                Event::Init(FromInit::NeedRootfs, _) => {
+                    self.start_fuse()?;
+                    self.tell(ToInit::Continue)?;
+                }
+                Event::Init(FromInit::Console, Some(master)) => {
+                    self.streams
+                        .set_master(master)
+                        .map_err(|errno| other(format!("ioctl(pty): {errno}")))?;
+                }
+                Event::Init(FromInit::Prepared, _) => prepared = true,
+                Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
+                Event::Init(FromInit::Console, None) => {
+                    return Err(other("the console message came without a terminal".into()));
+                }
+                Event::InitGone => return Err(self.died()),
+                Event::NetworkReady => self.finish_network()?,
+                Event::FuseGone => return Err(self.fuse_died()),
+                Event::Client => {}
+            }
+        }
+        let _ = self.task.container.running(number);
+        self.tell(ToInit::Continue)?;
+        self.await_exec()?;
+        let _ = wire::send(self.client, &wire::FromMonitor::Started(number));
+        Ok(match std::mem::replace(&mut self.network, Network::Off) {
+            Network::Ready(running) => Some(running),
+            _ => None,
+        })
+    }
+
+    fn tell(&self, message: ToInit) -> Result<(), StartFailure> {
+        match send(&self.launched.channel, &message, None) {
+            // Why it went away is in the messages that it sent before.
+            Ok(()) | Err(Errno::PIPE) => Ok(()),
+            Err(errno) => Err(other(format!("sendmsg(init): {errno}"))),
+        }
+    }
+
+    /// Waits for the channel's end of file: execve succeeded.
+    fn await_exec(&mut self) -> Result<(), StartFailure> {
+        loop {
+            match self.wait()? {
+                Event::InitGone => return Ok(()),
+                Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next thing that happens.
+    fn wait(&mut self) -> Result<Event, StartFailure> {
+        let mut fds = vec![
+            PollFd::new(&self.launched.channel, PollFlags::IN),
+            PollFd::new(self.client, PollFlags::IN),
+        ];
+        let network = fds.len();
+        if let Network::Starting(starting) = &self.network {
+            fds.push(PollFd::from_borrowed_fd(starting.poll_fd(), PollFlags::IN));
+        }
+        let fuse = fds.len();
+        if let Some((helper, _)) = &self.fuse {
+            fds.push(PollFd::new(helper, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(other(format!("poll(): {errno}"))),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            return match receive::<FromInit>(&self.launched.channel) {
+                Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
+                Ok(None) => Ok(Event::InitGone),
+                Err(errno) => Err(other(format!("recvmsg(init): {errno}"))),
+            };
+        }
+        if fuse > network && ready[network] {
+            return Ok(Event::NetworkReady);
+        }
+        if ready.get(fuse) == Some(&true) {
+            return Ok(Event::FuseGone);
+        }
+        if ready[1] {
+            self.client_message()?;
+        }
+        Ok(Event::Client)
+    }
+
+    /// A signal while the container starts ends the start; so does a front end that goes away.
+    fn client_message(&mut self) -> Result<(), StartFailure> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match wire::receive::<ToMonitor>(self.client, &mut buffer) {
+            Ok(Some(ToMonitor::Input(bytes))) => self.streams.feed(bytes),
+            Ok(Some(ToMonitor::Resize(rows, columns))) => self.streams.resize((rows, columns)),
+            Ok(Some(ToMonitor::Close(stream))) => self.streams.close(usize::from(stream == 2)),
+            Ok(Some(ToMonitor::Signal(signal))) => {
+                if signals::ends_by_default(signal) {
+                    return Err(StartFailure {
+                        part: Part::Other,
+                        message: "interrupted while the container started".into(),
+                        hint: None,
+                        status: 128u8.wrapping_add(signal as u8),
+                    });
+                }
+            }
+            Err(Errno::AGAIN) => {}
+            Ok(None) | Err(_) => return Err(other("the front end went away".into())),
+        }
+        Ok(())
+    }
+
+    fn finish_network(&mut self) -> Result<(), StartFailure> {
+        if let Network::Starting(starting) = std::mem::replace(&mut self.network, Network::Off) {
+            self.network = Network::Ready(starting.finish().map_err(network)?);
+        }
+        Ok(())
+    }
+
+    /// The child ended without a message.
+    fn died(&self) -> StartFailure {
+        let _ = self.launched.child.signal(libc::SIGKILL);
+        let how = match self.launched.child.wait() {
+            Ok(ended) => format!("with status {}", ended.status()),
+            Err(errno) => format!("({errno})"),
+        };
+        other(format!(
+            "the container's first process ended {how} before it ran the command"
+        ))
+    }
+
+    fn start_fuse(&mut self) -> Result<(), StartFailure> {
+        let options = self
+            .task
+            .fuse
+            .as_ref()
+            .ok_or_else(|| other("no rootfs helper".into()))?;
+        let point = self.task.plan.mount_point();
+        self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
+        Ok(())
+    }
+
+    fn fuse_died(&mut self) -> StartFailure {
+        match self.fuse.take() {
+            Some((helper, words)) => {
+                let _ = helper.wait();
+                super::fuse::died(words)
+            }
+            None => other("fuse-overlayfs is gone".into()),
+        }
+    }
+
+    /// Undoes a start that failed: nothing of it stays.
+    fn abandon(&mut self) {
+        let _ = self.launched.child.signal(libc::SIGKILL);
+        let _ = self.launched.child.wait();
+        if let Some((helper, _)) = self.fuse.take() {
+            end(&helper);
+        }
+        match std::mem::replace(&mut self.network, Network::Off) {
+            Network::Ready(running) => drop(running.stop()),
+            // Dropping it ends it.
+            Network::Starting(starting) => drop(starting),
+            Network::Off => {}
+        }
+    }
+}
+
+/// Ends a helper and reaps it.
+pub(super) fn end(helper: &Child) {
+    let _ = helper.signal(libc::SIGKILL);
+    let _ = helper.wait();
+}
+
+enum Event {
+    Init(FromInit, Option<OwnedFd>),
+    InitGone,
+    NetworkReady,
+    FuseGone,
+    Client,
+}
+
+fn init(error: &InitError) -> StartFailure {
+    let part = match error.stage {
+        Stage::Rootfs => Part::Rootfs,
+        _ => Part::Other,
+    };
+    StartFailure {
+        part,
+        message: error.to_string(),
+        hint: error.hint(),
+        status: error.status(),
+    }
+}
+
+fn network(error: net::Error) -> StartFailure {
+    let (message, hint) = (chain(&error), error.hint());
+    StartFailure {
+        part: Part::Network,
+        message,
+        hint,
+        status: 125,
+    }
+}
+
+pub(super) fn other(message: String) -> StartFailure {
+    StartFailure {
+        part: Part::Other,
+        message,
+        hint: None,
+        status: 125,
+    }
+}

@@ -1,0 +1,176 @@
+//! The command's standard streams as the monitor holds them: three pipes or the master of its
+//! terminal, none of which ever blocks the monitor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::runtime::Stdio;
+use crate::sys::tty;
+
+/// Our ends.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Where the command's input is written.
+    input: Option<OwnedFd>,
+    /// Bytes taken from the client that the command has not read yet.
+    pending: Vec<u8>,
+    /// End the input when `pending` is written.
+    end: bool,
+    /// Standard output and error; with a terminal the first is the master.
+    output: [Option<OwnedFd>; 2],
+    terminal: bool,
+}
+
+/// What reading an output gave.
+pub(super) enum Read {
+    /// Nothing now.
+    Nothing,
+    /// This many bytes.
+    Bytes(usize),
+    /// Closed by every writer.
+    End,
+}
+
+impl Streams {
+    /// Pipes for a command without a terminal.
+    pub fn pipes() -> Result<(Streams, Stdio), Errno> {
+        let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
+        let (stdin, input) = pipe()?;
+        let (out, stdout) = pipe()?;
+        let (err, stderr) = pipe()?;
+        for ours in [&input, &out, &err] {
+            rustix::io::ioctl_fionbio(ours, true)?;
+        }
+        let streams = Streams {
+            input: Some(input),
+            output: [Some(out), Some(err)],
+            ..Streams::default()
+        };
+        Ok((
+            streams,
+            Stdio {
+                stdin,
+                stdout,
+                stderr,
+            },
+        ))
+    }
+
+    /// Nothing yet: the container makes the terminal and sends its master.
+    pub fn terminal() -> Result<(Streams, Stdio), Errno> {
+        let null = super::null()?;
+        let stdio = Stdio {
+            stdin: null.try_clone().map_err(io)?,
+            stdout: null.try_clone().map_err(io)?,
+            stderr: null,
+        };
+        Ok((
+            Streams {
+                terminal: true,
+                ..Streams::default()
+            },
+            stdio,
+        ))
+    }
+
+    /// Takes the terminal's master.
+    pub fn set_master(&mut self, master: OwnedFd) -> Result<(), Errno> {
+        rustix::io::ioctl_fionbio(&master, true)?;
+        self.input = Some(master.try_clone().map_err(io)?);
+        self.output[0] = Some(master);
+        Ok(())
+    }
+
+    /// The terminal's master, if there is one.
+    pub fn master(&self) -> Option<BorrowedFd<'_>> {
+        self.output[0]
+            .as_ref()
+            .filter(|_| self.terminal)
+            .map(AsFd::as_fd)
+    }
+
+    /// Changes the terminal's size.
+    pub fn resize(&self, size: (u16, u16)) {
+        if let Some(master) = self.master() {
+            let _ = tty::set_size(master, size);
+        }
+    }
+
+    /// An output that is still open: `0` standard output, `1` error.
+    pub fn output(&self, which: usize) -> Option<BorrowedFd<'_>> {
+        self.output[which].as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what there is.
+    pub fn read(&mut self, which: usize, buffer: &mut [u8]) -> Read {
+        let Some(fd) = &self.output[which] else {
+            return Read::End;
+        };
+        match rustix::io::read(fd, buffer) {
+            Ok(0) => {}
+            Ok(n) => return Read::Bytes(n),
+            Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
+            // A master whose slaves are all closed answers EIO.
+            Err(_) => {}
+        }
+        self.close(which);
+        Read::End
+    }
+
+    /// Closes an output; its writers get SIGPIPE.
+    pub fn close(&mut self, which: usize) {
+        self.output[which] = None;
+    }
+
+    /// Takes bytes for the command; empty ends its input (with a terminal there is no end but the
+    /// one the user types).
+    pub fn feed(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            self.end = !self.terminal;
+        } else {
+            self.pending.extend_from_slice(&bytes);
+        }
+        self.flush();
+    }
+
+    /// The input, when there is something to write to it.
+    pub fn wants_to_write(&self) -> Option<BorrowedFd<'_>> {
+        self.input
+            .as_ref()
+            .filter(|_| !self.pending.is_empty())
+            .map(AsFd::as_fd)
+    }
+
+    /// Whether every byte taken was handed to the command.
+    pub fn drained(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Writes what the command will take now.
+    pub fn flush(&mut self) {
+        while let (Some(input), false) = (&self.input, self.pending.is_empty()) {
+            match rustix::io::write(input, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => {
+                    // Nobody reads any more: as for a plain program, the rest is not wanted.
+                    self.input = None;
+                    self.pending.clear();
+                }
+            }
+        }
+        if self.input.is_none() {
+            self.pending.clear();
+        }
+        if self.end {
+            self.input = None;
+        }
+    }
+}
+
+fn io(error: std::io::Error) -> Errno {
+    crate::sys::process::to_errno(error)
+}

@@ -1,0 +1,215 @@
+//! What a front end and a monitor say to each other: one message a packet, a tag byte and its bytes.
+//!
+//! Bytes for the command's input are only sent after the monitor said it took the last ones, so a
+//! command that does not read cannot hold up a signal behind its input.
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process::Ended;
+use crate::sys::socket::Channel;
+
+/// The most bytes of a stream in one message.
+pub const CHUNK: usize = 32 << 10;
+
+/// To the monitor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ToMonitor {
+    /// Bytes for standard input; empty is its end.
+    Input(Vec<u8>),
+    /// Rows and columns of the terminal.
+    Resize(u16, u16),
+    /// A signal for the command.
+    Signal(i32),
+    /// Nobody reads standard output (1) or error (2) any more.
+    Close(u8),
+}
+
+/// From the monitor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FromMonitor {
+    /// The command runs, with this process id on the host.
+    Started(i32),
+    /// The last input was taken.
+    InputTaken,
+    /// Bytes from standard output (1) or error (2).
+    Output(u8, Vec<u8>),
+    /// The command ended; nothing follows.
+    Exited(Ended),
+    /// It could not be started; nothing follows.
+    Failed(StartFailure),
+}
+
+/// Why a container did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// Which part, for the caller that has another rung to try.
+    pub part: Part,
+    /// What happened, one line.
+    pub message: String,
+    /// The line that fixes it.
+    pub hint: Option<String>,
+    /// Exit status for `rl`.
+    pub status: u8,
+}
+
+/// The part of a start that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// The id maps.
+    UserNamespace,
+    /// The root file system: another kind may do.
+    Rootfs,
+    /// The network helper.
+    Network,
+    /// Anything else.
+    Other,
+}
+
+impl std::fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+const INPUT: u8 = b'i';
+const RESIZE: u8 = b'r';
+const SIGNAL: u8 = b's';
+const CLOSE: u8 = b'c';
+const STARTED: u8 = b'S';
+const TAKEN: u8 = b'T';
+const OUTPUT: u8 = b'O';
+const EXITED: u8 = b'X';
+const FAILED: u8 = b'F';
+
+/// A message that has a form as bytes.
+pub trait Message: Sized {
+    /// The bytes of one packet.
+    fn encode(&self) -> Vec<u8>;
+    /// The inverse; `None` for bytes that are no message.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Message for ToMonitor {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            ToMonitor::Input(bytes) => tagged(INPUT, bytes),
+            ToMonitor::Resize(rows, columns) => tagged(
+                RESIZE,
+                &[rows.to_le_bytes(), columns.to_le_bytes()].concat(),
+            ),
+            ToMonitor::Signal(signal) => tagged(SIGNAL, &signal.to_le_bytes()),
+            ToMonitor::Close(stream) => vec![CLOSE, *stream],
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&tag, rest) = bytes.split_first()?;
+        Some(match tag {
+            INPUT => ToMonitor::Input(rest.to_vec()),
+            RESIZE => ToMonitor::Resize(
+                u16::from_le_bytes(rest.get(..2)?.try_into().ok()?),
+                u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?),
+            ),
+            SIGNAL => ToMonitor::Signal(i32::from_le_bytes(rest.try_into().ok()?)),
+            CLOSE => ToMonitor::Close(*rest.first()?),
+            _ => return None,
+        })
+    }
+}
+
+impl Message for FromMonitor {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            FromMonitor::Started(pid) => tagged(STARTED, &pid.to_le_bytes()),
+            FromMonitor::InputTaken => vec![TAKEN],
+            FromMonitor::Output(stream, bytes) => {
+                let mut out = Vec::with_capacity(bytes.len() + 2);
+                out.extend([OUTPUT, *stream]);
+                out.extend_from_slice(bytes);
+                out
+            }
+            FromMonitor::Exited(ended) => {
+                tagged(EXITED, &postcard::to_stdvec(ended).unwrap_or_default())
+            }
+            FromMonitor::Failed(failure) => {
+                tagged(FAILED, &postcard::to_stdvec(failure).unwrap_or_default())
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&tag, rest) = bytes.split_first()?;
+        Some(match tag {
+            STARTED => FromMonitor::Started(i32::from_le_bytes(rest.try_into().ok()?)),
+            TAKEN => FromMonitor::InputTaken,
+            OUTPUT => FromMonitor::Output(*rest.first()?, rest.get(1..)?.to_vec()),
+            EXITED => FromMonitor::Exited(postcard::from_bytes(rest).ok()?),
+            FAILED => FromMonitor::Failed(postcard::from_bytes(rest).ok()?),
+            _ => return None,
+        })
+    }
+}
+
+fn tagged(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 1);
+    out.push(tag);
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// Sends a message, waiting for room.
+///
+/// # Errors
+/// `EPIPE` when the other side is gone.
+pub fn send(channel: &Channel, message: &impl Message) -> Result<(), Errno> {
+    channel.send(&message.encode(), None, SendFlags::empty())
+}
+
+/// Receives a message if there is one: `Ok(None)` at the end of file.
+///
+/// # Errors
+/// `EAGAIN` when there is none yet; `EBADMSG` for bytes that are no message.
+pub fn receive<M: Message>(channel: &Channel, buffer: &mut [u8]) -> Result<Option<M>, Errno> {
+    let (length, _) = channel.recv(buffer, RecvFlags::DONTWAIT)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    M::decode(&buffer[..length]).map(Some).ok_or(Errno::BADMSG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_round_trip() {
+        for m in [
+            ToMonitor::Input(vec![]),
+            ToMonitor::Input(b"abc".to_vec()),
+            ToMonitor::Resize(24, 300),
+            ToMonitor::Signal(15),
+            ToMonitor::Close(1),
+        ] {
+            assert_eq!(ToMonitor::decode(&m.encode()), Some(m));
+        }
+        let failure = StartFailure {
+            part: Part::Rootfs,
+            message: "no".into(),
+            hint: Some("yes".into()),
+            status: 125,
+        };
+        for m in [
+            FromMonitor::Started(77),
+            FromMonitor::InputTaken,
+            FromMonitor::Output(2, b"x".to_vec()),
+            FromMonitor::Exited(Ended::Signaled(9)),
+            FromMonitor::Failed(failure),
+        ] {
+            assert_eq!(FromMonitor::decode(&m.encode()), Some(m));
+        }
+        assert_eq!(ToMonitor::decode(b""), None);
+        assert_eq!(ToMonitor::decode(b"s1"), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! What failed in the child: stage, call with its arguments, errno.
+
+use std::fmt;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process::errno_name;
+
+/// Where a container's start stands. The order is the order of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// clone3 with the namespaces.
+    Clone,
+    /// The child waits for its maps, becomes root inside and executes the init stage.
+    Enter,
+    /// Host name, loopback device, propagation.
+    Namespaces,
+    /// The root file system.
+    Rootfs,
+    /// Everything mounted below it.
+    Mounts,
+    /// The terminal.
+    Console,
+    /// Masked and read-only paths, kernel parameters.
+    Masks,
+    /// pivot_root.
+    Pivot,
+    /// User, groups, limits, working directory.
+    User,
+    /// no_new_privs, Landlock, capabilities, seccomp.
+    Confine,
+    /// execve of the command.
+    Exec,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Clone => "clone",
+            Stage::Enter => "enter",
+            Stage::Namespaces => "namespaces",
+            Stage::Rootfs => "rootfs",
+            Stage::Mounts => "mounts",
+            Stage::Console => "console",
+            Stage::Masks => "masks",
+            Stage::Pivot => "pivot_root",
+            Stage::User => "user",
+            Stage::Confine => "confinement",
+            Stage::Exec => "exec",
+        })
+    }
+}
+
+/// A failure in the child, as it travels to the front end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub struct InitError {
+    /// Where it happened.
+    pub stage: Stage,
+    /// The call with its arguments, the subject in backticks.
+    pub call: String,
+    /// The error number; 0 where a check of our own failed and `call` says it all.
+    pub errno: i32,
+}
+
+impl InitError {
+    /// The exit status that tells this failure: 127 when the command is not there, 126 when it
+    /// cannot be executed, 125 for everything before.
+    pub fn status(&self) -> u8 {
+        match (self.stage, self.errno) {
+            (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => 127,
+            (Stage::Exec, _) => 126,
+            _ => 125,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match (self.stage, self.errno) {
+            (Stage::Clone, libc::ENOSPC) => Some(
+                "the limit on user namespaces is used up or 0: as root, \
+                 `sysctl -w user.max_user_namespaces=15000`"
+                    .into(),
+            ),
+            (Stage::Clone, libc::EPERM) => Some(
+                "user namespaces are refused here: as root, \
+                 `sysctl -w kernel.unprivileged_userns_clone=1` (Debian) or \
+                 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)"
+                    .into(),
+            ),
+            (Stage::Exec, libc::ENOEXEC) => Some(
+                "the file is neither a program for this machine nor a script with a `#!` line; \
+                 an image for another platform looks like this"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.stage, self.errno) {
+            (_, 0) => write!(f, "{}: {}", self.stage, self.call),
+            (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => {
+                write!(f, "{}: command not found", self.call)
+            }
+            (stage, errno) => {
+                let text = std::io::Error::from_raw_os_error(errno).to_string();
+                let text = text
+                    .split(" (os error")
+                    .next()
+                    .unwrap_or_default()
+                    .to_lowercase();
+                write!(f, "{stage}: {}: {} ({text})", self.call, errno_name(errno))
+            }
+        }
+    }
+}
+
+/// Gives an errno its stage and call.
+pub trait At<T> {
+    /// The call is only written out when it failed.
+    fn at(self, stage: Stage, call: impl FnOnce() -> String) -> Result<T, InitError>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, stage: Stage, call: impl FnOnce() -> String) -> Result<T, InitError> {
+        self.map_err(|errno| InitError {
+            stage,
+            call: call(),
+            errno: errno.raw_os_error(),
+        })
+    }
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, stage: Stage, call: impl FnOnce() -> String) -> Result<T, InitError> {
+        self.map_err(crate::sys::process::to_errno).at(stage, call)
+    }
+}

@@ -1,0 +1,94 @@
+//! The init stage: PID 1 of the container until it becomes the command.
+//!
+//! It is a fresh execution of this program, from a read-only mount or a sealed copy
+//! ([`crate::sys::process::protected_self`]), with three descriptors: the channel to the launcher,
+//! the plan, and the program itself. It is not dumpable, so nothing that joins its namespaces can
+//! reach into it. It carries the plan out in order and tells the launcher where it failed.
+
+use std::io::Read as _;
+use std::os::fd::AsFd;
+
+use super::error::{At, InitError, Stage};
+use super::plan::InitPlan;
+use super::proto::{FromInit, send};
+use super::{mounts, process, rootfs};
+use crate::sys::process::{Namespaces, exit_now, inherited_fd};
+use crate::sys::socket::Channel;
+use crate::sys::{mount, netdev};
+
+/// The name (argv[0]) under which this program is the init stage.
+pub const NAME: &str = "rl-init";
+
+/// Descriptor numbers that the launcher placed.
+pub(super) const CHANNEL: i32 = 3;
+const PLAN: i32 = 4;
+pub(super) const PROGRAM: i32 = 5;
+
+/// Runs the stage. Never returns: it becomes the command, or exits with 125 after telling why.
+pub fn main() -> ! {
+    let Ok(channel) = inherited_fd(CHANNEL).map(Channel::from_fd) else {
+        // Started by hand: there is no launcher to talk to.
+        exit_now(125);
+    };
+    let error = match read_plan() {
+        Ok(plan) => match prepare(&plan, &channel) {
+            Ok(root) => process::become_command(&plan.process, &root, plan.tty),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    let _ = send(&channel, &FromInit::Failed(error), None);
+    exit_now(125)
+}
+
+fn read_plan() -> Result<InitPlan, InitError> {
+    let enter = Stage::Enter;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
+    // Set again: execve of the launcher's fork kept it, a change of ids before may not have.
+    let kill = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(kill)
+        .at(enter, || "prctl(PR_SET_PDEATHSIG)".into())?;
+    drop(inherited_fd(PROGRAM));
+    let fd = inherited_fd(PLAN).at(enter, || "fcntl(plan)".into())?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(fd)
+        .read_to_end(&mut bytes)
+        .at(enter, || "read(plan)".into())?;
+    postcard::from_bytes(&bytes).map_err(|_| InitError {
+        stage: enter,
+        call: "the plan is not readable".into(),
+        errno: 0,
+    })
+}
+
+fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
+    let namespaces = plan.namespaces();
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .at(Stage::Namespaces, || format!("sethostname(`{name}`)"))?;
+    }
+    mount::make_private().at(Stage::Namespaces, || "mount(`/`, PRIVATE | REC)".into())?;
+    if namespaces.contains(Namespaces::NET) {
+        netdev::loopback_up().at(Stage::Namespaces, || "ioctl(`lo`, SIOCSIFFLAGS)".into())?;
+    }
+    let root = rootfs::mount_root(plan, channel)?;
+    let kernel = mounts::mount_all(plan, &root)?;
+    if plan.tty {
+        let (master, slave) = mounts::console(&root, plan.console_size)?;
+        for target in [0, 1, 2] {
+            crate::sys::process::replace_stdio(slave.as_fd(), target)
+                .at(Stage::Console, || format!("dup2(pty, {target})"))?;
+        }
+        send(channel, &FromInit::Console, Some(master.as_fd()))
+            .at(Stage::Console, || "sendmsg(console)".into())?;
+    }
+    mounts::protect(plan, &root, &kernel)?;
+    if plan.read_only_root {
+        rootfs::seal_root(&root)?;
+    }
+    mount::pivot(root.as_fd()).at(Stage::Pivot, || "pivot_root(`.`, `.`)".into())?;
+    send(channel, &FromInit::Prepared, None).at(Stage::Pivot, || "sendmsg(prepared)".into())?;
+    rootfs::wait(channel, Stage::Pivot)?;
+    Ok(root)
+}

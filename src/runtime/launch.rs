@@ -1,0 +1,146 @@
+//! The launcher's side of a start: clone, and what the child does until it executes the init stage.
+
+use std::ffi::CString;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::MemfdFlags;
+
+use super::error::{At, InitError, Stage};
+use super::init;
+use super::plan::InitPlan;
+use super::proto::{FromInit, ToInit, receive, send};
+use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
+use crate::sys::socket::Channel;
+
+/// What the command gets as standard input, output and error. With a terminal in the plan all three
+/// are replaced by it.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// A child that waits for its id maps.
+#[derive(Debug)]
+pub struct Launched {
+    /// The process, PID 1 of the container.
+    pub child: Child,
+    /// For [`super::proto`].
+    pub channel: Channel,
+}
+
+/// Clones the container's first process with all its namespaces. `program` is the path of this
+/// program as the host knows it. The caller must be single-threaded; it then writes the id maps
+/// and sends [`ToInit::Mapped`].
+///
+/// # Errors
+/// [`InitError`] of stage `clone`. Later failures come through the channel.
+pub fn launch(
+    plan: &InitPlan,
+    stdio: Stdio,
+    program: Option<CString>,
+) -> Result<Launched, InitError> {
+    let plan_file = write_plan(plan)?;
+    let (ours, theirs) =
+        Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
+    let namespaces = plan.namespaces();
+    let forked =
+        process::fork(namespaces).at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
+    match forked {
+        Fork::Parent(child) => Ok(Launched {
+            child,
+            channel: ours,
+        }),
+        Fork::Child => {
+            drop(ours);
+            let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
+            let _ = send(&theirs, &FromInit::Failed(error), None);
+            exit_now(125)
+        }
+    }
+}
+
+fn names(namespaces: Namespaces) -> String {
+    let names: Vec<String> = namespaces
+        .iter_names()
+        .map(|(n, _)| n.to_ascii_lowercase())
+        .collect();
+    names.join("|")
+}
+
+fn write_plan(plan: &InitPlan) -> Result<OwnedFd, InitError> {
+    let call = || "memfd_create(plan)".to_owned();
+    let bytes = postcard::to_stdvec(plan).map_err(|_| InitError {
+        stage: Stage::Clone,
+        call: "the plan cannot be written".into(),
+        errno: 0,
+    })?;
+    let file = rustix::fs::memfd_create(c"plan", MemfdFlags::CLOEXEC).at(Stage::Clone, call)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&bytes)
+        .and_then(|()| file.rewind())
+        .at(Stage::Clone, call)?;
+    Ok(file.into())
+}
+
+/// The child between clone and the init stage. Returns only on failure.
+fn enter(
+    channel: &Channel,
+    plan: &OwnedFd,
+    stdio: &Stdio,
+    program: Option<&std::ffi::CStr>,
+) -> InitError {
+    let entered = (|| {
+        let stage = Stage::Enter;
+        match receive::<ToInit>(channel).at(stage, || "recvmsg(launcher)".into())? {
+            Some((ToInit::Mapped, _)) => {}
+            _ => exit_now(125),
+        }
+        let zero = nix::unistd::Uid::from_raw(0);
+        let group = nix::unistd::Gid::from_raw(0);
+        let errno = |e: nix::errno::Errno| rustix::io::Errno::from_raw_os_error(e as i32);
+        nix::unistd::setresgid(group, group, group)
+            .map_err(errno)
+            .at(stage, || "setresgid(0)".into())?;
+        nix::unistd::setresuid(zero, zero, zero)
+            .map_err(errno)
+            .at(stage, || "setresuid(0)".into())?;
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill)
+            .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
+        for (fd, number) in [(&stdio.stdin, 0), (&stdio.stdout, 1), (&stdio.stderr, 2)] {
+            process::replace_stdio(fd.as_fd(), number)
+                .at(stage, || format!("dup2(stdio, {number})"))?;
+        }
+        let copy =
+            process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
+        process::place_fds(&[channel.as_fd(), plan.as_fd(), copy.as_fd()])
+            .at(stage, || "dup2(channel)".into())?;
+        Ok(())
+    })();
+    if let Err(error) = entered {
+        return error;
+    }
+    let argv = [CString::from(c"rl-init")];
+    debug_assert_eq!(argv[0].to_bytes(), init::NAME.as_bytes());
+    let errno = process::exec_placed(init::PROGRAM, &argv);
+    // The channel has moved to its placed number; errors still go through it.
+    let error = InitError {
+        stage: Stage::Enter,
+        call: "execveat(init stage)".into(),
+        errno: errno.raw_os_error(),
+    };
+    if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
+        let _ = send(
+            &Channel::from_fd(placed),
+            &FromInit::Failed(error.clone()),
+            None,
+        );
+    }
+    exit_now(125)
+}

@@ -1,0 +1,80 @@
+//! What the launcher and the child say to each other, over one sequenced-packet channel.
+//!
+//! ```text
+//! launcher                                      child
+//!    | -- clone3 ------------------------------> | waits
+//!    |    newuidmap || newgidmap                 |
+//!    | -- Mapped ------------------------------> | becomes root, executes the init stage
+//!    |    network helper starts                  | host name, lo, rootfs
+//!    | <-- NeedRootfs -------------------------- | (only with fuse-overlayfs)
+//!    | -- Continue ----------------------------> |
+//!    |                                           | mounts, masks
+//!    | <-- Console + fd ------------------------ | (only with a terminal)
+//!    | <-- Prepared ---------------------------- | pivot_root is done
+//!    |    network helper is ready                |
+//!    | -- Continue ----------------------------> | user, confinement, execve
+//!    | <-- end of file ------------------------- | the command runs (close-on-exec)
+//!    | <-- Failed(InitError) at any point        |
+//! ```
+//!
+//! End-of-file seen by the child means that the launcher is gone: it exits.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
+
+use super::error::InitError;
+use crate::sys::socket::{Channel, MAX_MESSAGE};
+
+/// From the child.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromInit {
+    /// Mount the root file system for me, in my namespaces.
+    NeedRootfs,
+    /// The master side of my terminal comes with this message.
+    Console,
+    /// Everything is mounted; waiting for the word to go.
+    Prepared,
+    /// It ended here.
+    Failed(InitError),
+}
+
+/// From the launcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToInit {
+    /// The id maps are written.
+    Mapped,
+    /// What was waited for is there.
+    Continue,
+}
+
+/// Sends one message.
+///
+/// # Errors
+/// `EPIPE` when the other side is gone.
+pub fn send<M: Serialize>(
+    channel: &Channel,
+    message: &M,
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let bytes = postcard::to_stdvec(message).map_err(|_| Errno::INVAL)?;
+    channel.send(&bytes, fd, SendFlags::empty())
+}
+
+/// Waits for one message; `None` at the end of file.
+///
+/// # Errors
+/// Those of recvmsg(2); `EBADMSG` for bytes that are no message.
+pub fn receive<M: for<'a> Deserialize<'a>>(
+    channel: &Channel,
+) -> Result<Option<(M, Option<OwnedFd>)>, Errno> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let (length, fd) = channel.recv(&mut buffer, RecvFlags::empty())?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = postcard::from_bytes(&buffer[..length]).map_err(|_| Errno::BADMSG)?;
+    Ok(Some((message, fd)))
+}
