@@ -404,10 +404,7 @@ mod tests {
     #[test]
     fn words_of_a_registry_are_escaped_and_cut() {
         let body = br#"{"errors":[{"code":"DENIED","message":"a\u001b[31mb\nc","detail":{}}]}"#;
-        assert_eq!(
-            Remote::parse(body).to_string(),
-            ": DENIED: a\\x1b[31mb\\nc"
-        );
+        assert_eq!(Remote::parse(body).to_string(), ": DENIED: a\\x1b[31mb\\nc");
         assert_eq!(Remote::parse(b"<html>").to_string(), "");
         let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(9999));
         assert_eq!(
