@@ -10,7 +10,13 @@ use crate::engine::{self, Context, Error, Ui, pull, run_args};
 
 /// Containers for people without root.
 #[derive(Debug, clap::Parser)]
-#[command(name = "rl", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "rl",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Examples:
   rl run ubuntu sh          a shell in a container of the image `ubuntu`
   rl pull debian:bookworm   fetch an image
@@ -62,11 +68,17 @@ pub fn main() -> u8 {
 }
 
 fn run(args: &run_args::RunArgs) -> u8 {
-    let ui = Terminal { quiet: args.quiet, verbose: args.verbose };
+    let ui = Terminal {
+        quiet: args.quiet,
+        verbose: args.verbose,
+    };
     if let Some(word) = args.words.first().filter(|w| w.starts_with('-')) {
         return unknown_option(word);
     }
-    finish(&ui, Context::find(&ui).and_then(|context| engine::run::run(&context, args)))
+    finish(
+        &ui,
+        Context::find(&ui).and_then(|context| engine::run::run(&context, args)),
+    )
 }
 
 fn finish(ui: &Terminal, result: Result<u8, Error>) -> u8 {
@@ -111,7 +123,11 @@ impl Ui for Terminal {
 fn complain(message: &str, hint: Option<&str>) {
     let mut err = std::io::stderr().lock();
     let color = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let (red, cyan, off) = if color { ("\x1b[31m", "\x1b[36m", "\x1b[m") } else { ("", "", "") };
+    let (red, cyan, off) = if color {
+        ("\x1b[31m", "\x1b[36m", "\x1b[m")
+    } else {
+        ("", "", "")
+    };
     let _ = writeln!(err, "{red}error:{off} {}", escape(message));
     if let Some(hint) = hint {
         let _ = writeln!(err, "{cyan}hint:{off} {}", escape(hint));
@@ -122,7 +138,11 @@ fn complain(message: &str, hint: Option<&str>) {
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -155,18 +175,30 @@ fn usage(error: clap::Error) -> u8 {
 
 /// An option before the image that `rl run` does not know. Docker's and podman's are named as such.
 fn unknown_option(word: &str) -> u8 {
-    let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let name = word
+        .trim_start_matches('-')
+        .split('=')
+        .next()
+        .unwrap_or_default();
     let short = !word.starts_with("--");
     let known = if short {
         let first = name.chars().next().unwrap_or_default();
-        run_args::NOT_YET_SHORT.iter().find(|(c, _)| *c == first).map(|(_, long)| *long)
+        run_args::NOT_YET_SHORT
+            .iter()
+            .find(|(c, _)| *c == first)
+            .map(|(_, long)| *long)
     } else {
-        run_args::NOT_YET.iter().find(|long| **long == name).copied()
+        run_args::NOT_YET
+            .iter()
+            .find(|long| **long == name)
+            .copied()
     };
     match known {
         Some(long) => complain(
             &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
-            Some("it is refused so that nothing is left out in silence; `rl run --help` lists what is there"),
+            Some(
+                "it is refused so that nothing is left out in silence; `rl run --help` lists what is there",
+            ),
         ),
         None => {
             let command = Cli::command();
@@ -176,7 +208,9 @@ fn unknown_option(word: &str) -> u8 {
                 .filter_map(clap::Arg::get_long)
                 .filter(|long| distance(long, name) <= 2)
                 .min_by_key(|long| distance(long, name));
-            let hint = near.map_or("see `rl run --help`".into(), |n| format!("did you mean `--{n}`?"));
+            let hint = near.map_or("see `rl run --help`".into(), |n| {
+                format!("did you mean `--{n}`?")
+            });
             complain(&format!("unknown option `{word}`"), Some(&hint));
         }
     }

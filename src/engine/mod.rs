@@ -2,8 +2,10 @@
 
 pub mod dirs;
 pub mod image_for;
+pub mod images;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod pull;
 pub mod resolve;
 pub mod run;
@@ -75,9 +77,9 @@ pub enum Error {
     /// Containers on disk.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// Seccomp and capabilities.
+    /// Seccomp profile.
     #[error(transparent)]
-    Security(#[from] security::Error),
+    Seccomp(#[from] security::seccomp::Error),
     /// OCI configuration.
     #[error(transparent)]
     Oci(#[from] oci::Error),
@@ -158,7 +160,7 @@ impl Error {
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
             Error::State(e) => e.hint(),
-            Error::Security(e) => e.hint(),
+            Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),

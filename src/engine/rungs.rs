@@ -58,7 +58,9 @@ pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
 
 /// What fuse-overlayfs is told.
 pub fn fuse(spec: &ContainerSpec, dir: &Path) -> Option<fuse_overlayfs::Options> {
-    let RootfsSource::Layers { base, names } = &spec.rootfs else { return None };
+    let RootfsSource::Layers { base, names } = &spec.rootfs else {
+        return None;
+    };
     let lower: Vec<PathBuf> = names.iter().map(|n| base.join(n)).collect();
     Some(fuse_overlayfs::Options {
         lower,

@@ -1,55 +1,81 @@
 //! The second rung of the root file system: fuse-overlayfs, run in the container's user and mount
 //! namespaces but outside its pid namespace, so that nothing inside sees or signals it.
+//!
+//! The process joins and executes; it ends with the monitor (PR_SET_PDEATHSIG), because it holds the
+//! mount namespace. Whether its mount stands is seen by the init stage, which lives there.
 
-use std::path::Path;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 
 use super::start::other;
 use super::wire::{Part, StartFailure};
+use crate::model::chain;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 
-/// Mounts on `point` in the namespaces of `child`.
-pub(super) fn mount(
+/// Starts it, to mount on `point` as `container` sees it. What it says goes to the returned file.
+pub(super) fn start(
     options: &fuse_overlayfs::Options,
-    child: &Child,
+    container: &Child,
     point: &Path,
-) -> Result<(), StartFailure> {
-    let (ours, theirs) = crate::sys::socket::Channel::pair()
-        .map_err(|errno| other(format!("socketpair(): {errno}")))?;
-    let forked = process::fork(Namespaces::empty())
-        .map_err(|errno| other(format!("clone3(): {errno}")))?;
-    let helper = match forked {
-        Fork::Parent(helper) => helper,
+) -> Result<(Child, OwnedFd), StartFailure> {
+    let program = PathBuf::from(fuse_overlayfs::PROGRAM);
+    let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
+    let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|errno| other(format!("memfd_create(): {errno}")))?;
+    let forked =
+        process::fork(Namespaces::empty()).map_err(|errno| other(format!("clone3(): {errno}")))?;
+    match forked {
+        Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {
-            let failure = serve(options, child, point).err();
-            let bytes = postcard::to_stdvec(&failure).unwrap_or_default();
-            let _ = theirs.send(&bytes, None, rustix::net::SendFlags::empty());
-            exit_now(0)
+            let kill = Some(rustix::process::Signal::KILL);
+            let _ = process::replace_stdio(words.as_fd(), 2);
+            let joined = process::join(container.as_fd(), Namespaces::USER | Namespaces::MOUNT);
+            let _ = rustix::process::set_parent_process_death_signal(kill);
+            process::reset_signals();
+            let error = match joined {
+                Err(errno) => format!("setns(pidfd, user|mnt): {errno}"),
+                Ok(()) => {
+                    let source = command.exec();
+                    chain(&fuse_overlayfs::Error::Spawn { program, source })
+                }
+            };
+            let _ = rustix::io::write(&words, error.as_bytes());
+            exit_now(127)
         }
-    };
-    drop(theirs);
-    let mut buffer = vec![0; crate::sys::socket::MAX_MESSAGE];
-    let got = ours.recv(&mut buffer, rustix::net::RecvFlags::empty());
-    let _ = helper.wait();
-    match got.ok().and_then(|(n, _)| postcard::from_bytes(&buffer[..n]).ok()) {
-        Some(None) => Ok(()),
-        Some(Some(failure)) => Err(failure),
-        None => Err(other("the fuse-overlayfs helper was killed".into())),
     }
 }
 
-/// In a process of its own: joins, starts fuse-overlayfs, which detaches when its mount stands.
-fn serve(
-    options: &fuse_overlayfs::Options,
-    child: &Child,
-    point: &Path,
-) -> Result<(), StartFailure> {
-    use std::os::fd::AsFd as _;
-    process::join(child.as_fd(), Namespaces::USER | Namespaces::MOUNT)
-        .map_err(|errno| other(format!("setns(pidfd, user|mnt): {errno}")))?;
-    fuse_overlayfs::mount(options, point).map_err(|e| StartFailure {
+/// Why it is gone, from what it said.
+pub(super) fn died(words: OwnedFd) -> StartFailure {
+    let mut text = String::new();
+    let mut file = std::fs::File::from(words);
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let program = PathBuf::from(fuse_overlayfs::PROGRAM);
+    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+    let hint = fuse_overlayfs::Error::Spawn {
+        program,
+        source: missing,
+    }
+    .hint();
+    let message = match text.trim() {
+        "" => "fuse-overlayfs ended before its mount stood".to_owned(),
+        text => format!("fuse-overlayfs: {}", text.replace('\n', "; ")),
+    };
+    StartFailure {
         part: Part::Rootfs,
-        message: e.to_string(),
-        hint: e.hint(),
+        message,
+        hint,
         status: 125,
-    })
+    }
+}
+
+fn failure(error: &fuse_overlayfs::Error) -> StartFailure {
+    StartFailure {
+        part: Part::Rootfs,
+        message: chain(error),
+        hint: error.hint(),
+        status: 125,
+    }
 }

@@ -37,7 +37,10 @@ pub(super) fn would_end(pid: Pid, number: i32) -> bool {
 /// Whether the default action of a signal ends a process (signal(7), "Standard signals").
 pub(super) fn ends_by_default(number: i32) -> bool {
     use libc::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-    [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM].contains(&number)
+    [
+        SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM,
+    ]
+    .contains(&number)
 }
 
 /// Which signals a process blocks, ignores and catches.

@@ -1,14 +1,17 @@
 //! From a task to a running command: clone, id maps, network helper, the word to go.
 
+use std::os::fd::OwnedFd;
+
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::streams::Streams;
 use super::wire::{self, Part, StartFailure, ToMonitor};
 use super::{Task, signals};
+use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Stage};
-use crate::sys::process::Child;
+use crate::sys::process::{Child, die_with_parent};
 use crate::sys::socket::{Channel, MAX_MESSAGE};
 use crate::{net, userns};
 
@@ -17,18 +20,36 @@ pub(super) struct Running {
     pub child: Child,
     pub streams: Streams,
     pub network: Option<net::Running>,
+    /// fuse-overlayfs, if it serves the root.
+    pub fuse: Option<Child>,
 }
 
 /// Starts the container.
 pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailure> {
-    let (streams, stdio) = if task.tty { Streams::terminal() } else { Streams::pipes() }
-        .map_err(|errno| other(format!("pipe2(): {errno}")))?;
-    let launched = runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
-    let mut steps = Steps { task, client, launched, streams, network: Network::Off };
+    let (streams, stdio) = if task.tty {
+        Streams::terminal()
+    } else {
+        Streams::pipes()
+    }
+    .map_err(|errno| other(format!("pipe2(): {errno}")))?;
+    let launched =
+        runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
+    let network = Network::Off;
+    let mut steps = Steps {
+        task,
+        client,
+        launched,
+        streams,
+        network,
+        fuse: None,
+    };
     match steps.run() {
-        Ok(network) => {
-            Ok(Running { child: steps.launched.child, streams: steps.streams, network })
-        }
+        Ok(network) => Ok(Running {
+            child: steps.launched.child,
+            streams: steps.streams,
+            network,
+            fuse: steps.fuse.map(|(helper, _)| helper),
+        }),
         Err(failure) => {
             steps.abandon();
             Err(failure)
@@ -42,6 +63,7 @@ struct Steps<'a> {
     launched: Launched,
     streams: Streams,
     network: Network,
+    fuse: Option<(Child, OwnedFd)>,
 }
 
 enum Network {
@@ -54,16 +76,27 @@ impl Steps<'_> {
     /// The launcher's column of the diagram in [`runtime::proto`].
     fn run(&mut self) -> Result<Option<net::Running>, StartFailure> {
         let pid = self.launched.child.pid();
-        userns::write(&self.task.userns, pid).map_err(|e| StartFailure {
+        let number = pid.as_raw_nonzero().get();
+        userns::write(&self.task.userns, number as u32).map_err(|e| StartFailure {
             part: Part::UserNamespace,
-            message: e.to_string(),
+            message: chain(&e),
             hint: e.hint(),
             status: 125,
         })?;
         self.tell(ToInit::Mapped)?;
-        if let Some(request) = &self.task.network {
-            let starting = net::start(request, pid).map_err(network)?;
-            self.network = Network::Starting(starting);
+        if let Some(wanted) = &self.task.network {
+            let request = net::Request {
+                pid: number as u32,
+                ports: &wanted.ports,
+                forward_dns: wanted.forward_dns,
+                host_gateway: wanted.host_gateway,
+                api_socket: self.task.container.dir().join("slirp.sock"),
+                as_root: wanted.as_root,
+            };
+            let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
+            if let Some(starting) = starting.map_err(network)? {
+                self.network = Network::Starting(starting);
+            }
         }
         let mut prepared = false;
         loop {
@@ -72,7 +105,7 @@ impl Steps<'_> {
             }
             match self.wait()? {
                 Event::Init(FromInit::NeedRootfs, _) => {
-                    self.mount_fuse()?;
+                    self.start_fuse()?;
                     self.tell(ToInit::Continue)?;
                 }
                 Event::Init(FromInit::Console, Some(master)) => {
@@ -87,13 +120,14 @@ impl Steps<'_> {
                 }
                 Event::InitGone => return Err(self.died()),
                 Event::NetworkReady => self.finish_network()?,
+                Event::FuseGone => return Err(self.fuse_died()),
                 Event::Client => {}
             }
         }
-        let _ = self.task.container.running(pid.as_raw_nonzero().get());
+        let _ = self.task.container.running(number);
         self.tell(ToInit::Continue)?;
         self.await_exec()?;
-        let _ = wire::send(self.client, &wire::FromMonitor::Started(pid.as_raw_nonzero().get()));
+        let _ = wire::send(self.client, &wire::FromMonitor::Started(number));
         Ok(match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => Some(running),
             _ => None,
@@ -125,8 +159,13 @@ impl Steps<'_> {
             PollFd::new(&self.launched.channel, PollFlags::IN),
             PollFd::new(self.client, PollFlags::IN),
         ];
+        let network = fds.len();
         if let Network::Starting(starting) = &self.network {
             fds.push(PollFd::from_borrowed_fd(starting.poll_fd(), PollFlags::IN));
+        }
+        let fuse = fds.len();
+        if let Some((helper, _)) = &self.fuse {
+            fds.push(PollFd::new(helper, PollFlags::IN));
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -140,8 +179,11 @@ impl Steps<'_> {
                 Err(errno) => Err(other(format!("recvmsg(init): {errno}"))),
             };
         }
-        if ready.get(2) == Some(&true) {
+        if fuse > network && ready[network] {
             return Ok(Event::NetworkReady);
+        }
+        if ready.get(fuse) == Some(&true) {
+            return Ok(Event::FuseGone);
         }
         if ready[1] {
             self.client_message()?;
@@ -186,30 +228,59 @@ impl Steps<'_> {
             Ok(ended) => format!("with status {}", ended.status()),
             Err(errno) => format!("({errno})"),
         };
-        other(format!("the container's first process ended {how} before it ran the command"))
+        other(format!(
+            "the container's first process ended {how} before it ran the command"
+        ))
     }
 
-    fn mount_fuse(&mut self) -> Result<(), StartFailure> {
-        let options = self.task.fuse.as_ref().ok_or_else(|| other("no rootfs helper".into()))?;
-        super::fuse::mount(options, &self.launched.child, self.task.plan.mount_point())
+    fn start_fuse(&mut self) -> Result<(), StartFailure> {
+        let options = self
+            .task
+            .fuse
+            .as_ref()
+            .ok_or_else(|| other("no rootfs helper".into()))?;
+        let point = self.task.plan.mount_point();
+        self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
+        Ok(())
+    }
+
+    fn fuse_died(&mut self) -> StartFailure {
+        match self.fuse.take() {
+            Some((helper, words)) => {
+                let _ = helper.wait();
+                super::fuse::died(words)
+            }
+            None => other("fuse-overlayfs is gone".into()),
+        }
     }
 
     /// Undoes a start that failed: nothing of it stays.
     fn abandon(&mut self) {
         let _ = self.launched.child.signal(libc::SIGKILL);
         let _ = self.launched.child.wait();
+        if let Some((helper, _)) = self.fuse.take() {
+            end(&helper);
+        }
         match std::mem::replace(&mut self.network, Network::Off) {
-            Network::Ready(running) => running.stop(),
-            Network::Starting(starting) => starting.abandon(),
+            Network::Ready(running) => drop(running.stop()),
+            // Dropping it ends it.
+            Network::Starting(starting) => drop(starting),
             Network::Off => {}
         }
     }
 }
 
+/// Ends a helper and reaps it.
+pub(super) fn end(helper: &Child) {
+    let _ = helper.signal(libc::SIGKILL);
+    let _ = helper.wait();
+}
+
 enum Event {
-    Init(FromInit, Option<std::os::fd::OwnedFd>),
+    Init(FromInit, Option<OwnedFd>),
     InitGone,
     NetworkReady,
+    FuseGone,
     Client,
 }
 
@@ -218,14 +289,29 @@ fn init(error: &InitError) -> StartFailure {
         Stage::Rootfs => Part::Rootfs,
         _ => Part::Other,
     };
-    StartFailure { part, message: error.to_string(), hint: error.hint(), status: error.status() }
+    StartFailure {
+        part,
+        message: error.to_string(),
+        hint: error.hint(),
+        status: error.status(),
+    }
 }
 
 fn network(error: net::Error) -> StartFailure {
-    let (message, hint) = (error.to_string(), error.hint());
-    StartFailure { part: Part::Network, message, hint, status: 125 }
+    let (message, hint) = (chain(&error), error.hint());
+    StartFailure {
+        part: Part::Network,
+        message,
+        hint,
+        status: 125,
+    }
 }
 
 pub(super) fn other(message: String) -> StartFailure {
-    StartFailure { part: Part::Other, message, hint: None, status: 125 }
+    StartFailure {
+        part: Part::Other,
+        message,
+        hint: None,
+        status: 125,
+    }
 }

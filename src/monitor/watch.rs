@@ -7,10 +7,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::signals;
 use super::start::Running;
 use super::streams::{Read, Streams};
 use super::wire::{self, FromMonitor, Message as _, ToMonitor};
-use super::signals;
 use crate::sys::process::Ended;
 use crate::sys::socket::{Channel, MAX_MESSAGE};
 
@@ -30,7 +30,10 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
     };
     while watch.turn() {}
     if let Some(network) = watch.running.network.take() {
-        network.stop();
+        let _ = network.stop();
+    }
+    if let Some(fuse) = watch.running.fuse.take() {
+        super::start::end(&fuse);
     }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
     match (ended, watch.signaled) {
@@ -90,7 +93,11 @@ impl Watch<'_> {
             sources.push(Source::Exit);
         }
         if let Some(client) = self.client {
-            let room = if self.backlog.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let room = if self.backlog.is_empty() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            };
             fds.push(PollFd::new(client, PollFlags::IN | room));
             sources.push(Source::Client);
         }
@@ -110,7 +117,10 @@ impl Watch<'_> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        let events = sources.into_iter().zip(&fds).map(|(s, fd)| (s, fd.revents()));
+        let events = sources
+            .into_iter()
+            .zip(&fds)
+            .map(|(s, fd)| (s, fd.revents()));
         Ok(events.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 
@@ -192,8 +202,12 @@ impl Watch<'_> {
     /// The line discipline turned a typed Ctrl-C or Ctrl-\ into a signal for the foreground group.
     /// If that is PID 1 itself, which may have no handler, the signal is carried out.
     fn typed(&mut self, bytes: &[u8]) {
-        let Some(number) = typed_signal(&self.running.streams, bytes) else { return };
-        let Some(master) = self.running.streams.master() else { return };
+        let Some(number) = typed_signal(&self.running.streams, bytes) else {
+            return;
+        };
+        let Some(master) = self.running.streams.master() else {
+            return;
+        };
         let pid = self.running.child.pid();
         if rustix::termios::tcgetpgrp(master) == Ok(pid)
             && self.ended.is_none()
@@ -225,8 +239,11 @@ fn typed_signal(streams: &Streams, bytes: &[u8]) -> Option<i32> {
     if !modes.local_modes.contains(LocalModes::ISIG) {
         return None;
     }
-    [(SpecialCodeIndex::VINTR, libc::SIGINT), (SpecialCodeIndex::VQUIT, libc::SIGQUIT)]
-        .into_iter()
-        .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
-        .map(|(_, signal)| signal)
+    [
+        (SpecialCodeIndex::VINTR, libc::SIGINT),
+        (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
+    ]
+    .into_iter()
+    .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
+    .map(|(_, signal)| signal)
 }

@@ -1,1 +1,206 @@
-//! (to be written)
+//! The container's network: the request, the choice, the helper that carries it, the two files that
+//! go with it.
+//!
+//! In order: [`Mode`] and [`Publish`] are what was asked for; [`choose`] settles on one of the
+//! ladder's rungs and keeps the evidence; [`reserve`] turns the published ports into definite ones,
+//! refusing those that cannot be bound, before anything is started; [`resolver`] and [`hosts`] give
+//! the texts of /etc/resolv.conf and /etc/hosts; once the namespaces exist [`start`] runs the helper,
+//! [`Starting::finish`] waits for it and [`Running`] is watched and stopped by the monitor.
+//!
+//! Bringing `lo` up is the container's own work.
+
+mod choose;
+mod files;
+mod publish;
+mod start;
+
+pub use choose::{Choice, Link, choose};
+pub use files::{AddHost, Dns, HostAddress, HostResolver, Resolver, hosts, resolver};
+pub use publish::{Ports, Proto, Publish, Reserved, reserve};
+pub use start::{Ended, Request, Running, Starting, addresses, start};
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+/// Where the host's resolver answers inside when pasta forwards to it: a link-local address that no
+/// one else has (the one podman uses).
+pub const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+pub use crate::model::spec::NetworkMode as Mode;
+
+impl Mode {
+    /// The mode of `--network TEXT`; `None` for the words that leave the choice to us.
+    ///
+    /// # Errors
+    /// [`Error::UnknownMode`], [`Error::NotYet`].
+    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
+        match text {
+            "" | "default" | "private" => Ok(None),
+            other => other.parse().map(Some),
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "pasta" => Ok(Mode::Pasta),
+            "slirp4netns" => Ok(Mode::Slirp4netns),
+            "none" => Ok(Mode::None),
+            "host" => Ok(Mode::Host),
+            "bridge" => Err(Error::NotYet(text.to_owned())),
+            _ if text.contains(':') => Err(Error::NotYet(text.to_owned())),
+            _ => Err(Error::UnknownMode(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Pasta => "pasta",
+            Mode::Slirp4netns => "slirp4netns",
+            Mode::None => "none",
+            Mode::Host => "host",
+        })
+    }
+}
+
+/// Why there is no network as asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--network` with a word that means nothing.
+    #[error("`{0}` is no network mode: `pasta`, `slirp4netns`, `none` or `host`")]
+    UnknownMode(String),
+    /// `--network` with something docker or podman have.
+    #[error("`--network {0}` is not supported yet")]
+    NotYet(String),
+    /// Neither helper is installed, or not the one asked for.
+    #[error("{0}")]
+    NoHelper(&'static str),
+    /// /dev/net/tun cannot be opened.
+    #[error("open(`/dev/net/tun`, O_RDWR)")]
+    NoTun(#[source] io::Error),
+    /// `-p` that is not in docker's notation.
+    #[error(
+        "`{text}` is no port to publish: {why} (`[ip:][host[-end]]:container[-end][/tcp|udp]`)"
+    )]
+    BadPublish {
+        /// The argument.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// `-p` without a network namespace that could be reached.
+    #[error("ports cannot be published with `--network {0}`")]
+    NoPublish(Mode),
+    /// A port below the limit for unprivileged users.
+    #[error("port {port} of the host is reserved for root: ports below {limit} are")]
+    Privileged {
+        /// The port.
+        port: u16,
+        /// net.ipv4.ip_unprivileged_port_start.
+        limit: u16,
+    },
+    /// Somebody has it already.
+    #[error("port {port}/{proto} of the host is already in use{}", on(*address))]
+    InUse {
+        /// The port.
+        port: u16,
+        /// Its protocol.
+        proto: Proto,
+        /// The address that was asked for.
+        address: Option<IpAddr>,
+    },
+    /// The host has no such address.
+    #[error("`{0}` is not an address of this host")]
+    NotOurs(IpAddr),
+    /// Another failure to bind.
+    #[error("bind({address}, port {port}/{proto})")]
+    Bind {
+        /// The address that was bound.
+        address: IpAddr,
+        /// The port; 0 to have one picked.
+        port: u16,
+        /// Its protocol.
+        proto: Proto,
+        /// What bind(2) said.
+        source: io::Error,
+    },
+    /// `--add-host` that is not `name:ip`.
+    #[error("`{0}` is no host entry of the form `name:ip` or `name:host-gateway`")]
+    BadAddHost(String),
+    /// `host-gateway` where no address leads to the host.
+    #[error("`{name}:host-gateway`: this host has no address that a container could reach it by")]
+    NoGateway {
+        /// The name it was to have.
+        name: String,
+    },
+    /// pasta failed.
+    #[error(transparent)]
+    Pasta(#[from] Box<pasta::Error>),
+    /// slirp4netns failed.
+    #[error(transparent)]
+    Slirp(#[from] Box<slirp4netns_rs::Error>),
+}
+
+/// ` on ADDRESS`, or nothing.
+fn on(address: Option<IpAddr>) -> String {
+    address
+        .map(|address| format!(" on {address}"))
+        .unwrap_or_default()
+}
+
+impl Error {
+    /// The line that mends it, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NotYet(text) if text == "bridge" => Some("leave `--network` out".to_owned()),
+            Error::NoHelper(_) => {
+                Some("as root: apt-get install passt; or run with `--network none`".to_owned())
+            }
+            Error::NoTun(source) => Some(match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "as root: chmod 0666 /dev/net/tun; or run with `--network none`".to_owned()
+                }
+                _ => "as root: modprobe tun; or run with `--network none`".to_owned(),
+            }),
+            Error::Privileged { port, .. } => Some(format!(
+                "as root: sysctl net.ipv4.ip_unprivileged_port_start={port}"
+            )),
+            Error::InUse { port, proto, .. } => {
+                let option = if *proto == Proto::Tcp { "-t" } else { "-u" };
+                Some(format!(
+                    "to see who has it: ss -lpn {option} 'sport = :{port}'"
+                ))
+            }
+            Error::NoGateway { .. } => {
+                Some("connect the host to a network, or leave it out".into())
+            }
+            Error::Pasta(error) => error.hint(),
+            Error::Slirp(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        for mode in [Mode::Pasta, Mode::Slirp4netns, Mode::None, Mode::Host] {
+            assert_eq!(Mode::parse(&mode.to_string()).unwrap(), Some(mode));
+        }
+        assert_eq!(Mode::parse("").unwrap(), None);
+        for text in ["bridge", "container:x", "pasta:--mtu,1500", "ns:/x"] {
+            assert!(matches!(Mode::parse(text), Err(Error::NotYet(_))), "{text}");
+        }
+        assert!(matches!(Mode::parse("past"), Err(Error::UnknownMode(_))));
+    }
+}

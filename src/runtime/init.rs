@@ -52,7 +52,9 @@ fn read_plan() -> Result<InitPlan, InitError> {
     drop(inherited_fd(PROGRAM));
     let fd = inherited_fd(PLAN).at(enter, || "fcntl(plan)".into())?;
     let mut bytes = Vec::new();
-    std::fs::File::from(fd).read_to_end(&mut bytes).at(enter, || "read(plan)".into())?;
+    std::fs::File::from(fd)
+        .read_to_end(&mut bytes)
+        .at(enter, || "read(plan)".into())?;
     postcard::from_bytes(&bytes).map_err(|_| InitError {
         stage: enter,
         call: "the plan is not readable".into(),

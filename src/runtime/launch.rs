@@ -40,15 +40,22 @@ pub struct Launched {
 ///
 /// # Errors
 /// [`InitError`] of stage `clone`. Later failures come through the channel.
-pub fn launch(plan: &InitPlan, stdio: Stdio, program: Option<CString>) -> Result<Launched, InitError> {
+pub fn launch(
+    plan: &InitPlan,
+    stdio: Stdio,
+    program: Option<CString>,
+) -> Result<Launched, InitError> {
     let plan_file = write_plan(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
     let namespaces = plan.namespaces();
-    let forked = process::fork(namespaces)
-        .at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
+    let forked =
+        process::fork(namespaces).at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
     match forked {
-        Fork::Parent(child) => Ok(Launched { child, channel: ours }),
+        Fork::Parent(child) => Ok(Launched {
+            child,
+            channel: ours,
+        }),
         Fork::Child => {
             drop(ours);
             let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
@@ -59,8 +66,10 @@ pub fn launch(plan: &InitPlan, stdio: Stdio, program: Option<CString>) -> Result
 }
 
 fn names(namespaces: Namespaces) -> String {
-    let names: Vec<String> =
-        namespaces.iter_names().map(|(n, _)| n.to_ascii_lowercase()).collect();
+    let names: Vec<String> = namespaces
+        .iter_names()
+        .map(|(n, _)| n.to_ascii_lowercase())
+        .collect();
     names.join("|")
 }
 
@@ -73,7 +82,9 @@ fn write_plan(plan: &InitPlan) -> Result<OwnedFd, InitError> {
     })?;
     let file = rustix::fs::memfd_create(c"plan", MemfdFlags::CLOEXEC).at(Stage::Clone, call)?;
     let mut file = std::fs::File::from(file);
-    file.write_all(&bytes).and_then(|()| file.rewind()).at(Stage::Clone, call)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.rewind())
+        .at(Stage::Clone, call)?;
     Ok(file.into())
 }
 
@@ -125,7 +136,11 @@ fn enter(
         errno: errno.raw_os_error(),
     };
     if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
-        let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error.clone()), None);
+        let _ = send(
+            &Channel::from_fd(placed),
+            &FromInit::Failed(error.clone()),
+            None,
+        );
     }
     exit_now(125)
 }

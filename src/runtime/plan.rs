@@ -206,22 +206,36 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
         namespaces: namespaces.bits(),
-        hostname: spec.hostname().clone().filter(|_| namespaces.contains(Namespaces::UTS)),
+        hostname: spec
+            .hostname()
+            .clone()
+            .filter(|_| namespaces.contains(Namespaces::UTS)),
         mount_point,
         rootfs,
         read_only_root: root.readonly().unwrap_or(false),
         mounts,
         masked: linux.masked_paths().clone().unwrap_or_default(),
         read_only: linux.readonly_paths().clone().unwrap_or_default(),
-        sysctls: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        tty: spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false)),
+        sysctls: linux
+            .sysctl()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        tty: spec
+            .process()
+            .as_ref()
+            .is_some_and(|p| p.terminal().unwrap_or(false)),
         console_size,
         process: process_plan(spec, extras)?,
     })
 }
 
 fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
-    let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or(PlanError::Missing("process"))?;
     let args = process.args().clone().filter(|a| !a.is_empty());
     let args = args.ok_or(PlanError::Missing("process.args"))?;
     let env = process.env().clone().unwrap_or_default();
@@ -238,7 +252,11 @@ fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
     Ok(ProcessPlan {
         args,
         env,
-        cwd: process.cwd().to_str().ok_or(PlanError::Text("`process.cwd`"))?.to_owned(),
+        cwd: process
+            .cwd()
+            .to_str()
+            .ok_or(PlanError::Text("`process.cwd`"))?
+            .to_owned(),
         user,
         groups: extras.groups,
         setgroups: extras.setgroups,
@@ -265,22 +283,38 @@ fn mount_plan(mount: &Mount) -> Result<MountPlan, PlanError> {
     let options = Options::parse(mount.options().iter().flatten());
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let refuse = |what, value: &str| {
-        Err(PlanError::Mount { target: target.clone(), what, value: value.to_owned() })
+        Err(PlanError::Mount {
+            target: target.clone(),
+            what,
+            value: value.to_owned(),
+        })
     };
     let kind = match kind {
         _ if options.bind => MountKind::Bind {
-            source: mount.source().clone().ok_or(PlanError::Missing("mounts.source"))?,
+            source: mount
+                .source()
+                .clone()
+                .ok_or(PlanError::Missing("mounts.source"))?,
             recursive: options.recursive,
         },
         "bind" | "none" => MountKind::Bind {
-            source: mount.source().clone().ok_or(PlanError::Missing("mounts.source"))?,
+            source: mount
+                .source()
+                .clone()
+                .ok_or(PlanError::Missing("mounts.source"))?,
             recursive: true,
         },
         "proc" => MountKind::Proc,
         "sysfs" => MountKind::Sysfs,
-        "tmpfs" if target == "/dev" => MountKind::Dev { data: options.data.join(",") },
-        "tmpfs" => MountKind::Tmpfs { data: options.data.join(",") },
-        "devpts" => MountKind::Devpts { data: options.data.join(",") },
+        "tmpfs" if target == "/dev" => MountKind::Dev {
+            data: options.data.join(","),
+        },
+        "tmpfs" => MountKind::Tmpfs {
+            data: options.data.join(","),
+        },
+        "devpts" => MountKind::Devpts {
+            data: options.data.join(","),
+        },
         "mqueue" => MountKind::Mqueue,
         "cgroup" | "cgroup2" => MountKind::Cgroup,
         other => return refuse("type", other),

@@ -102,12 +102,15 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NameTaken { name, .. } => {
-                Some(format!("choose another `--name`, or remove that container: `rl rm {name}`"))
+            Error::NameTaken { name, .. } => Some(format!(
+                "choose another `--name`, or remove that container: `rl rm {name}`"
+            )),
+            Error::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => {
+                Some(format!(
+                    "the file system of `{}` is full: `rl rmi` or `df` help",
+                    path.display()
+                ))
             }
-            Error::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => Some(
-                format!("the file system of `{}` is full: `rl rmi` or `df` help", path.display()),
-            ),
             Error::Io { source, path, .. }
                 if matches!(
                     source.kind(),
@@ -125,7 +128,11 @@ impl Error {
 }
 
 fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io { call, path: path.to_owned(), source }
+    move |source| Error::Io {
+        call,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// All containers of a user.
@@ -168,7 +175,10 @@ impl Containers {
                 let holder = id.to_string_lossy().chars().take(12).collect::<String>();
                 if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
                     let _ = std::fs::remove_dir_all(&locked.dir);
-                    return Err(Error::NameTaken { name: spec.name.clone(), id: holder });
+                    return Err(Error::NameTaken {
+                        name: spec.name.clone(),
+                        id: holder,
+                    });
                 }
                 // Its container was never finished, or is gone: the claim is void.
                 std::fs::remove_file(&link).map_err(io("unlink", &link))?;
@@ -246,7 +256,9 @@ impl Containers {
             Err(e) => return Err(io("readdir", &self.root)(e)),
         };
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-        Ok(names.filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect())
+        Ok(names
+            .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect())
     }
 
     fn read(&self, id: &str) -> Result<Container, Error> {
@@ -282,7 +294,8 @@ impl Container {
 
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
-        self.spec.remove && self.state.status != Status::Running
+        self.spec.remove
+            && self.state.status != Status::Running
             && lock_file(&self.dir).is_none_or(|file| !is_locked(&file))
     }
 
@@ -330,7 +343,12 @@ impl Locked {
         if !try_lock(&file) {
             return Err(Error::Running(name));
         }
-        Ok(Locked { dir, name, link: link.to_owned(), _lock: file })
+        Ok(Locked {
+            dir,
+            name,
+            link: link.to_owned(),
+            _lock: file,
+        })
     }
 
     /// The container's directory.
@@ -361,9 +379,20 @@ impl Locked {
     pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
         let path = self.dir.join("state.json");
         let before: State = read_json(&path).unwrap_or_else(|_| State::created());
-        let status = if ended.is_some() { Status::Exited } else { Status::Created };
+        let status = if ended.is_some() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
         let finished = ended.map(|_| now());
-        let state = State { status, pid: None, start_time: None, ended, finished, ..before };
+        let state = State {
+            status,
+            pid: None,
+            start_time: None,
+            ended,
+            finished,
+            ..before
+        };
         self.write("state.json", &state, false)
     }
 
@@ -475,8 +504,10 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut text))
         .map_err(io("read", path))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::Damaged { path: path.to_owned(), reason: e.to_string() })
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 fn now() -> u64 {
@@ -492,5 +523,10 @@ fn boot_id() -> String {
 fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything: count from the last one.
-    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }

@@ -218,20 +218,8 @@ pub fn join(pidfd: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on (close_range(2); /proc/self/fd where it is missing).
-pub fn close_from(first: u32) {
-    // SAFETY: the caller gives up all descriptors from `first` on; the process is about to exec or
-    // is a fresh fork that keeps its own below `first`.
-    let done = cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) });
-    if done.is_err() {
-        for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
-            // SAFETY: as above.
-            unsafe { libc::close(fd as i32) };
-        }
-    }
-}
-
-/// Marks every descriptor from `first` on close-on-exec.
+/// Marks every descriptor from `first` on close-on-exec (close_range(2); one by one where that is
+/// missing).
 pub fn cloexec_from(first: u32) {
     // SAFETY: sets a flag only.
     let done = cvt(unsafe {
@@ -258,8 +246,8 @@ fn open_fds() -> Vec<u32> {
         .collect()
 }
 
-/// Moves descriptors to the numbers 3, 4, … in order, open across exec; everything else from there
-/// on is closed. For handing a known set to a program about to be executed.
+/// Copies descriptors to the numbers 3, 4, … in order, open across exec; everything above becomes
+/// close-on-exec. For handing a known set to a program about to be executed.
 ///
 /// # Errors
 /// Those of fcntl(2) and dup2(2).
@@ -278,7 +266,7 @@ pub fn place_fds(fds: &[BorrowedFd<'_>]) -> Result<()> {
         // design, and the caller executes a new image next.
         cvt(i64::from(unsafe { libc::dup2(*fd, 3 + i as i32) }))?;
     }
-    close_from(base as u32);
+    cloexec_from(base as u32);
     Ok(())
 }
 
@@ -357,6 +345,18 @@ pub fn reset_signals() {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Has the program that `command` starts killed when this process ends (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: prctl(2) is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            let kill = Some(rustix::process::Signal::KILL);
+            Ok(rustix::process::set_parent_process_death_signal(kill)?)
+        });
     }
 }
 

@@ -14,7 +14,12 @@ use crate::sys::socket::Channel;
 /// # Errors
 /// [`Error::Clone`] when there is no user namespace to be had, and those of [`start`].
 pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
-    let failed = |call| move |errno: rustix::io::Errno| Error::Clone { call, source: errno.into() };
+    let failed = |call| {
+        move |errno: rustix::io::Errno| Error::Clone {
+            call,
+            source: errno.into(),
+        }
+    };
     let (ours, theirs) = Channel::pair().map_err(failed("socketpair()"))?;
     match fork(Namespaces::USER).map_err(failed("clone3(CLONE_NEWUSER)"))? {
         Fork::Child => {

@@ -88,7 +88,7 @@ pub enum Error {
     #[error("user namespace maps")]
     Helpers {
         /// What it said.
-        source: newuidmap_sys::Error,
+        source: Box<newuidmap_sys::Error>,
         /// Whose ids these are, for the hint.
         user: String,
     },

@@ -107,7 +107,7 @@ fn finish(
         Rank::Ordinary => {
             let programs =
                 Programs::find(caller.path.as_deref()).map_err(|source| Error::Helpers {
-                    source,
+                    source: Box::new(source),
                     user: user.clone(),
                 })?;
             // newgidmap shuts setgroups off when it grants nothing but the own group.

@@ -43,7 +43,10 @@ pub fn start(plan: &Plan, pid: u32) -> Result<Writing, Error> {
             pending: Some(pending),
             user,
         }),
-        Err(source) => Err(Error::Helpers { source, user }),
+        Err(source) => Err(Error::Helpers {
+            source: Box::new(source),
+            user,
+        }),
     }
 }
 
@@ -56,9 +59,10 @@ impl Writing {
         let Writing { pending, user } = self;
         match pending {
             None => Ok(()),
-            Some(pending) => pending
-                .wait()
-                .map_err(|source| Error::Helpers { source, user }),
+            Some(pending) => pending.wait().map_err(|source| Error::Helpers {
+                source: Box::new(source),
+                user,
+            }),
         }
     }
 }

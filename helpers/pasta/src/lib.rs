@@ -17,7 +17,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -80,6 +80,9 @@ pub struct Options {
     pub mtu: Option<u32>,
     /// The interface's name inside; pasta's own default is the host's.
     pub interface: Option<String>,
+    /// The namespace's own IPv4 address, prefix length and gateway; pasta's own default is the
+    /// host's, which makes the host itself unreachable from inside.
+    pub ipv4: Option<(Ipv4Addr, u8, Ipv4Addr)>,
     /// Let the gateway's address, as seen inside, lead to the host's loopback.
     pub map_gateway: bool,
     /// Addresses (at most one of each family) at which the host's first resolver answers inside.
@@ -185,6 +188,18 @@ impl Options {
         }
         if let Some(name) = &self.interface {
             add(&["--ns-ifname", name]);
+        }
+        if let Some((address, prefix, gateway)) = self.ipv4 {
+            let (address, prefix, gateway) =
+                (address.to_string(), prefix.to_string(), gateway.to_string());
+            add(&[
+                "--address",
+                &address,
+                "--netmask",
+                &prefix,
+                "--gateway",
+                &gateway,
+            ]);
         }
         if self.as_root {
             add(&["--runas", "0:0"]);

@@ -1,0 +1,176 @@
+//! Which rung of the network ladder: pasta, then slirp4netns. `none` and `host` only when asked for.
+//!
+//! Found by trying: the programs are looked for, /dev/net/tun is opened. pasta of before 2024 cannot
+//! start on a host without a default route (a laptop on a train), slirp4netns can; so that one comes
+//! first there.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Mode};
+
+/// What carries the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// pasta, the program at this path.
+    Pasta(PathBuf),
+    /// slirp4netns, the program at this path.
+    Slirp4netns(PathBuf),
+    /// Nothing: `lo` only.
+    None,
+    /// No network namespace.
+    Host,
+}
+
+/// The choice, and how it came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// What carries the network.
+    pub link: Link,
+    /// One line per fact that led here, for `rl doctor` and `--verbose`.
+    pub evidence: Vec<String>,
+}
+
+impl Choice {
+    /// The mode that was chosen.
+    pub fn mode(&self) -> Mode {
+        match self.link {
+            Link::Pasta(_) => Mode::Pasta,
+            Link::Slirp4netns(_) => Mode::Slirp4netns,
+            Link::None => Mode::None,
+            Link::Host => Mode::Host,
+        }
+    }
+
+    /// Whether the container gets a network namespace of its own.
+    pub fn own_namespace(&self) -> bool {
+        self.link != Link::Host
+    }
+}
+
+/// Settles on a rung: the one asked for, or else the best that is here. `path` is the value of PATH.
+///
+/// # Errors
+/// [`Error::NoHelper`], [`Error::NoTun`].
+pub fn choose(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error> {
+    let link = match requested {
+        Some(Mode::None) => Link::None,
+        Some(Mode::Host) => Link::Host,
+        _ => return helper(requested, path),
+    };
+    Ok(Choice {
+        link,
+        evidence: vec!["asked for".to_owned()],
+    })
+}
+
+fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error> {
+    let mut evidence = Vec::new();
+    let mut find = |program: &str| {
+        let found = helper_process::find(program, path);
+        evidence.push(match &found {
+            Some(file) => format!("{program}: `{}`", file.display()),
+            None => format!("{program}: not found"),
+        });
+        found
+    };
+    let link = match requested {
+        Some(Mode::Slirp4netns) => find("slirp4netns")
+            .map(Link::Slirp4netns)
+            .ok_or(Error::NoHelper("`slirp4netns` is not installed")),
+        Some(_) => find("pasta")
+            .map(Link::Pasta)
+            .ok_or(Error::NoHelper("`pasta` is not installed")),
+        None => {
+            let pasta = find("pasta").map(Link::Pasta);
+            let offline = !has_default_route();
+            let slirp = if pasta.is_none() || offline {
+                find("slirp4netns").map(Link::Slirp4netns)
+            } else {
+                None
+            };
+            if offline {
+                evidence.push("no default route: slirp4netns before pasta".to_owned());
+            }
+            let (first, second) = if offline {
+                (slirp, pasta)
+            } else {
+                (pasta, slirp)
+            };
+            first.or(second).ok_or(Error::NoHelper(
+                "neither `pasta` nor `slirp4netns` is installed: the container would have no network",
+            ))
+        }
+    }?;
+    helper_process::open_device(Path::new("/dev/net/tun")).map_err(Error::NoTun)?;
+    evidence.push("/dev/net/tun: opened".to_owned());
+    Ok(Choice { link, evidence })
+}
+
+/// Whether the host knows a way to everywhere, in either address family.
+fn has_default_route() -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    ipv4_default(&read("/proc/net/route")) || ipv6_default(&read("/proc/net/ipv6_route"))
+}
+
+/// Whether the host has an IPv6 default route.
+pub(super) fn has_ipv6() -> bool {
+    ipv6_default(&std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default())
+}
+
+/// A line of /proc/net/route: interface, destination, gateway, flags, …, mask as 8th.
+fn ipv4_default(table: &str) -> bool {
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")
+    })
+}
+
+/// A line of /proc/net/ipv6_route: destination, its prefix length, …, interface as the 10th. The
+/// kernel's own unreachable default is on `lo`.
+fn ipv6_default(table: &str) -> bool {
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields
+            .first()
+            .is_some_and(|to| to.bytes().all(|b| b == b'0'))
+            && fields.get(1) == Some(&"00")
+            && fields.get(9).is_some_and(|&interface| interface != "lo")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes() {
+        let head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n";
+        let default = "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        let half = "tun0\t00000000\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0\n";
+        assert!(!ipv4_default(head));
+        assert!(!ipv4_default(&format!("{head}{half}")));
+        assert!(ipv4_default(&format!("{head}{default}")));
+        let zero = "0".repeat(32);
+        let line = |interface: &str| {
+            format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200 {interface}\n")
+        };
+        assert!(!ipv6_default(&line("lo")));
+        assert!(ipv6_default(&line("eth0")));
+    }
+
+    #[test]
+    fn none_and_host_need_nothing() {
+        assert_eq!(choose(Some(Mode::None), None).unwrap().link, Link::None);
+        let host = choose(Some(Mode::Host), None).unwrap();
+        assert!(!host.own_namespace());
+    }
+
+    #[test]
+    fn every_choice_has_its_evidence() {
+        match choose(None, std::env::var_os("PATH").as_deref()) {
+            Ok(choice) => assert!(choice.evidence.len() >= 2, "{:?}", choice.evidence),
+            Err(error) => assert!(error.hint().unwrap().contains("--network none")),
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Running the helper: one shape for pasta and slirp4netns.
+//!
+//! With pasta, the container has the host's own address, so that the host itself cannot be reached
+//! by it. Where `host-gateway` is asked for, the container gets slirp4netns' addresses instead, and
+//! the host's address leads to the host; its loopback stays closed in either case.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use super::choose::has_ipv6;
+use super::{Choice, Error, Link, Mode, PASTA_DNS, Proto, Reserved};
+
+/// What the helper is asked to do.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// A process in the container's user and network namespaces, as seen from here.
+    pub pid: u32,
+    /// The published ports.
+    pub ports: &'a [Reserved],
+    /// [`super::Resolver::forward`].
+    pub forward_dns: bool,
+    /// The host is to be reachable by its own address.
+    pub host_gateway: bool,
+    /// Where slirp4netns makes its API socket: a path of at most 107 bytes in a directory of ours.
+    pub api_socket: PathBuf,
+    /// The caller is root of the initial user namespace.
+    pub as_root: bool,
+}
+
+/// The addresses of /etc/hosts: (the container's own, the one by which it reaches the host).
+pub fn addresses(mode: Mode, host_gateway: bool) -> (Option<IpAddr>, Option<IpAddr>) {
+    let slirp = Some(IpAddr::V4(slirp4netns_rs::GUEST));
+    match mode {
+        Mode::None => (None, None),
+        Mode::Host => (None, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        Mode::Slirp4netns => (slirp, host_address()),
+        Mode::Pasta if host_gateway => (slirp, host_address()),
+        Mode::Pasta => (host_address(), None),
+    }
+}
+
+/// The address that the host would use towards the world: connecting a UDP socket asks the routing
+/// table and sends nothing. The destinations are documentation addresses (RFC 5737, RFC 3849).
+fn host_address() -> Option<IpAddr> {
+    let towards = |bind: &str, to: &str| {
+        let socket = UdpSocket::bind(bind).ok()?;
+        socket.connect(to).ok()?;
+        let address = socket.local_addr().ok()?.ip();
+        (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+    };
+    towards("0.0.0.0:0", "198.51.100.1:9").or_else(|| towards("[::]:0", "[2001:db8::1]:9"))
+}
+
+/// Starts the helper of `choice`; `None` where there is none to start. `prepare` may change the
+/// command before it is run (a parent-death signal, say).
+///
+/// # Errors
+/// [`Error::NoPublish`], [`Error::Pasta`], [`Error::Slirp`].
+pub fn start(
+    choice: &Choice,
+    request: &Request<'_>,
+    prepare: &mut dyn FnMut(&mut Command),
+) -> Result<Option<Starting>, Error> {
+    match &choice.link {
+        Link::None | Link::Host if !request.ports.is_empty() => {
+            Err(Error::NoPublish(choice.mode()))
+        }
+        Link::None | Link::Host => Ok(None),
+        Link::Pasta(program) => {
+            let options = pasta_options(request);
+            let mut command = options.command(program, &pasta::Target::Pid(request.pid));
+            prepare(&mut command);
+            let starting = pasta::spawn(command).map_err(Box::new)?;
+            Ok(Some(Starting::Pasta(starting)))
+        }
+        Link::Slirp4netns(program) => {
+            let options = slirp_options(request);
+            let target = slirp4netns_rs::Target::Pid(request.pid);
+            let mut command = options.command(program, &target);
+            prepare(&mut command);
+            let starting = slirp4netns_rs::spawn(command, &options).map_err(Box::new)?;
+            Ok(Some(Starting::Slirp(starting)))
+        }
+    }
+}
+
+fn pasta_options(request: &Request<'_>) -> pasta::Options {
+    let forwards = request.ports.iter().map(|port| pasta::Forward {
+        proto: match port.proto {
+            Proto::Tcp => pasta::Proto::Tcp,
+            Proto::Udp => pasta::Proto::Udp,
+        },
+        address: port.host_ip,
+        host: port.host.first,
+        target: port.container.first,
+        count: port.host.count,
+    });
+    pasta::Options {
+        // Images expect the first interface to be eth0; the host's may be `wlp3s0`.
+        interface: Some("eth0".to_owned()),
+        dns_forward: if request.forward_dns {
+            vec![IpAddr::V4(PASTA_DNS)]
+        } else {
+            Vec::new()
+        },
+        ipv4: request
+            .host_gateway
+            .then_some((slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY)),
+        forwards: forwards.collect(),
+        as_root: request.as_root,
+        ..pasta::Options::default()
+    }
+}
+
+fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
+    let forwards = request.ports.iter().map(|port| slirp4netns_rs::Forward {
+        proto: match port.proto {
+            Proto::Tcp => slirp4netns_rs::Proto::Tcp,
+            Proto::Udp => slirp4netns_rs::Proto::Udp,
+        },
+        address: port.host_ip,
+        host: port.host.first,
+        target: port.container.first,
+        count: port.host.count,
+    });
+    let forwards: Vec<_> = forwards.collect();
+    slirp4netns_rs::Options {
+        ipv6: has_ipv6(),
+        api_socket: (!forwards.is_empty()).then(|| request.api_socket.clone()),
+        forwards,
+        ..slirp4netns_rs::Options::default()
+    }
+}
+
+/// A helper that has been started and may or may not be ready.
+#[derive(Debug)]
+pub enum Starting {
+    /// pasta.
+    Pasta(pasta::Starting),
+    /// slirp4netns.
+    Slirp(slirp4netns_rs::Starting),
+}
+
+impl Starting {
+    /// Readable (or hung up) when [`Starting::finish`] will not wait for the start.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Starting::Pasta(starting) => starting.poll_fd(),
+            Starting::Slirp(starting) => starting.poll_fd(),
+        }
+    }
+
+    /// Waits until the network is up and the ports are published.
+    ///
+    /// # Errors
+    /// [`Error::Pasta`], [`Error::Slirp`]; the helper is ended and reaped then.
+    pub fn finish(self) -> Result<Running, Error> {
+        match self {
+            Starting::Pasta(starting) => Ok(Running::Pasta(starting.finish().map_err(Box::new)?)),
+            Starting::Slirp(starting) => Ok(Running::Slirp(starting.finish().map_err(Box::new)?)),
+        }
+    }
+}
+
+/// A helper at work. Dropping it ends it.
+#[derive(Debug)]
+pub enum Running {
+    /// pasta.
+    Pasta(pasta::Running),
+    /// slirp4netns.
+    Slirp(slirp4netns_rs::Running),
+}
+
+/// A helper's end that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its program's name.
+    pub program: &'static str,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard error.
+    pub log: String,
+}
+
+impl Running {
+    /// The program's name.
+    pub fn program(&self) -> &'static str {
+        match self {
+            Running::Pasta(_) => "pasta",
+            Running::Slirp(_) => "slirp4netns",
+        }
+    }
+
+    /// Readable once the helper has died.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Running::Pasta(running) => running.pidfd(),
+            Running::Slirp(running) => running.pidfd(),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Running::Pasta(running) => running.pid(),
+            Running::Slirp(running) => running.pid(),
+        }
+    }
+
+    /// Its end, if it has died, without waiting.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn ended(&mut self) -> io::Result<Option<Ended>> {
+        let program = self.program();
+        let (status, log) = match self {
+            Running::Pasta(running) => (running.try_wait()?, running.log()),
+            Running::Slirp(running) => (running.try_wait()?, running.log()),
+        };
+        Ok(status.map(|status| Ended {
+            program,
+            status,
+            log,
+        }))
+    }
+
+    /// Ends and reaps it.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn stop(self) -> io::Result<ExitStatus> {
+        match self {
+            Running::Pasta(running) => running.stop(),
+            Running::Slirp(running) => running.stop(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Child, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::net::{Publish, choose, reserve};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn skip(missing: &str) {
+        assert!(
+            std::env::var_os("RL_MUST_WORK").is_none(),
+            "must not be skipped: {missing}"
+        );
+        eprintln!("skipped: {missing}");
+    }
+
+    fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !condition() {
+            assert!(Instant::now() < deadline, "no {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    struct Namespace(Child);
+
+    impl Namespace {
+        fn new() -> Self {
+            let child = Command::new("unshare")
+                .args(["--user", "--map-root-user", "--net", "sleep", "1000"])
+                .spawn()
+                .unwrap();
+            let comm = format!("/proc/{}/comm", child.id());
+            until("namespace", || {
+                std::fs::read_to_string(&comm).is_ok_and(|c| c == "sleep\n")
+            });
+            Namespace(child)
+        }
+
+        fn inside(&self, words: &[&str]) -> Command {
+            let mut command = Command::new("nsenter");
+            command.args([
+                "-t",
+                &self.0.id().to_string(),
+                "-U",
+                "--preserve-credentials",
+                "-n",
+            ]);
+            command.args(words).stdin(Stdio::null());
+            command
+        }
+    }
+
+    impl Drop for Namespace {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Starts the helper of `mode` with a published port and a way to the host, and tries both.
+    fn carries(mode: Mode) {
+        let choice = match choose(Some(mode), std::env::var_os("PATH").as_deref()) {
+            Ok(choice) => choice,
+            Err(error) => return skip(&error.to_string()),
+        };
+        let (own, Some(gateway)) = addresses(mode, true) else {
+            return skip("a default route");
+        };
+        let namespace = Namespace::new();
+        let dir = tempfile::tempdir().unwrap();
+        let ports = reserve(&["127.0.0.1::8080".parse::<Publish>().unwrap()]).unwrap();
+        let request = Request {
+            pid: namespace.0.id(),
+            ports: &ports,
+            forward_dns: true,
+            host_gateway: true,
+            api_socket: dir.path().join("api"),
+            // `unshare -r` under host root leaves the namespace to root.
+            as_root: rustix::process::geteuid().is_root(),
+        };
+        let mut prepared = false;
+        let starting = start(&choice, &request, &mut |_| prepared = true)
+            .unwrap()
+            .unwrap();
+        assert!(prepared);
+        let mut running = starting.finish().unwrap();
+        assert_eq!(running.ended().unwrap(), None);
+
+        let listed = namespace.inside(&["ip", "addr"]).output().unwrap().stdout;
+        let own = own.unwrap().to_string();
+        assert!(String::from_utf8_lossy(&listed).contains(&own), "{own}");
+
+        // In: through the published port.
+        let mut server = namespace
+            .inside(&["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
+            .spawn()
+            .unwrap();
+        let mut answer = String::new();
+        until("answer through the published port", || {
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", ports[0].host.first)) else {
+                return false;
+            };
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            answer.clear();
+            stream.read_to_string(&mut answer).is_ok() && !answer.is_empty()
+        });
+        assert_eq!(answer, "through\n");
+        let _ = server.kill();
+        let _ = server.wait();
+
+        // Out: to the host by its own address, and not by its loopback.
+        let host = TcpListener::bind((gateway, 0)).unwrap();
+        let port = host.local_addr().unwrap().port().to_string();
+        let mut client = namespace
+            .inside(&["busybox", "nc", &gateway.to_string(), &port])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        host.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        until("connection from inside", || {
+            accepted = host.accept().ok();
+            accepted.is_some()
+        });
+        accepted.unwrap().0.write_all(b"host\n").unwrap();
+        let mut line = [0u8; 5];
+        client.stdout.take().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"host\n");
+        let _ = client.kill();
+        let _ = client.wait();
+
+        let pid = running.pid();
+        running.stop().unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!request.api_socket.exists());
+    }
+
+    #[test]
+    fn pasta_carries() {
+        carries(Mode::Pasta);
+    }
+
+    #[test]
+    fn slirp4netns_carries() {
+        carries(Mode::Slirp4netns);
+    }
+
+    #[test]
+    fn nothing_to_start_and_nothing_to_publish() {
+        let choice = choose(Some(Mode::None), None).unwrap();
+        let ports = reserve(&["127.0.0.1::80".parse::<Publish>().unwrap()]).unwrap();
+        let mut request = Request {
+            pid: 1,
+            ports: &[],
+            forward_dns: false,
+            host_gateway: false,
+            api_socket: "/nowhere".into(),
+            as_root: false,
+        };
+        assert!(start(&choice, &request, &mut |_| {}).unwrap().is_none());
+        request.ports = &ports;
+        let error = start(&choice, &request, &mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ports cannot be published with `--network none`"
+        );
+    }
+}
