@@ -215,6 +215,13 @@ fn start(
     start: Start<'_>,
     locked: state::Locked,
 ) -> Result<Ended, (Error, state::Locked)> {
+    let own = start.plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own
+        && start.spec.uid_map.to_host(0).is_some()
+        && let Err(error) = super::image_for::own_root(context, start.plan, locked.dir())
+    {
+        return Err((error, locked));
+    }
     let etc = match write_files(&start, locked.dir()) {
         Ok(etc) => etc,
         Err(error) => return Err((error, locked)),
