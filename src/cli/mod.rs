@@ -1,5 +1,6 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
+mod containers;
 pub mod progress;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -7,6 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::engine::{self, Context, Error, Ui, pull, run_args};
+use crate::model::text::escape;
 
 /// Containers for people without root.
 #[derive(Debug, clap::Parser)]
@@ -30,6 +32,8 @@ pub struct Cli {
 enum Verb {
     #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
     Run(Box<run_args::RunArgs>),
+    Ps(containers::PsArgs),
+    Rm(containers::RmArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion {
@@ -52,6 +56,18 @@ pub fn main() -> u8 {
     };
     match cli.verb {
         Verb::Run(args) => run(&args),
+        Verb::Ps(args) => {
+            with_context(|context| Ok(print(containers::ps(context, &args)?.as_bytes())))
+        }
+        Verb::Rm(args) => with_context(|context| {
+            let (done, failed) = containers::rm(context, &args);
+            let status = print(done.as_bytes());
+            Ok(failed
+                .iter()
+                .map(|error| context.ui.fail(error))
+                .fold(status, u8::max)
+                .min(1))
+        }),
         Verb::Completion { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rl", &mut out);
@@ -79,6 +95,15 @@ fn run(args: &run_args::RunArgs) -> u8 {
         &ui,
         Context::find(&ui).and_then(|context| engine::run::run(&context, args)),
     )
+}
+
+/// Runs a verb that needs to know where things are.
+fn with_context(verb: impl FnOnce(&Context<'_>) -> Result<u8, Error>) -> u8 {
+    let ui = Terminal {
+        quiet: false,
+        verbose: false,
+    };
+    finish(&ui, Context::find(&ui).and_then(|context| verb(&context)))
 }
 
 fn finish(ui: &Terminal, result: Result<u8, Error>) -> u8 {
@@ -132,19 +157,6 @@ fn complain(message: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         let _ = writeln!(err, "{cyan}hint:{off} {}", escape(hint));
     }
-}
-
-/// Control characters of what others wrote do nothing to a terminal.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
-    }
-    out
 }
 
 /// Data for standard output; a reader that has gone is no error.

@@ -232,5 +232,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// Whatever a copy runs into.
 pub fn lay_over(_layer: &std::path::Path, _target: &std::path::Path) -> Result<()> {
-    Err(StoreError::io(|| "lay_over".to_owned())(std::io::ErrorKind::Unsupported.into()))
+    Err(StoreError::io(|| "lay_over".to_owned())(
+        std::io::ErrorKind::Unsupported.into(),
+    ))
 }
