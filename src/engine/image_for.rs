@@ -46,7 +46,7 @@ pub fn find(
     let reference = match Source::parse(word)? {
         Source::Registry(reference) => reference,
         Source::Rootfs(path) => {
-            return Ok((super::run::directory(&path)?, ImageDefaults::default()));
+            return Ok((directory(&path)?, ImageDefaults::default()));
         }
         other => super::images::take_in(context, &other, plan)?,
     };
@@ -72,6 +72,20 @@ pub fn find(
         names,
     };
     Ok((rootfs, defaults(word, &image)))
+}
+
+/// A directory of the user's own as root file system.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
+    let failed = |source| Error::Rootfs {
+        path: path.to_owned(),
+        source,
+    };
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    std::fs::read_dir(&path).map_err(failed)?;
+    Ok(RootfsSource::Directory(path))
 }
 
 /// The image, complete and unpacked.
