@@ -1,5 +1,6 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
+mod containers;
 pub mod progress;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -7,10 +8,17 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::engine::{self, Context, Error, Ui, pull, run_args};
+use crate::model::text::escape;
 
 /// Containers for people without root.
 #[derive(Debug, clap::Parser)]
-#[command(name = "rl", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "rl",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Examples:
   rl run ubuntu sh          a shell in a container of the image `ubuntu`
   rl pull debian:bookworm   fetch an image
@@ -24,6 +32,8 @@ pub struct Cli {
 enum Verb {
     #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
     Run(Box<run_args::RunArgs>),
+    Ps(containers::PsArgs),
+    Rm(containers::RmArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion {
@@ -46,6 +56,18 @@ pub fn main() -> u8 {
     };
     match cli.verb {
         Verb::Run(args) => run(&args),
+        Verb::Ps(args) => {
+            with_context(|context| Ok(print(containers::ps(context, &args)?.as_bytes())))
+        }
+        Verb::Rm(args) => with_context(|context| {
+            let (done, failed) = containers::rm(context, &args);
+            let status = print(done.as_bytes());
+            Ok(failed
+                .iter()
+                .map(|error| context.ui.fail(error))
+                .fold(status, u8::max)
+                .min(1))
+        }),
         Verb::Completion { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rl", &mut out);
@@ -62,11 +84,26 @@ pub fn main() -> u8 {
 }
 
 fn run(args: &run_args::RunArgs) -> u8 {
-    let ui = Terminal { quiet: args.quiet, verbose: args.verbose };
+    let ui = Terminal {
+        quiet: args.quiet,
+        verbose: args.verbose,
+    };
     if let Some(word) = args.words.first().filter(|w| w.starts_with('-')) {
         return unknown_option(word);
     }
-    finish(&ui, Context::find(&ui).and_then(|context| engine::run::run(&context, args)))
+    finish(
+        &ui,
+        Context::find(&ui).and_then(|context| engine::run::run(&context, args)),
+    )
+}
+
+/// Runs a verb that needs to know where things are.
+fn with_context(verb: impl FnOnce(&Context<'_>) -> Result<u8, Error>) -> u8 {
+    let ui = Terminal {
+        quiet: false,
+        verbose: false,
+    };
+    finish(&ui, Context::find(&ui).and_then(|context| verb(&context)))
 }
 
 fn finish(ui: &Terminal, result: Result<u8, Error>) -> u8 {
@@ -111,20 +148,15 @@ impl Ui for Terminal {
 fn complain(message: &str, hint: Option<&str>) {
     let mut err = std::io::stderr().lock();
     let color = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let (red, cyan, off) = if color { ("\x1b[31m", "\x1b[36m", "\x1b[m") } else { ("", "", "") };
+    let (red, cyan, off) = if color {
+        ("\x1b[31m", "\x1b[36m", "\x1b[m")
+    } else {
+        ("", "", "")
+    };
     let _ = writeln!(err, "{red}error:{off} {}", escape(message));
     if let Some(hint) = hint {
         let _ = writeln!(err, "{cyan}hint:{off} {}", escape(hint));
     }
-}
-
-/// Control characters of what others wrote do nothing to a terminal.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 /// Data for standard output; a reader that has gone is no error.
@@ -155,18 +187,30 @@ fn usage(error: clap::Error) -> u8 {
 
 /// An option before the image that `rl run` does not know. Docker's and podman's are named as such.
 fn unknown_option(word: &str) -> u8 {
-    let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let name = word
+        .trim_start_matches('-')
+        .split('=')
+        .next()
+        .unwrap_or_default();
     let short = !word.starts_with("--");
     let known = if short {
         let first = name.chars().next().unwrap_or_default();
-        run_args::NOT_YET_SHORT.iter().find(|(c, _)| *c == first).map(|(_, long)| *long)
+        run_args::NOT_YET_SHORT
+            .iter()
+            .find(|(c, _)| *c == first)
+            .map(|(_, long)| *long)
     } else {
-        run_args::NOT_YET.iter().find(|long| **long == name).copied()
+        run_args::NOT_YET
+            .iter()
+            .find(|long| **long == name)
+            .copied()
     };
     match known {
         Some(long) => complain(
             &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
-            Some("it is refused so that nothing is left out in silence; `rl run --help` lists what is there"),
+            Some(
+                "it is refused so that nothing is left out in silence; `rl run --help` lists what is there",
+            ),
         ),
         None => {
             let command = Cli::command();
@@ -176,7 +220,9 @@ fn unknown_option(word: &str) -> u8 {
                 .filter_map(clap::Arg::get_long)
                 .filter(|long| distance(long, name) <= 2)
                 .min_by_key(|long| distance(long, name));
-            let hint = near.map_or("see `rl run --help`".into(), |n| format!("did you mean `--{n}`?"));
+            let hint = near.map_or("see `rl run --help`".into(), |n| {
+                format!("did you mean `--{n}`?")
+            });
             complain(&format!("unknown option `{word}`"), Some(&hint));
         }
     }

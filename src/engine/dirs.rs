@@ -51,7 +51,10 @@ impl Dirs {
         let data = match absolute("XDG_DATA_HOME") {
             Some(path) => path.join("rl"),
             None if root && initial_userns() => PathBuf::from("/var/lib/rl"),
-            None => absolute("HOME").or_else(home).ok_or(Error::NoHome)?.join(".local/share/rl"),
+            None => absolute("HOME")
+                .or_else(home)
+                .ok_or(Error::NoHome)?
+                .join(".local/share/rl"),
         };
         if let Err(source) = prepare(&data) {
             return Err(Error::NotWritable { path: data, source });
@@ -86,7 +89,10 @@ fn home() -> Option<PathBuf> {
 fn prepare(data: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     if !data.is_dir() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(data)?;
     }
     rustix::fs::access(data, rustix::fs::Access::WRITE_OK)?;
     Ok(())

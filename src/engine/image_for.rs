@@ -48,7 +48,7 @@ pub fn find(
         Source::Rootfs(path) => {
             return Ok((super::run::directory(&path)?, ImageDefaults::default()));
         }
-        _other => todo!(),
+        other => super::images::take_in(context, &other, plan)?,
     };
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
     let fetch = Fetch {
@@ -67,7 +67,10 @@ pub fn find(
         });
     }
     let names = store.lower_dirs(&image, &map)?;
-    let rootfs = RootfsSource::Layers { base: store.layer_path(&map), names };
+    let rootfs = RootfsSource::Layers {
+        base: store.layer_path(&map),
+        names,
+    };
     Ok((rootfs, defaults(word, &image)))
 }
 
@@ -96,19 +99,21 @@ fn image(
                 && fetch.platform.accepts(&image.platform()) =>
         {
             if !have(&image)? {
-                context.ui.detail("unpacking the image's layers for these id maps");
-                inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+                unpack(context, &image, plan, map)?;
             }
             return Ok(image);
         }
         _ => {}
     }
     inside(context, plan, || {
-        fetch_image(store, reference, fetch, map, &*context.ui.progress()).map(drop)
+        let store = Store::open(&context.dirs.data)?;
+        fetch_image(&store, reference, fetch, map, &*context.ui.progress()).map(drop)
     })?;
-    let image = store.image(reference)?.ok_or_else(|| Error::Vanished(word.to_owned()))?;
+    let image = store
+        .image(reference)?
+        .ok_or_else(|| Error::Vanished(word.to_owned()))?;
     if !have(&image)? {
-        inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+        unpack(context, &image, plan, map)?;
     }
     Ok(image)
 }
@@ -121,6 +126,23 @@ fn lookup(store: &Store, reference: &Reference, word: &str) -> Result<Option<Ima
     let id = word.strip_prefix("sha256:").unwrap_or(word);
     let hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
     Ok(if hex { store.image_by_id(id)? } else { None })
+}
+
+/// Unpacks what is missing of an image that is in the store. The child opens the store anew, so that
+/// what it needs for its work goes away with it.
+fn unpack(
+    context: &Context<'_>,
+    image: &Image,
+    plan: &userns::Plan,
+    map: &MapKey,
+) -> Result<(), Error> {
+    context
+        .ui
+        .detail("unpacking the image's layers for these id maps");
+    inside(context, plan, || {
+        let store = Store::open(&context.dirs.data)?;
+        Ok(store.ensure_layers(image, map)?)
+    })
 }
 
 /// Runs `work` in a child inside the maps; its error is printed there.
@@ -136,7 +158,11 @@ pub fn inside(
         Ok(()) => 0,
         Err(error) => context.ui.fail(&error),
     })?;
-    if status == 0 { Ok(()) } else { Err(Error::Reported(status)) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Error::Reported(status))
+    }
 }
 
 /// Fetches an image into the store. To be called inside the user namespace of `map`.
@@ -155,7 +181,14 @@ pub fn fetch_image(
     let client = Client::new(settings);
     let sink = Sink { store, map };
     let _lock = store.lock_shared()?;
-    let pulled = pull::pull(&client, &sink, reference, &fetch.platform, fetch.policy, progress)?;
+    let pulled = pull::pull(
+        &client,
+        &sink,
+        reference,
+        &fetch.platform,
+        fetch.policy,
+        progress,
+    )?;
     Ok(pulled)
 }
 
@@ -173,7 +206,10 @@ impl ImageSink for Sink<'_> {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Option<Pulled>, StoreError> {
-        let image = self.store.image(reference)?.filter(|i| platform.accepts(&i.platform()));
+        let image = self
+            .store
+            .image(reference)?
+            .filter(|i| platform.accepts(&i.platform()));
         Ok(image.map(|image| Pulled {
             digest: image.target,
             manifest: image.manifest,
@@ -194,14 +230,16 @@ impl ImageSink for Sink<'_> {
         blob: &mut (dyn Read + Send),
     ) -> Result<(), StoreError> {
         let descriptor = descriptor(&layer.descriptor);
-        self.store.ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {})
+        self.store
+            .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {})
     }
 
     fn finish(&self, reference: &Reference, image: &registry::Image) -> Result<(), StoreError> {
         self.store.put_blob(&image.config.bytes)?;
         self.store.put_blob(&image.manifest.bytes)?;
         // The manifest of this platform stands for the name: of an index, only one image is here.
-        self.store.tag(reference, &descriptor(&image.manifest.descriptor))
+        self.store
+            .tag(reference, &descriptor(&image.manifest.descriptor))
     }
 }
 
@@ -235,6 +273,22 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
     }
 }
 
+/// Gives the writable layer, whose root directory is the container's `/`, and its work directory to
+/// root inside.
+///
+/// # Errors
+/// chown(2) said no.
+pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Result<(), Error> {
+    inside(context, plan, || {
+        for sub in ["upper", "work"] {
+            let path = dir.join(sub);
+            std::os::unix::fs::chown(&path, Some(0), Some(0))
+                .map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
+    })
+}
+
 /// The last rung: all layers laid over each other in the container's own directory.
 ///
 /// # Errors
@@ -245,11 +299,13 @@ pub fn copy(
     plan: &userns::Plan,
     dir: &Path,
 ) -> Result<(), Error> {
-    let RootfsSource::Layers { base, names } = &spec.rootfs else { return Ok(()) };
+    let RootfsSource::Layers { base, names } = &spec.rootfs else {
+        return Ok(());
+    };
     let target = dir.join("upper");
     inside(context, plan, || {
         for name in names.iter().rev() {
-            let _ = (base, name, &target); todo!();
+            crate::store::lay_over(&base.join(name), &target)?;
         }
         Ok(())
     })

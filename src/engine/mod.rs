@@ -1,9 +1,12 @@
 //! What a verb means: the layer that knows images, networks, namespaces and containers at once.
 
+pub mod containers;
 pub mod dirs;
 pub mod image_for;
+pub mod images;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod pull;
 pub mod resolve;
 pub mod run;

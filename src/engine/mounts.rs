@@ -58,7 +58,11 @@ impl Error {
 }
 
 fn form(option: &'static str, value: &str, reason: impl Into<String>) -> Error {
-    Error::Form { option, value: value.to_owned(), reason: reason.into() }
+    Error::Form {
+        option,
+        value: value.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 /// `[SOURCE:]TARGET[:OPTIONS]`.
@@ -78,7 +82,13 @@ pub fn volume(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let mut mount = VolumeMount {
         target,
         source: match source {
-            None => return Err(form(OPTION, value, "anonymous volumes are not there yet; name one")),
+            None => {
+                return Err(form(
+                    OPTION,
+                    value,
+                    "anonymous volumes are not there yet; name one",
+                ));
+            }
             Some(source) => volume_source(OPTION, value, source, volumes)?,
         },
         read_only: false,
@@ -108,7 +118,13 @@ fn apply_option(
                 *recursive = option == "rbind";
             }
         }
-        other => return Err(form(flag, value, format!("option `{other}` is not there yet"))),
+        other => {
+            return Err(form(
+                flag,
+                value,
+                format!("option `{other}` is not there yet"),
+            ));
+        }
     }
     Ok(())
 }
@@ -136,34 +152,53 @@ fn volume_source(
         path: path.clone(),
         source: e,
     })?;
-    Ok(MountSource::Volume { name: source.to_owned(), path })
+    Ok(MountSource::Volume {
+        name: source.to_owned(),
+        path,
+    })
 }
 
 /// Names of volumes and containers: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn is_name(text: &str) -> bool {
-    text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    text.bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 fn bind_source(source: &str) -> Result<MountSource, Error> {
     let path = PathBuf::from(source);
     let path = std::path::absolute(&path).unwrap_or(path);
-    let failed = |source| Error::Source { path: path.clone(), source };
+    let failed = |source| Error::Source {
+        path: path.clone(),
+        source,
+    };
     let meta = std::fs::metadata(&path).map_err(failed)?;
     if meta.is_dir() {
         std::fs::read_dir(&path).map_err(failed)?;
     } else {
         rustix::fs::access(&path, rustix::fs::Access::READ_OK).map_err(|e| failed(e.into()))?;
     }
-    Ok(MountSource::Bind { path, recursive: true })
+    Ok(MountSource::Bind {
+        path,
+        recursive: true,
+    })
 }
 
 /// An absolute path inside without `..`, which is not the root itself.
 fn target_path(flag: &'static str, value: &str, target: &str) -> Result<String, Error> {
     let path = Path::new(target);
-    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    let plain = path
+        .components()
+        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !plain || path == Path::new("/") {
-        return Err(form(flag, value, format!("`{target}` is not an absolute path below `/`")));
+        return Err(form(
+            flag,
+            value,
+            format!("`{target}` is not an absolute path below `/`"),
+        ));
     }
     let path: PathBuf = path.components().collect();
     Ok(path.to_string_lossy().into_owned())
@@ -198,10 +233,23 @@ pub fn mount(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let source = match kind {
         "bind" => bind_source(source.ok_or_else(missing)?)?,
         "volume" => volume_source(OPTION, value, source.ok_or_else(missing)?, volumes)?,
-        "tmpfs" => MountSource::Tmpfs { options: tmpfs.join(",") },
-        other => return Err(form(OPTION, value, format!("type `{other}` is not there yet"))),
+        "tmpfs" => MountSource::Tmpfs {
+            options: tmpfs.join(","),
+        },
+        other => {
+            return Err(form(
+                OPTION,
+                value,
+                format!("type `{other}` is not there yet"),
+            ));
+        }
     };
-    let mut mount = VolumeMount { target, source, read_only: false, options: Vec::new() };
+    let mut mount = VolumeMount {
+        target,
+        source,
+        read_only: false,
+        options: Vec::new(),
+    };
     if matches!(mount.source, MountSource::Tmpfs { .. }) {
         mount.options = vec!["nosuid".into(), "nodev".into()];
     }
@@ -228,15 +276,22 @@ pub fn tmpfs(value: &str) -> Result<VolumeMount, Error> {
             "dev" => flags.retain(|f| *f != "nodev"),
             "ro" => read_only = true,
             "rw" | "noexec" | "nosuid" | "nodev" => {}
-            other if other.starts_with("size=")
-                || other.starts_with("mode=")
-                || other.starts_with("uid=")
-                || other.starts_with("gid=")
-                || other.starts_with("nr_inodes=") =>
+            other
+                if other.starts_with("size=")
+                    || other.starts_with("mode=")
+                    || other.starts_with("uid=")
+                    || other.starts_with("gid=")
+                    || other.starts_with("nr_inodes=") =>
             {
                 data.push(other);
             }
-            other => return Err(form(OPTION, value, format!("`{other}` is not an option of tmpfs"))),
+            other => {
+                return Err(form(
+                    OPTION,
+                    value,
+                    format!("`{other}` is not an option of tmpfs"),
+                ));
+            }
         }
     }
     if !data.iter().any(|d| d.starts_with("mode=")) {
@@ -244,7 +299,9 @@ pub fn tmpfs(value: &str) -> Result<VolumeMount, Error> {
     }
     Ok(VolumeMount {
         target,
-        source: MountSource::Tmpfs { options: data.join(",") },
+        source: MountSource::Tmpfs {
+            options: data.join(","),
+        },
         read_only,
         options: flags.into_iter().map(str::to_owned).collect(),
     })
@@ -267,7 +324,11 @@ pub fn device(value: &str) -> Result<Device, Error> {
         (Some(inside), permissions) => (inside, permissions.unwrap_or("rwm")),
     };
     if !is_permissions(permissions) {
-        return Err(form(OPTION, value, "permissions are a combination of `r`, `w` and `m`"));
+        return Err(form(
+            OPTION,
+            value,
+            "permissions are a combination of `r`, `w` and `m`",
+        ));
     }
     let path = PathBuf::from(host);
     let mode = if permissions.contains('w') {
@@ -275,8 +336,10 @@ pub fn device(value: &str) -> Result<Device, Error> {
     } else {
         rustix::fs::Access::READ_OK
     };
-    rustix::fs::access(&path, mode)
-        .map_err(|e| Error::Source { path: path.clone(), source: e.into() })?;
+    rustix::fs::access(&path, mode).map_err(|e| Error::Source {
+        path: path.clone(),
+        source: e.into(),
+    })?;
     Ok(Device {
         host: path,
         container: target_path(OPTION, value, inside)?,
@@ -307,12 +370,27 @@ mod tests {
         let volumes = std::env::temp_dir().join(format!("rl-volumes-{}", std::process::id()));
         let m = volume("/etc:/mnt//x/:ro", &volumes).unwrap();
         assert_eq!((m.target.as_str(), m.read_only), ("/mnt/x", true));
-        assert!(matches!(m.source, MountSource::Bind { recursive: true, .. }));
+        assert!(matches!(
+            m.source,
+            MountSource::Bind {
+                recursive: true,
+                ..
+            }
+        ));
         let named = volume("data:/data", &volumes).unwrap();
         assert!(matches!(named.source, MountSource::Volume { name, .. } if name == "data"));
         std::fs::remove_dir_all(&volumes).unwrap();
-        for bad in ["/etc:relative", "/etc:/", "/etc:/a/../b", "a:b:c:d", "/etc:/x:frob"] {
-            assert!(matches!(volume(bad, &volumes), Err(Error::Form { .. })), "{bad}");
+        for bad in [
+            "/etc:relative",
+            "/etc:/",
+            "/etc:/a/../b",
+            "a:b:c:d",
+            "/etc:/x:frob",
+        ] {
+            assert!(
+                matches!(volume(bad, &volumes), Err(Error::Form { .. })),
+                "{bad}"
+            );
         }
         let gone = volume("/no/such/dir:/x", &volumes).unwrap_err();
         assert_eq!(gone.hint().unwrap(), "mkdir -p /no/such/dir");
@@ -324,7 +402,12 @@ mod tests {
         let m = mount("type=bind,src=/etc,dst=/e,readonly", none).unwrap();
         assert!(m.read_only && m.target == "/e");
         let m = mount("type=tmpfs,target=/t,tmpfs-size=1m", none).unwrap();
-        assert_eq!(m.source, MountSource::Tmpfs { options: "size=1m".into() });
+        assert_eq!(
+            m.source,
+            MountSource::Tmpfs {
+                options: "size=1m".into()
+            }
+        );
         let m = tmpfs("/t:exec,size=2m").unwrap();
         assert_eq!(m.options, ["nosuid", "nodev"]);
         let list = vec![tmpfs("/a/b/c").unwrap(), tmpfs("/a").unwrap()];

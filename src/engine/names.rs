@@ -27,10 +27,25 @@ pub fn name_for(id: &str, turn: usize) -> String {
         "falcon", "fern", "finch", "fox", "hare", "hazel", "heron", "ibex", "jay", "lark", "lynx",
         "maple", "marten", "moss", "oak", "otter", "owl", "pine", "robin", "stoat", "swan", "wren",
     ];
-    let nibbles: Vec<usize> = id.bytes().map(|b| (b as char).to_digit(16).unwrap_or(0) as usize).collect();
-    let at = |i: usize| nibbles.get((i + 4 * turn) % nibbles.len().max(1)).copied().unwrap_or(0);
-    let (first, second) = (FIRST[(at(0) * 16 + at(1)) % 32], SECOND[(at(2) * 16 + at(3)) % 32]);
-    if turn < 8 { format!("{first}_{second}") } else { format!("{first}_{second}_{}", &id[..6]) }
+    let nibbles: Vec<usize> = id
+        .bytes()
+        .map(|b| (b as char).to_digit(16).unwrap_or(0) as usize)
+        .collect();
+    let at = |i: usize| {
+        nibbles
+            .get((i + 4 * turn) % nibbles.len().max(1))
+            .copied()
+            .unwrap_or(0)
+    };
+    let (first, second) = (
+        FIRST[(at(0) * 16 + at(1)) % 32],
+        SECOND[(at(2) * 16 + at(3)) % 32],
+    );
+    if turn < 8 {
+        format!("{first}_{second}")
+    } else {
+        format!("{first}_{second}_{}", &id[..6])
+    }
 }
 
 #[cfg(test)]

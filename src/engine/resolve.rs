@@ -162,12 +162,20 @@ pub fn resolve(
         capabilities: grant.bounding.bits(),
         ambient: grant.added.bits(),
         confinement,
-        ulimits: args.ulimit.iter().map(|u| units::ulimit(u)).collect::<Result<_, _>>()?,
+        ulimits: args
+            .ulimit
+            .iter()
+            .map(|u| units::ulimit(u))
+            .collect::<Result<_, _>>()?,
         shm_size: match &args.shm_size {
             Some(size) => units::bytes("--shm-size", size)?,
             None => 64 << 20,
         },
-        devices: args.device.iter().map(|d| mounts::device(d)).collect::<Result<_, _>>()?,
+        devices: args
+            .device
+            .iter()
+            .map(|d| mounts::device(d))
+            .collect::<Result<_, _>>()?,
         init: args.init,
         stop_signal: stop.map_or(Ok(libc::SIGTERM), |s| units::signal("--stop-signal", s))?,
         labels,
@@ -203,7 +211,11 @@ fn command_line(
     } else if args.entrypoint.is_none() {
         line.extend_from_slice(&image.cmd);
     }
-    if line.is_empty() { Err(Error::NoCommand) } else { Ok(line) }
+    if line.is_empty() {
+        Err(Error::NoCommand)
+    } else {
+        Ok(line)
+    }
 }
 
 /// Defaults, then the image's, then files, then options; the last one of a name counts.
@@ -214,13 +226,14 @@ fn environment(
     hostname: &str,
 ) -> Result<Vec<String>, Error> {
     let mut env: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| {
-        match env.iter_mut().find(|(n, _)| n == name) {
-            Some((_, old)) => *old = value.to_owned(),
-            None => env.push((name.to_owned(), value.to_owned())),
-        }
+    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) => *old = value.to_owned(),
+        None => env.push((name.to_owned(), value.to_owned())),
     };
-    set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    set(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
     set("HOSTNAME", hostname);
     set("container", "rl");
     if tty {
@@ -232,7 +245,11 @@ fn environment(
         set(name, value);
     }
     for file in &args.env_file {
-        let failed = |source| Error::File { option: "--env-file", path: file.clone(), source };
+        let failed = |source| Error::File {
+            option: "--env-file",
+            path: file.clone(),
+            source,
+        };
         for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -250,7 +267,10 @@ fn environment(
     if let Some(zone) = &args.tz {
         set("TZ", &time_zone(zone)?);
     }
-    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+    Ok(env
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect())
 }
 
 /// `NAME=VALUE`, or `NAME` alone for the caller's own value, if it has one.
@@ -280,7 +300,9 @@ fn time_zone(zone: &str) -> Result<String, Error> {
             None => Ok("UTC".to_owned()),
         };
     }
-    let plain = zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-,.:".contains(&b));
+    let plain = zone
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/_+-,.:".contains(&b));
     if zone.is_empty() || !plain || zone.contains("..") {
         return Err(bad("expected a zone such as `Europe/Berlin`, or `local`"));
     }
@@ -288,7 +310,11 @@ fn time_zone(zone: &str) -> Result<String, Error> {
 }
 
 fn workdir(args: &RunArgs, image: &ImageDefaults) -> Result<String, Error> {
-    let dir = args.workdir.clone().or_else(|| image.workdir.clone()).unwrap_or_default();
+    let dir = args
+        .workdir
+        .clone()
+        .or_else(|| image.workdir.clone())
+        .unwrap_or_default();
     let dir = if dir.is_empty() { "/".to_owned() } else { dir };
     if dir.starts_with('/') && !dir.split('/').any(|c| c == "..") {
         return Ok(dir);
@@ -317,7 +343,9 @@ fn all_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error>
             if !all.iter().any(|m| m.target == target) {
                 all.push(VolumeMount {
                     target: target.into(),
-                    source: MountSource::Tmpfs { options: "mode=1777".into() },
+                    source: MountSource::Tmpfs {
+                        options: "mode=1777".into(),
+                    },
                     read_only: false,
                     options: vec!["nosuid".into(), "nodev".into()],
                 });
@@ -345,7 +373,12 @@ fn share(args: &RunArgs) -> Result<Share, Error> {
 }
 
 fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> String {
-    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = || {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    };
     match &args.hostname {
         Some(name) => name.clone(),
         None if share.uts || decided.network.mode == NetworkMode::Host => host(),
@@ -380,8 +413,10 @@ fn sysctls(
     }
     // A container may listen on any port of its own and ping, as users expect of root inside.
     if network.mode != NetworkMode::Host {
-        out.entry("net.ipv4.ip_unprivileged_port_start".into()).or_insert_with(|| "0".into());
-        out.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| "0 0".into());
+        out.entry("net.ipv4.ip_unprivileged_port_start".into())
+            .or_insert_with(|| "0".into());
+        out.entry("net.ipv4.ping_group_range".into())
+            .or_insert_with(|| "0 0".into());
     }
     Ok(out)
 }
@@ -414,21 +449,36 @@ mod tests {
         let plain = RunArgs::default();
         assert_eq!(line(&plain, &[]).unwrap(), ["/entry", "a", "b"]);
         assert_eq!(line(&plain, &["c"]).unwrap(), ["/entry", "c"]);
-        let sh = RunArgs { entrypoint: Some("sh".into()), ..RunArgs::default() };
+        let sh = RunArgs {
+            entrypoint: Some("sh".into()),
+            ..RunArgs::default()
+        };
         assert_eq!(line(&sh, &[]).unwrap(), ["sh"]);
-        let none = RunArgs { entrypoint: Some(String::new()), ..RunArgs::default() };
+        let none = RunArgs {
+            entrypoint: Some(String::new()),
+            ..RunArgs::default()
+        };
         assert_eq!(line(&none, &["x"]).unwrap(), ["x"]);
         assert!(matches!(line(&none, &[]), Err(Error::NoCommand)));
-        let list = RunArgs { entrypoint: Some("[\"a b\",\"c\"]".into()), ..RunArgs::default() };
+        let list = RunArgs {
+            entrypoint: Some("[\"a b\",\"c\"]".into()),
+            ..RunArgs::default()
+        };
         assert_eq!(line(&list, &[]).unwrap(), ["a b", "c"]);
     }
 
     #[test]
     fn the_last_variable_of_a_name_counts() {
-        let args = RunArgs { env: vec!["X=2".into(), "NOT_SET_ANYWHERE".into()], ..RunArgs::default() };
+        let args = RunArgs {
+            env: vec!["X=2".into(), "NOT_SET_ANYWHERE".into()],
+            ..RunArgs::default()
+        };
         let env = environment(&args, &image(), false, "h").unwrap();
         assert!(env.contains(&"X=2".to_owned()) && env.contains(&"PATH=/image".to_owned()));
-        assert!(!env.iter().any(|v| v.starts_with("NOT_SET") || v.starts_with("TERM=")));
+        assert!(
+            !env.iter()
+                .any(|v| v.starts_with("NOT_SET") || v.starts_with("TERM="))
+        );
         assert_eq!(env.iter().filter(|v| v.starts_with("X=")).count(), 1);
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::rungs::{self, Rung};
-use super::{Context, Error, mounts, names};
-use crate::model::spec::{ContainerSpec, Network, NetworkMode, RootfsSource, SeccompChoice};
+use super::{Context, Error, mounts, names, network};
+use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
@@ -20,7 +20,7 @@ use crate::security::caps::{Cap, CapSet};
 use crate::security::seccomp;
 use crate::sys::process::Ended;
 use crate::sys::seccomp::SockFilter;
-use crate::{net, oci, state, userns};
+use crate::{oci, state, userns};
 
 /// Runs a container to its end and returns the exit status of its command.
 ///
@@ -28,10 +28,26 @@ use crate::{net, oci, state, userns};
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
 pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let prepared = prepare(context, args)?;
-    let Prepared { spec, plan, network, attach, files } = prepared;
+    let Prepared {
+        spec,
+        plan,
+        network,
+        attach,
+        files,
+    } = prepared;
     let containers = state::Containers::new(context.dirs.containers());
     let (spec, locked) = create(&containers, spec, args.name.is_some())?;
-    let outcome = start(context, Start { spec: &spec, plan: &plan, network, attach, files }, locked);
+    let outcome = start(
+        context,
+        Start {
+            spec: &spec,
+            plan: &plan,
+            network,
+            attach,
+            files,
+        },
+        locked,
+    );
     match outcome {
         Ok(ended) => Ok(ended.status()),
         Err((error, locked)) => {
@@ -45,7 +61,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
 struct Prepared {
     spec: ContainerSpec,
     plan: userns::Plan,
-    network: net::Decision,
+    network: network::Decision,
     attach: Attach,
     files: EtcText,
 }
@@ -69,15 +85,12 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     if let Some(notice) = &plan.notice {
         context.ui.notice(notice);
     }
-    let network = net::decide(&net::Wanted {
-        mode: args.network.as_deref(),
-        publish: &args.publish,
-        dns: &args.dns,
-        dns_search: &args.dns_search,
-        dns_option: &args.dns_option,
-        add_host: &args.add_host,
-    })?;
-    context.ui.detail(&network.reason);
+    let network = network::decide(args, &context.caller)?;
+    for line in &network.choice.evidence {
+        context
+            .ui
+            .detail(&format!("network {}: {line}", network.mode()));
+    }
     let (rootfs, defaults) = match (&args.rootfs, image) {
         (Some(path), _) => (directory(path)?, ImageDefaults::default()),
         (None, Some(image)) => super::image_for::find(context, args, image, &plan)?,
@@ -87,23 +100,36 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     let name = args.name.clone().unwrap_or_else(|| names::name_for(&id, 0));
     let decided = Decided {
         keep_id: matches!(mode, userns::Mode::KeepId { .. })
-            .then(|| plan.uid.to_container(context.caller.uid).zip(plan.gid.to_container(context.caller.gid)))
+            .then(|| {
+                plan.uid
+                    .to_container(context.caller.uid)
+                    .zip(plan.gid.to_container(context.caller.gid))
+            })
             .flatten(),
         id,
         name,
         rootfs,
         uid_map: plan.uid.clone(),
         gid_map: plan.gid.clone(),
-        network: Network { mode: network.mode, publish: args.publish.clone() },
+        network: Network {
+            mode: network.mode(),
+            publish: network.published(),
+        },
         tty: attach.tty,
         volumes: context.dirs.volumes(),
     };
     let spec = resolve::resolve(args, command, &defaults, decided)?;
     let files = EtcText {
         hosts: network.hosts(&spec.hostname)?,
-        resolv_conf: network.resolv_conf(),
+        resolv_conf: network.resolver.text.clone(),
     };
-    Ok(Prepared { spec, plan, network, attach, files })
+    Ok(Prepared {
+        spec,
+        plan,
+        network,
+        attach,
+        files,
+    })
 }
 
 /// The image and the command; with `--rootfs` every word is the command's.
@@ -126,7 +152,10 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     }
     let both = isatty(stdin) && isatty(stdout);
     let tty = !args.no_tty && !background && (args.tty || both);
-    Ok(Attach { tty, stdin: !background })
+    Ok(Attach {
+        tty,
+        stdin: !background,
+    })
 }
 
 fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
@@ -134,13 +163,22 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
         return Ok(args.userns.as_deref().unwrap_or_default().parse()?);
     }
     let ranges = |texts: &[String]| {
-        texts.iter().map(|t| userns::parse_id_range(t)).collect::<Result<Vec<_>, _>>()
+        texts
+            .iter()
+            .map(|t| userns::parse_id_range(t))
+            .collect::<Result<Vec<_>, _>>()
     };
-    Ok(userns::Mode::Explicit { uid: ranges(&args.uidmap)?, gid: ranges(&args.gidmap)? })
+    Ok(userns::Mode::Explicit {
+        uid: ranges(&args.uidmap)?,
+        gid: ranges(&args.gidmap)?,
+    })
 }
 
 pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
-    let failed = |source| Error::Rootfs { path: path.to_owned(), source };
+    let failed = |source| Error::Rootfs {
+        path: path.to_owned(),
+        source,
+    };
     let path = std::fs::canonicalize(path).map_err(failed)?;
     std::fs::read_dir(&path).map_err(failed)?;
     Ok(RootfsSource::Directory(path))
@@ -166,7 +204,7 @@ fn create(
 struct Start<'a> {
     spec: &'a ContainerSpec,
     plan: &'a userns::Plan,
-    network: net::Decision,
+    network: network::Decision,
     attach: Attach,
     files: EtcText,
 }
@@ -174,9 +212,16 @@ struct Start<'a> {
 /// Starts on the first rung that holds, and stays attached to the end.
 fn start(
     context: &Context<'_>,
-    mut start: Start<'_>,
+    start: Start<'_>,
     locked: state::Locked,
 ) -> Result<Ended, (Error, state::Locked)> {
+    let own = start.plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own
+        && start.spec.uid_map.to_host(0).is_some()
+        && let Err(error) = super::image_for::own_root(context, start.plan, locked.dir())
+    {
+        return Err((error, locked));
+    }
     let etc = match write_files(&start, locked.dir()) {
         Ok(etc) => etc,
         Err(error) => return Err((error, locked)),
@@ -189,21 +234,24 @@ fn start(
             Err(error) => return Err((error, container)),
         };
         if *rung == Rung::Copy
-            && let Err(error) = super::image_for::copy(context, start.spec, start.plan, container.dir())
+            && let Err(error) =
+                super::image_for::copy(context, start.spec, start.plan, container.dir())
         {
             return Err((error, container));
         }
         let task = Task {
             plan,
             userns: start.plan.clone(),
-            network: start.network.request(),
+            network: start.network.task(),
             fuse: rungs::fuse(start.spec, container.dir()).filter(|_| *rung == Rung::Fuse),
             tty: start.spec.tty,
             remove: start.spec.remove,
             container,
             program: program(),
         };
-        context.ui.detail(&format!("root file system: {}", rung.name()));
+        context
+            .ui
+            .detail(&format!("root file system: {}", rung.name()));
         let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
         container = task.container;
         match ended {
@@ -212,7 +260,6 @@ fn start(
                 if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
             {
                 context.ui.detail(&format!("{}: {failure}", rung.name()));
-                start.network.again();
             }
             Err(error) => return Err((error.into(), container)),
         }
@@ -241,7 +288,11 @@ fn init_plan(
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
     };
-    Ok(runtime::plan(&config, rungs::rootfs(rung, spec, dir), extras)?)
+    Ok(runtime::plan(
+        &config,
+        rungs::rootfs(rung, spec, dir),
+        extras,
+    )?)
 }
 
 fn filter(choice: &SeccompChoice, caps: CapSet) -> Result<Option<Vec<SockFilter>>, Error> {
@@ -255,8 +306,10 @@ fn filter(choice: &SeccompChoice, caps: CapSet) -> Result<Option<Vec<SockFilter>
 fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
     let put = |name: &str, text: &str| -> Result<PathBuf, Error> {
         let path = dir.join("etc").join(name);
-        std::fs::write(&path, text)
-            .map_err(|source| Error::Write { path: path.clone(), source })?;
+        std::fs::write(&path, text).map_err(|source| Error::Write {
+            path: path.clone(),
+            source,
+        })?;
         Ok(path)
     };
     Ok(oci::EtcFiles {

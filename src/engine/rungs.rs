@@ -46,9 +46,8 @@ pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
         (Rung::Overlay, RootfsSource::Layers { base, names }) => Rootfs::Overlay {
             base: base.clone(),
             lower: names.clone(),
-            // From layers/MAP, which may lie anywhere with any characters in its name.
-            upper: format!("../../containers/{}/upper", spec.id),
-            work: format!("../../containers/{}/work", spec.id),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
             throw_away: spec.remove,
         },
         (Rung::Fuse, _) => Rootfs::Provided,
@@ -58,7 +57,9 @@ pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
 
 /// What fuse-overlayfs is told.
 pub fn fuse(spec: &ContainerSpec, dir: &Path) -> Option<fuse_overlayfs::Options> {
-    let RootfsSource::Layers { base, names } = &spec.rootfs else { return None };
+    let RootfsSource::Layers { base, names } = &spec.rootfs else {
+        return None;
+    };
     let lower: Vec<PathBuf> = names.iter().map(|n| base.join(n)).collect();
     Some(fuse_overlayfs::Options {
         lower,

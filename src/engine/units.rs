@@ -15,7 +15,11 @@ pub struct Error {
 }
 
 fn error(option: &'static str, value: &str, reason: &str) -> Error {
-    Error { option, value: value.to_owned(), reason: reason.to_owned() }
+    Error {
+        option,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 /// Bytes as Docker writes them: `64m`, `1g`, `512k`, `1024b`, powers of 1024.
@@ -24,7 +28,10 @@ fn error(option: &'static str, value: &str, reason: &str) -> Error {
 /// [`Error`] for anything else, or a number that is too large.
 pub fn bytes(option: &'static str, value: &str) -> Result<u64, Error> {
     let lower = value.to_ascii_lowercase();
-    let lower = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let lower = lower
+        .strip_suffix("ib")
+        .or(lower.strip_suffix('b'))
+        .unwrap_or(&lower);
     let (number, shift) = match lower.as_bytes().last() {
         Some(b'k') => (&lower[..lower.len() - 1], 10),
         Some(b'm') => (&lower[..lower.len() - 1], 20),
@@ -35,7 +42,9 @@ pub fn bytes(option: &'static str, value: &str) -> Result<u64, Error> {
     let number: u64 = number
         .parse()
         .map_err(|_| error(option, value, "expected a size such as `64m` or `1g`"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| error(option, value, "the size is too large"))
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| error(option, value, "the size is too large"))
 }
 
 /// A signal by number or name, with or without `SIG`.
@@ -53,7 +62,11 @@ pub fn signal(option: &'static str, value: &str) -> Result<i32, Error> {
     let upper = value.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset = if offset.is_empty() { Ok(0) } else { offset.parse::<i32>() };
+        let offset = if offset.is_empty() {
+            Ok(0)
+        } else {
+            offset.parse::<i32>()
+        };
         if let Ok(offset @ 0..=30) = offset {
             return Ok(34 + offset);
         }
@@ -71,8 +84,22 @@ pub fn signal(option: &'static str, value: &str) -> Result<i32, Error> {
 pub fn ulimit(value: &str) -> Result<Ulimit, Error> {
     const OPTION: &str = "--ulimit";
     const NAMES: [&str; 16] = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
-        "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let (name, limits) = value
         .split_once('=')
@@ -82,16 +109,26 @@ pub fn ulimit(value: &str) -> Result<Ulimit, Error> {
     }
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
-        text => text.parse().map_err(|_| error(OPTION, value, "expected a number")),
+        text => text
+            .parse()
+            .map_err(|_| error(OPTION, value, "expected a number")),
     };
     let (soft, hard) = match limits.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),
         None => (number(limits)?, number(limits)?),
     };
     if soft > hard {
-        return Err(error(OPTION, value, "the soft limit is above the hard limit"));
+        return Err(error(
+            OPTION,
+            value,
+            "the soft limit is above the hard limit",
+        ));
     }
-    Ok(Ulimit { name: name.to_owned(), soft, hard })
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
 }
 
 /// `NAME=VALUE`, or `NAME` alone with an empty value.

@@ -45,8 +45,15 @@ impl Client {
     /// # Errors
     /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
     pub fn attach(&self, how: Attach) -> Result<Ended, Error> {
-        let signals = signals().map_err(|errno| Error::Call { call: "signalfd()", errno })?;
-        let raw = if how.tty { RawMode::enter(rustix::stdio::stdin()).ok() } else { None };
+        let signals = signals().map_err(|errno| Error::Call {
+            call: "signalfd()",
+            errno,
+        })?;
+        let raw = if how.tty {
+            RawMode::enter(rustix::stdio::stdin()).ok()
+        } else {
+            None
+        };
         let mut session = Session {
             channel: &self.channel,
             signals,
@@ -97,7 +104,13 @@ struct Pending {
 
 impl Pending {
     fn new(stream: u8) -> Pending {
-        let mut pending = Pending { stream, bytes: Vec::new(), done: 0, step: 4096, open: true };
+        let mut pending = Pending {
+            stream,
+            bytes: Vec::new(),
+            done: 0,
+            step: 4096,
+            open: true,
+        };
         let regular = rustix::fs::fstat(pending.fd())
             .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
         if regular {
@@ -107,7 +120,11 @@ impl Pending {
     }
 
     fn fd(&self) -> BorrowedFd<'static> {
-        if self.stream == 1 { rustix::stdio::stdout() } else { rustix::stdio::stderr() }
+        if self.stream == 1 {
+            rustix::stdio::stdout()
+        } else {
+            rustix::stdio::stderr()
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -163,7 +180,10 @@ impl Session<'_> {
         }
         if self.input && !self.waiting && self.last.is_none() {
             input = Some(fds.len());
-            fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(
+                rustix::stdio::stdin(),
+                PollFlags::IN,
+            ));
         }
         for (i, pending) in self.output.iter().enumerate() {
             if !pending.is_empty() {
@@ -220,7 +240,9 @@ impl Session<'_> {
     }
 
     fn pass_signal(&mut self) -> Result<(), Errno> {
-        let Ok(Some(info)) = self.signals.read_signal() else { return Ok(()) };
+        let Ok(Some(info)) = self.signals.read_signal() else {
+            return Ok(());
+        };
         match info.ssi_signo as i32 {
             libc::SIGWINCH => self.resize(),
             libc::SIGTSTP => self.suspend(),
@@ -239,10 +261,8 @@ impl Session<'_> {
     fn suspend(&mut self) -> Result<(), Errno> {
         self.send(&ToMonitor::Signal(libc::SIGSTOP))?;
         let before = self.raw.take().is_some();
-        let _ = rustix::process::kill_process(
-            rustix::process::getpid(),
-            rustix::process::Signal::STOP,
-        );
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
         if before {
             self.raw = RawMode::enter(rustix::stdio::stdin()).ok();
         }
@@ -268,13 +288,12 @@ struct Ready {
 
 /// The signals that a front end passes on.
 fn signals() -> Result<SignalFd, Errno> {
-    use Signal::{
-        SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
-    };
-    let set: SigSet =
-        [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP]
-            .into_iter()
-            .collect();
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+    let set: SigSet = [
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP,
+    ]
+    .into_iter()
+    .collect();
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     set.thread_block().map_err(errno)?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)
@@ -288,6 +307,8 @@ impl AsFd for Client {
 
 impl From<OwnedFd> for Client {
     fn from(fd: OwnedFd) -> Self {
-        Client { channel: Channel::from_fd(fd) }
+        Client {
+            channel: Channel::from_fd(fd),
+        }
     }
 }

@@ -24,14 +24,17 @@ pub(super) fn start(
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|errno| other(format!("memfd_create(): {errno}")))?;
-    let forked = process::fork(Namespaces::empty())
-        .map_err(|errno| other(format!("clone3(): {errno}")))?;
+    let forked =
+        process::fork(Namespaces::empty()).map_err(|errno| other(format!("clone3(): {errno}")))?;
     match forked {
         Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {
             let kill = Some(rustix::process::Signal::KILL);
             let _ = process::replace_stdio(words.as_fd(), 2);
             let joined = process::join(container.as_fd(), Namespaces::USER | Namespaces::MOUNT);
+            if joined.is_ok() && !rustix::process::getuid().is_root() {
+                let _ = crate::sys::caps::keep_across_exec();
+            }
             let _ = rustix::process::set_parent_process_death_signal(kill);
             process::reset_signals();
             let error = match joined {
@@ -54,14 +57,28 @@ pub(super) fn died(words: OwnedFd) -> StartFailure {
     let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-    let hint = fuse_overlayfs::Error::Spawn { program, source: missing }.hint();
+    let hint = fuse_overlayfs::Error::Spawn {
+        program,
+        source: missing,
+    }
+    .hint();
     let message = match text.trim() {
         "" => "fuse-overlayfs ended before its mount stood".to_owned(),
         text => format!("fuse-overlayfs: {}", text.replace('\n', "; ")),
     };
-    StartFailure { part: Part::Rootfs, message, hint, status: 125 }
+    StartFailure {
+        part: Part::Rootfs,
+        message,
+        hint,
+        status: 125,
+    }
 }
 
 fn failure(error: &fuse_overlayfs::Error) -> StartFailure {
-    StartFailure { part: Part::Rootfs, message: chain(error), hint: error.hint(), status: 125 }
+    StartFailure {
+        part: Part::Rootfs,
+        message: chain(error),
+        hint: error.hint(),
+        status: 125,
+    }
 }

@@ -35,7 +35,7 @@ pub struct Task {
     /// The id maps and who writes them.
     pub userns: userns::Plan,
     /// The network helper, if the mode needs one.
-    pub network: Option<net::Request>,
+    pub network: Option<Network>,
     /// Mounts the root file system where the kernel's overlay is refused.
     pub fuse: Option<fuse_overlayfs::Options>,
     /// Whether the command runs on a terminal.
@@ -46,6 +46,21 @@ pub struct Task {
     pub remove: bool,
     /// The path of this program.
     pub program: Option<CString>,
+}
+
+/// The network helper to start, and what it is told.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Which one.
+    pub choice: net::Choice,
+    /// Published ports.
+    pub ports: Vec<net::Reserved>,
+    /// Whether it forwards name look-ups to the host's resolver.
+    pub forward_dns: bool,
+    /// Whether the host is reachable by its own address.
+    pub host_gateway: bool,
+    /// The caller is root of the machine.
+    pub as_root: bool,
 }
 
 /// Why there is no monitor.
@@ -131,5 +146,10 @@ pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), stat
 /// `/dev/null` for what a container's command is not given.
 fn null() -> rustix::io::Result<OwnedFd> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
-    openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    openat(
+        CWD,
+        c"/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }

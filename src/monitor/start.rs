@@ -11,7 +11,7 @@ use super::{Task, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Stage};
-use crate::sys::process::Child;
+use crate::sys::process::{Child, die_with_parent};
 use crate::sys::socket::{Channel, MAX_MESSAGE};
 use crate::{net, userns};
 
@@ -22,21 +22,37 @@ pub(super) struct Running {
     pub network: Option<net::Running>,
     /// fuse-overlayfs, if it serves the root.
     pub fuse: Option<Child>,
+    /// The client sent input before the command ran and waits to hear that it was taken.
+    pub fed: bool,
 }
 
 /// Starts the container.
 pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailure> {
-    let (streams, stdio) = if task.tty { Streams::terminal() } else { Streams::pipes() }
-        .map_err(|errno| other(format!("pipe2(): {errno}")))?;
-    let launched = runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
+    let (streams, stdio) = if task.tty {
+        Streams::terminal()
+    } else {
+        Streams::pipes()
+    }
+    .map_err(|errno| other(format!("pipe2(): {errno}")))?;
+    let launched =
+        runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
-    let mut steps = Steps { task, client, launched, streams, network, fuse: None };
+    let mut steps = Steps {
+        task,
+        client,
+        launched,
+        streams,
+        network,
+        fuse: None,
+        fed: false,
+    };
     match steps.run() {
         Ok(network) => Ok(Running {
             child: steps.launched.child,
             streams: steps.streams,
             network,
             fuse: steps.fuse.map(|(helper, _)| helper),
+            fed: steps.fed,
         }),
         Err(failure) => {
             steps.abandon();
@@ -52,6 +68,7 @@ struct Steps<'a> {
     streams: Streams,
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
+    fed: bool,
 }
 
 enum Network {
@@ -72,9 +89,19 @@ impl Steps<'_> {
             status: 125,
         })?;
         self.tell(ToInit::Mapped)?;
-        if let Some(request) = &self.task.network {
-            let starting = net::start(request, number as u32).map_err(network)?;
-            self.network = Network::Starting(starting);
+        if let Some(wanted) = &self.task.network {
+            let request = net::Request {
+                pid: number as u32,
+                ports: &wanted.ports,
+                forward_dns: wanted.forward_dns,
+                host_gateway: wanted.host_gateway,
+                api_socket: self.task.container.dir().join("slirp.sock"),
+                as_root: wanted.as_root,
+            };
+            let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
+            if let Some(starting) = starting.map_err(network)? {
+                self.network = Network::Starting(starting);
+            }
         }
         let mut prepared = false;
         loop {
@@ -173,7 +200,10 @@ impl Steps<'_> {
     fn client_message(&mut self) -> Result<(), StartFailure> {
         let mut buffer = vec![0; MAX_MESSAGE];
         match wire::receive::<ToMonitor>(self.client, &mut buffer) {
-            Ok(Some(ToMonitor::Input(bytes))) => self.streams.feed(bytes),
+            Ok(Some(ToMonitor::Input(bytes))) => {
+                self.streams.feed(bytes);
+                self.fed = true;
+            }
             Ok(Some(ToMonitor::Resize(rows, columns))) => self.streams.resize((rows, columns)),
             Ok(Some(ToMonitor::Close(stream))) => self.streams.close(usize::from(stream == 2)),
             Ok(Some(ToMonitor::Signal(signal))) => {
@@ -206,11 +236,17 @@ impl Steps<'_> {
             Ok(ended) => format!("with status {}", ended.status()),
             Err(errno) => format!("({errno})"),
         };
-        other(format!("the container's first process ended {how} before it ran the command"))
+        other(format!(
+            "the container's first process ended {how} before it ran the command"
+        ))
     }
 
     fn start_fuse(&mut self) -> Result<(), StartFailure> {
-        let options = self.task.fuse.as_ref().ok_or_else(|| other("no rootfs helper".into()))?;
+        let options = self
+            .task
+            .fuse
+            .as_ref()
+            .ok_or_else(|| other("no rootfs helper".into()))?;
         let point = self.task.plan.mount_point();
         self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
         Ok(())
@@ -234,8 +270,9 @@ impl Steps<'_> {
             end(&helper);
         }
         match std::mem::replace(&mut self.network, Network::Off) {
-            Network::Ready(running) => running.stop(),
-            Network::Starting(starting) => starting.abandon(),
+            Network::Ready(running) => drop(running.stop()),
+            // Dropping it ends it.
+            Network::Starting(starting) => drop(starting),
             Network::Off => {}
         }
     }
@@ -260,14 +297,29 @@ fn init(error: &InitError) -> StartFailure {
         Stage::Rootfs => Part::Rootfs,
         _ => Part::Other,
     };
-    StartFailure { part, message: error.to_string(), hint: error.hint(), status: error.status() }
+    StartFailure {
+        part,
+        message: error.to_string(),
+        hint: error.hint(),
+        status: error.status(),
+    }
 }
 
 fn network(error: net::Error) -> StartFailure {
     let (message, hint) = (chain(&error), error.hint());
-    StartFailure { part: Part::Network, message, hint, status: 125 }
+    StartFailure {
+        part: Part::Network,
+        message,
+        hint,
+        status: 125,
+    }
 }
 
 pub(super) fn other(message: String) -> StartFailure {
-    StartFailure { part: Part::Other, message, hint: None, status: 125 }
+    StartFailure {
+        part: Part::Other,
+        message,
+        hint: None,
+        status: 125,
+    }
 }

@@ -48,15 +48,31 @@ impl Streams {
             output: [Some(out), Some(err)],
             ..Streams::default()
         };
-        Ok((streams, Stdio { stdin, stdout, stderr }))
+        Ok((
+            streams,
+            Stdio {
+                stdin,
+                stdout,
+                stderr,
+            },
+        ))
     }
 
     /// Nothing yet: the container makes the terminal and sends its master.
     pub fn terminal() -> Result<(Streams, Stdio), Errno> {
         let null = super::null()?;
-        let stdio =
-            Stdio { stdin: null.try_clone().map_err(io)?, stdout: null.try_clone().map_err(io)?, stderr: null };
-        Ok((Streams { terminal: true, ..Streams::default() }, stdio))
+        let stdio = Stdio {
+            stdin: null.try_clone().map_err(io)?,
+            stdout: null.try_clone().map_err(io)?,
+            stderr: null,
+        };
+        Ok((
+            Streams {
+                terminal: true,
+                ..Streams::default()
+            },
+            stdio,
+        ))
     }
 
     /// Takes the terminal's master.
@@ -69,7 +85,10 @@ impl Streams {
 
     /// The terminal's master, if there is one.
     pub fn master(&self) -> Option<BorrowedFd<'_>> {
-        self.output[0].as_ref().filter(|_| self.terminal).map(AsFd::as_fd)
+        self.output[0]
+            .as_ref()
+            .filter(|_| self.terminal)
+            .map(AsFd::as_fd)
     }
 
     /// Changes the terminal's size.
@@ -86,7 +105,9 @@ impl Streams {
 
     /// Reads what there is.
     pub fn read(&mut self, which: usize, buffer: &mut [u8]) -> Read {
-        let Some(fd) = &self.output[which] else { return Read::End };
+        let Some(fd) = &self.output[which] else {
+            return Read::End;
+        };
         match rustix::io::read(fd, buffer) {
             Ok(0) => {}
             Ok(n) => return Read::Bytes(n),
@@ -116,7 +137,10 @@ impl Streams {
 
     /// The input, when there is something to write to it.
     pub fn wants_to_write(&self) -> Option<BorrowedFd<'_>> {
-        self.input.as_ref().filter(|_| !self.pending.is_empty()).map(AsFd::as_fd)
+        self.input
+            .as_ref()
+            .filter(|_| !self.pending.is_empty())
+            .map(AsFd::as_fd)
     }
 
     /// Whether every byte taken was handed to the command.

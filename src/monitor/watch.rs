@@ -7,10 +7,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::signals;
 use super::start::Running;
 use super::streams::{Read, Streams};
 use super::wire::{self, FromMonitor, Message as _, ToMonitor};
-use super::signals;
 use crate::sys::process::Ended;
 use crate::sys::socket::{Channel, MAX_MESSAGE};
 
@@ -19,18 +19,19 @@ const BACKLOG: usize = 8;
 
 /// Serves the container until its first process ended and all its output was passed on.
 pub(super) fn watch(running: Running, client: &Channel) -> Ended {
+    let acknowledge = running.fed;
     let mut watch = Watch {
         running,
         client: Some(client),
         backlog: VecDeque::new(),
         buffer: vec![0; MAX_MESSAGE],
-        acknowledge: false,
+        acknowledge,
         ended: None,
         signaled: None,
     };
     while watch.turn() {}
     if let Some(network) = watch.running.network.take() {
-        network.stop();
+        let _ = network.stop();
     }
     if let Some(fuse) = watch.running.fuse.take() {
         super::start::end(&fuse);
@@ -65,6 +66,10 @@ enum Source {
 impl Watch<'_> {
     /// Waits once and handles what came; false when all is over.
     fn turn(&mut self) -> bool {
+        if self.acknowledge && self.running.streams.drained() {
+            self.acknowledge = false;
+            self.queue(FromMonitor::InputTaken.encode());
+        }
         let sources = match self.poll() {
             Ok(sources) => sources,
             Err(_) => return false,
@@ -76,10 +81,6 @@ impl Watch<'_> {
                 Source::Input => self.running.streams.flush(),
                 Source::Client => self.serve_client(flags),
             }
-        }
-        if self.acknowledge && self.running.streams.drained() {
-            self.acknowledge = false;
-            self.queue(FromMonitor::InputTaken.encode());
         }
         self.ended.is_none() || !self.finish_output()
     }
@@ -93,7 +94,11 @@ impl Watch<'_> {
             sources.push(Source::Exit);
         }
         if let Some(client) = self.client {
-            let room = if self.backlog.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let room = if self.backlog.is_empty() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            };
             fds.push(PollFd::new(client, PollFlags::IN | room));
             sources.push(Source::Client);
         }
@@ -113,7 +118,10 @@ impl Watch<'_> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        let events = sources.into_iter().zip(&fds).map(|(s, fd)| (s, fd.revents()));
+        let events = sources
+            .into_iter()
+            .zip(&fds)
+            .map(|(s, fd)| (s, fd.revents()));
         Ok(events.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 
@@ -178,9 +186,7 @@ impl Watch<'_> {
                 self.running.streams.resize((rows, columns));
             }
             Ok(Some(ToMonitor::Signal(number))) => self.signal(number),
-            Ok(Some(ToMonitor::Close(stream))) => {
-                self.running.streams.close(usize::from(stream == 2));
-            }
+            Ok(Some(ToMonitor::Close(stream))) => self.close(stream),
             Err(Errno::AGAIN) => {}
             Ok(None) | Err(_) => self.client_gone(),
         }
@@ -192,11 +198,25 @@ impl Watch<'_> {
         }
     }
 
+    /// Nobody reads what the command just wrote. Its next write fails; a plain program would be ended
+    /// by SIGPIPE, so one that is alone in its namespace, and thus the writer, is.
+    fn close(&mut self, stream: u8) {
+        self.running.streams.close(usize::from(stream == 2));
+        let pid = self.running.child.pid();
+        if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
+            self.signal(libc::SIGPIPE);
+        }
+    }
+
     /// The line discipline turned a typed Ctrl-C or Ctrl-\ into a signal for the foreground group.
     /// If that is PID 1 itself, which may have no handler, the signal is carried out.
     fn typed(&mut self, bytes: &[u8]) {
-        let Some(number) = typed_signal(&self.running.streams, bytes) else { return };
-        let Some(master) = self.running.streams.master() else { return };
+        let Some(number) = typed_signal(&self.running.streams, bytes) else {
+            return;
+        };
+        let Some(master) = self.running.streams.master() else {
+            return;
+        };
         let pid = self.running.child.pid();
         if rustix::termios::tcgetpgrp(master) == Ok(pid)
             && self.ended.is_none()
@@ -228,8 +248,11 @@ fn typed_signal(streams: &Streams, bytes: &[u8]) -> Option<i32> {
     if !modes.local_modes.contains(LocalModes::ISIG) {
         return None;
     }
-    [(SpecialCodeIndex::VINTR, libc::SIGINT), (SpecialCodeIndex::VQUIT, libc::SIGQUIT)]
-        .into_iter()
-        .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
-        .map(|(_, signal)| signal)
+    [
+        (SpecialCodeIndex::VINTR, libc::SIGINT),
+        (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
+    ]
+    .into_iter()
+    .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
+    .map(|(_, signal)| signal)
 }

@@ -95,9 +95,10 @@ impl Message for ToMonitor {
     fn encode(&self) -> Vec<u8> {
         match self {
             ToMonitor::Input(bytes) => tagged(INPUT, bytes),
-            ToMonitor::Resize(rows, columns) => {
-                tagged(RESIZE, &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
-            }
+            ToMonitor::Resize(rows, columns) => tagged(
+                RESIZE,
+                &[rows.to_le_bytes(), columns.to_le_bytes()].concat(),
+            ),
             ToMonitor::Signal(signal) => tagged(SIGNAL, &signal.to_le_bytes()),
             ToMonitor::Close(stream) => vec![CLOSE, *stream],
         }

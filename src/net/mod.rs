@@ -24,24 +24,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// Where the host's resolver answers inside when pasta forwards to it: a link-local address that no
 /// one else has (the one podman uses).
 pub const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
-/// `--network`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// A network namespace connected by pasta(1).
-    Pasta,
-    /// A network namespace connected by slirp4netns(1).
-    Slirp4netns,
-    /// A network namespace with nothing but `lo`.
-    None,
-    /// The host's network namespace.
-    Host,
-}
+pub use crate::model::spec::NetworkMode as Mode;
 
 impl Mode {
     /// The mode of `--network TEXT`; `None` for the words that leave the choice to us.

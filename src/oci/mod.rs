@@ -13,8 +13,8 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 
-use crate::model::spec::{ContainerSpec, MountSource, NetworkMode, VolumeMount};
 use crate::model::IdMap;
+use crate::model::spec::{ContainerSpec, MountSource, NetworkMode, VolumeMount};
 
 /// Files that the engine wrote for this container, bound over those of the image.
 #[derive(Clone, Debug)]
@@ -57,8 +57,11 @@ pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spe
         mounts.push(user_mount(mount)?);
     }
     for device in &spec.devices {
-        let options: &[&str] =
-            if device.read_only { &["bind", "ro", "nosuid"] } else { &["bind", "nosuid"] };
+        let options: &[&str] = if device.read_only {
+            &["bind", "ro", "nosuid"]
+        } else {
+            &["bind", "nosuid"]
+        };
         mounts.push(bind(&device.container, &device.host, options)?);
     }
     let linux = LinuxBuilder::default()
@@ -69,13 +72,21 @@ pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spe
         .masked_paths(spec.confinement.masked.clone())
         .readonly_paths(spec.confinement.read_only.clone())
         .build()?;
-    let root = RootBuilder::default().path(root).readonly(spec.read_only).build()?;
+    let root = RootBuilder::default()
+        .path(root)
+        .readonly(spec.read_only)
+        .build()?;
     Ok(SpecBuilder::default()
         .version("1.2.0")
         .root(root)
         .hostname(spec.hostname.clone())
         .mounts(mounts)
-        .annotations(spec.annotations.clone().into_iter().collect::<HashMap<_, _>>())
+        .annotations(
+            spec.annotations
+                .clone()
+                .into_iter()
+                .collect::<HashMap<_, _>>(),
+        )
         .process(process(spec)?)
         .linux(linux)
         .build()?)
@@ -96,7 +107,11 @@ fn process(spec: &ContainerSpec) -> Result<oci_spec::runtime::Process, Error> {
         let kind: PosixRlimitType = serde_json::from_value(serde_json::Value::String(name))
             .map_err(|_| Error::Ulimit(limit.name.clone()))?;
         limits.push(
-            PosixRlimitBuilder::default().typ(kind).soft(limit.soft).hard(limit.hard).build()?,
+            PosixRlimitBuilder::default()
+                .typ(kind)
+                .soft(limit.soft)
+                .hard(limit.hard)
+                .build()?,
         );
     }
     // The user's name is resolved inside, from the image's own files; numbers stand here already.
@@ -220,17 +235,49 @@ fn kernel_mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
     let shm = format!("size={}", spec.shm_size);
     let table: [(&str, &str, &str, &[&str]); 7] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"]),
+        (
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "noexec", "mode=755", "size=65536k"],
+        ),
         (
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
-        ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
-        ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
+        (
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        ),
+        (
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        (
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+        (
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
     ];
     let gid_5_mapped = spec.gid_map.to_host(5).is_some();
     let mut out = Vec::with_capacity(table.len());
@@ -281,7 +328,11 @@ fn user_mount(mount: &VolumeMount) -> Result<Mount, Error> {
         }
         MountSource::Tmpfs { options: data } => {
             options.extend(data.split(',').filter(|o| !o.is_empty()).map(str::to_owned));
-            builder.typ("tmpfs").source("tmpfs").options(options).build()?
+            builder
+                .typ("tmpfs")
+                .source("tmpfs")
+                .options(options)
+                .build()?
         }
     })
 }

@@ -107,7 +107,11 @@ impl fmt::Display for InitError {
             }
             (stage, errno) => {
                 let text = std::io::Error::from_raw_os_error(errno).to_string();
-                let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+                let text = text
+                    .split(" (os error")
+                    .next()
+                    .unwrap_or_default()
+                    .to_lowercase();
                 write!(f, "{stage}: {}: {} ({text})", self.call, errno_name(errno))
             }
         }
@@ -122,7 +126,11 @@ pub trait At<T> {
 
 impl<T> At<T> for Result<T, Errno> {
     fn at(self, stage: Stage, call: impl FnOnce() -> String) -> Result<T, InitError> {
-        self.map_err(|errno| InitError { stage, call: call(), errno: errno.raw_os_error() })
+        self.map_err(|errno| InitError {
+            stage,
+            call: call(),
+            errno: errno.raw_os_error(),
+        })
     }
 }
 

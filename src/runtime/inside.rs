@@ -43,7 +43,10 @@ impl Root {
     }
 
     fn make(&self, path: &str, kind: FileType) -> Result<OwnedFd> {
-        let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
+        let names: Vec<&str> = path
+            .split('/')
+            .filter(|n| !n.is_empty() && *n != ".")
+            .collect();
         if names.contains(&"..") {
             return Err(Errno::NOENT);
         }
@@ -79,7 +82,12 @@ impl AsFd for Root {
 
 /// Opens `path` below a mount of the kernel's own (procfs, sysfs): no links at all.
 pub(super) fn open_kernel(mount: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
-    open_beneath(mount, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    open_beneath(
+        mount,
+        path,
+        flags,
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
 }
 
 fn open_beneath(

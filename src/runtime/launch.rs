@@ -10,6 +10,7 @@ use super::error::{At, InitError, Stage};
 use super::init;
 use super::plan::InitPlan;
 use super::proto::{FromInit, ToInit, receive, send};
+use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 use crate::sys::socket::Channel;
 
@@ -40,15 +41,22 @@ pub struct Launched {
 ///
 /// # Errors
 /// [`InitError`] of stage `clone`. Later failures come through the channel.
-pub fn launch(plan: &InitPlan, stdio: Stdio, program: Option<CString>) -> Result<Launched, InitError> {
+pub fn launch(
+    plan: &InitPlan,
+    stdio: Stdio,
+    program: Option<CString>,
+) -> Result<Launched, InitError> {
     let plan_file = write_plan(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
     let namespaces = plan.namespaces();
-    let forked = process::fork(namespaces)
-        .at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
+    let forked =
+        process::fork(namespaces).at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
     match forked {
-        Fork::Parent(child) => Ok(Launched { child, channel: ours }),
+        Fork::Parent(child) => Ok(Launched {
+            child,
+            channel: ours,
+        }),
         Fork::Child => {
             drop(ours);
             let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
@@ -59,8 +67,10 @@ pub fn launch(plan: &InitPlan, stdio: Stdio, program: Option<CString>) -> Result
 }
 
 fn names(namespaces: Namespaces) -> String {
-    let names: Vec<String> =
-        namespaces.iter_names().map(|(n, _)| n.to_ascii_lowercase()).collect();
+    let names: Vec<String> = namespaces
+        .iter_names()
+        .map(|(n, _)| n.to_ascii_lowercase())
+        .collect();
     names.join("|")
 }
 
@@ -73,7 +83,9 @@ fn write_plan(plan: &InitPlan) -> Result<OwnedFd, InitError> {
     })?;
     let file = rustix::fs::memfd_create(c"plan", MemfdFlags::CLOEXEC).at(Stage::Clone, call)?;
     let mut file = std::fs::File::from(file);
-    file.write_all(&bytes).and_then(|()| file.rewind()).at(Stage::Clone, call)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.rewind())
+        .at(Stage::Clone, call)?;
     Ok(file.into())
 }
 
@@ -90,15 +102,11 @@ fn enter(
             Some((ToInit::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        let zero = nix::unistd::Uid::from_raw(0);
-        let group = nix::unistd::Gid::from_raw(0);
-        let errno = |e: nix::errno::Errno| rustix::io::Errno::from_raw_os_error(e as i32);
-        nix::unistd::setresgid(group, group, group)
-            .map_err(errno)
-            .at(stage, || "setresgid(0)".into())?;
-        nix::unistd::setresuid(zero, zero, zero)
-            .map_err(errno)
-            .at(stage, || "setresuid(0)".into())?;
+        if !rustix::process::getuid().is_root() {
+            // The caller is not root inside (keep-id, nomap): execve(2) keeps capabilities for such
+            // a process only if they are ambient. The init stage drops them with the others.
+            caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
+        }
         let kill = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(kill)
             .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
@@ -125,7 +133,11 @@ fn enter(
         errno: errno.raw_os_error(),
     };
     if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
-        let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error.clone()), None);
+        let _ = send(
+            &Channel::from_fd(placed),
+            &FromInit::Failed(error.clone()),
+            None,
+        );
     }
     exit_now(125)
 }

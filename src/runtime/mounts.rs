@@ -6,6 +6,7 @@
 //! /sys may not be links at all, and masks are found from the descriptor of the procfs and sysfs
 //! that were mounted here, which must be what they claim (the class of CVE-2025-31133, -52565, -52881).
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -29,26 +30,63 @@ pub(super) struct Kernel {
     sys: Option<OwnedFd>,
 }
 
-/// Makes all mounts of the plan.
-pub(super) fn mount_all(plan: &InitPlan, root: &Root) -> Result<Kernel, InitError> {
+/// Opens what the plan's bind mounts show, in their order.
+pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<OwnedFd>, InitError> {
+    let mut sources = VecDeque::new();
+    for entry in &plan.mounts {
+        if let MountKind::Bind { source, .. } = &entry.kind {
+            let fd = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
+            sources.push_back(fd);
+        }
+    }
+    Ok(sources)
+}
+
+/// Makes all mounts of the plan; `sources` are those of [`open_sources`].
+pub(super) fn mount_all(
+    plan: &InitPlan,
+    root: &Root,
+    mut sources: VecDeque<OwnedFd>,
+) -> Result<Kernel, InitError> {
     let mut kernel = Kernel::default();
     for entry in &plan.mounts {
-        mount_one(entry, root, &mut kernel)?;
+        mount_one(entry, root, &mut kernel, &mut sources)?;
     }
     Ok(kernel)
 }
 
-fn mount_one(entry: &MountPlan, root: &Root, kernel: &mut Kernel) -> Result<(), InitError> {
+fn mount_one(
+    entry: &MountPlan,
+    root: &Root,
+    kernel: &mut Kernel,
+    sources: &mut VecDeque<OwnedFd>,
+) -> Result<(), InitError> {
     let target = entry.target.as_str();
     let attr = Attr::from_bits_truncate(entry.attr);
     let named = |kind: &str| format!("mount({kind}, `{target}`)");
     match &entry.kind {
         MountKind::Proc => {
-            kernel.proc =
-                Some(mount_kernel(root, target, "proc", attr, "/proc", PROC_SUPER_MAGIC)?);
+            kernel.proc = Some(mount_kernel(
+                root,
+                target,
+                "proc",
+                attr,
+                "/proc",
+                PROC_SUPER_MAGIC,
+            )?);
         }
         MountKind::Sysfs => {
-            kernel.sys = Some(mount_kernel(root, target, "sysfs", attr, "/sys", SYSFS_MAGIC)?);
+            kernel.sys = Some(mount_kernel(
+                root,
+                target,
+                "sysfs",
+                attr,
+                "/sys",
+                SYSFS_MAGIC,
+            )?);
         }
         MountKind::Dev { data } => {
             let point = directory(root, target)?;
@@ -82,8 +120,12 @@ fn mount_one(entry: &MountPlan, root: &Root, kernel: &mut Kernel) -> Result<(), 
             }
         }
         MountKind::Bind { source, recursive } => {
-            let from = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .at(Stage::Mounts, || format!("openat(CWD, `{}`)", source.display()))?;
+            let from = sources
+                .pop_front()
+                .ok_or(Errno::BADF)
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;
@@ -105,14 +147,18 @@ fn finish_bind(
     if attr.is_empty() && propagation.is_empty() {
         return Ok(());
     }
-    let mounted = root.resolve(target).at(Stage::Mounts, || format!("openat2(root, `{target}`)"))?;
+    let mounted = root
+        .resolve(target)
+        .at(Stage::Mounts, || format!("openat2(root, `{target}`)"))?;
     if !attr.is_empty() {
-        mount::add_attr(mounted.as_fd(), attr, recursive)
-            .at(Stage::Mounts, || format!("mount_setattr(`{target}`, {attr:?})"))?;
+        mount::add_attr(mounted.as_fd(), attr, recursive).at(Stage::Mounts, || {
+            format!("mount_setattr(`{target}`, {attr:?})")
+        })?;
     }
     if !propagation.is_empty() {
-        mount::propagation(mounted.as_fd(), propagation)
-            .at(Stage::Mounts, || format!("mount(`{target}`, {propagation:?})"))?;
+        mount::propagation(mounted.as_fd(), propagation).at(Stage::Mounts, || {
+            format!("mount(`{target}`, {propagation:?})")
+        })?;
     }
     Ok(())
 }
@@ -134,8 +180,9 @@ fn mount_kernel(
     let point = open().at(Stage::Mounts, || named("openat2"))?;
     match mount::new(kind, kind, point.as_fd(), attr, "") {
         Err(Errno::PERM) => {
-            let from = rustix::fs::openat(CWD, outer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .at(Stage::Mounts, || format!("openat(CWD, `{outer}`)"))?;
+            let from =
+                rustix::fs::openat(CWD, outer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .at(Stage::Mounts, || format!("openat(CWD, `{outer}`)"))?;
             mount::bind(from.as_fd(), point.as_fd(), true).at(Stage::Mounts, || named("bind"))?;
             let mounted = open().at(Stage::Mounts, || named("openat2"))?;
             mount::add_attr(mounted.as_fd(), attr, false)
@@ -144,37 +191,54 @@ fn mount_kernel(
         other => other.at(Stage::Mounts, || named("mount"))?,
     }
     let mounted = open().at(Stage::Mounts, || named("openat2"))?;
-    let found = rustix::fs::fstatfs(&mounted).at(Stage::Mounts, || named("fstatfs"))?.f_type;
+    let found = rustix::fs::fstatfs(&mounted)
+        .at(Stage::Mounts, || named("fstatfs"))?
+        .f_type;
     if found as i64 != magic {
         let call = format!("{target} is not the {kind} that was mounted there");
-        return Err(InitError { stage: Stage::Mounts, call, errno: 0 });
+        return Err(InitError {
+            stage: Stage::Mounts,
+            call,
+            errno: 0,
+        });
     }
     Ok(mounted)
 }
 
 fn directory(root: &Root, target: &str) -> Result<OwnedFd, InitError> {
-    root.directory(target).at(Stage::Mounts, || format!("mkdirat(root, `{target}`)"))
+    root.directory(target)
+        .at(Stage::Mounts, || format!("mkdirat(root, `{target}`)"))
 }
 
 /// A place for a bind of `from`: a directory for a directory, a file for anything else.
 fn point_for(from: &OwnedFd, root: &Root, target: &str) -> Result<OwnedFd, InitError> {
-    let stat = rustix::fs::fstat(from).at(Stage::Mounts, || format!("fstat(source, `{target}`)"))?;
+    let stat =
+        rustix::fs::fstat(from).at(Stage::Mounts, || format!("fstat(source, `{target}`)"))?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         directory(root, target)
     } else {
-        root.file(target).at(Stage::Mounts, || format!("openat2(root, `{target}`, CREAT)"))
+        root.file(target).at(Stage::Mounts, || {
+            format!("openat2(root, `{target}`, CREAT)")
+        })
     }
 }
 
 /// The customary device files: bound from the host, because a user namespace cannot make any.
 fn fill_dev(root: &Root, dev: &str) -> Result<(), InitError> {
-    let devices =
-        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9),
-         ("tty", 5, 0)];
+    let devices = [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ];
     for (name, major, minor) in devices {
         let from = host_device(&format!("/dev/{name}"), major, minor)?;
         let target = format!("{dev}/{name}");
-        let point = root.file(&target).at(Stage::Mounts, || format!("create(`{target}`)"))?;
+        let point = root
+            .file(&target)
+            .at(Stage::Mounts, || format!("create(`{target}`)"))?;
         mount::bind(from.as_fd(), point.as_fd(), false)
             .at(Stage::Mounts, || format!("bind(`/dev/{name}`, `{target}`)"))?;
     }
@@ -188,8 +252,9 @@ fn fill_dev(root: &Root, dev: &str) -> Result<(), InitError> {
         ("ptmx", "pts/ptmx"),
     ];
     for (name, to) in links {
-        rustix::fs::symlinkat(to, &dir, name)
-            .at(Stage::Mounts, || format!("symlinkat(`{to}`, `{dev}/{name}`)"))?;
+        rustix::fs::symlinkat(to, &dir, name).at(Stage::Mounts, || {
+            format!("symlinkat(`{to}`, `{dev}/{name}`)")
+        })?;
     }
     Ok(())
 }
@@ -202,7 +267,11 @@ fn host_device(path: &str, major: u32, minor: u32) -> Result<OwnedFd, InitError>
         Ok(fd)
     } else {
         let call = format!("`{path}` on this machine is not the device {major}:{minor}");
-        Err(InitError { stage: Stage::Mounts, call, errno: 0 })
+        Err(InitError {
+            stage: Stage::Mounts,
+            call,
+            errno: 0,
+        })
     }
 }
 
@@ -212,13 +281,16 @@ pub(super) fn console(
     root: &Root,
     size: Option<(u16, u16)>,
 ) -> Result<(OwnedFd, OwnedFd), InitError> {
-    let devpts = root.resolve("dev/pts").at(Stage::Console, || "openat2(root, `dev/pts`)".into())?;
+    let devpts = root
+        .resolve("dev/pts")
+        .at(Stage::Console, || "openat2(root, `dev/pts`)".into())?;
     let (master, slave) = tty::open_pair(&devpts).at(Stage::Console, || "open(ptmx)".into())?;
     if let Some(size) = size {
         tty::set_size(&master, size).at(Stage::Console, || "ioctl(TIOCSWINSZ)".into())?;
     }
-    let point =
-        root.file("dev/console").at(Stage::Console, || "create(`/dev/console`)".into())?;
+    let point = root
+        .file("dev/console")
+        .at(Stage::Console, || "create(`/dev/console`)".into())?;
     mount::bind(slave.as_fd(), point.as_fd(), false)
         .at(Stage::Console, || "bind(pty, `/dev/console`)".into())?;
     Ok((master, slave))
@@ -278,7 +350,11 @@ fn below(mount: &Option<OwnedFd>, path: &str) -> Result<OwnedFd, Errno> {
 
 fn set_sysctl(kernel: &Kernel, key: &str, value: &str) -> Result<(), InitError> {
     // Dots separate, unless slashes do (sysctl(8)).
-    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
+    let path = if key.contains('/') {
+        key.to_owned()
+    } else {
+        key.replace('.', "/")
+    };
     let path = format!("sys/{path}");
     let proc = kernel.proc.as_ref().ok_or(Errno::NOENT);
     let written = proc

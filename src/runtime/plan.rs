@@ -15,17 +15,17 @@ use crate::sys::seccomp::SockFilter;
 /// How `/` is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rootfs {
-    /// The kernel's overlay, mounted in the container's user namespace. Every path is relative to
-    /// `base`, where the layers lie: mount(2) takes at most a page of options.
+    /// The kernel's overlay, mounted in the container's user namespace. The layers are named
+    /// relative to `base`: mount(2) takes at most a page of options.
     Overlay {
         /// Directory of the layers.
         base: PathBuf,
         /// Layer directories, the topmost first.
         lower: Vec<String>,
         /// Upper directory.
-        upper: String,
+        upper: PathBuf,
         /// Work directory, on the file system of `upper`.
-        work: String,
+        work: PathBuf,
         /// The upper directory need not survive a crash (`volatile`).
         throw_away: bool,
     },
@@ -146,9 +146,19 @@ pub(super) struct ProcessPlan {
     pub bounding: u64,
     pub ambient: u64,
     pub no_new_privs: bool,
-    pub landlock: bool,
+    pub landlock: Option<Scopes>,
     pub seccomp: Option<Vec<SockFilter>>,
     pub init: bool,
+}
+
+/// What a Landlock domain closes beside files. A namespace of the container's own closes the same, and
+/// leaves its processes free among each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Scopes {
+    /// Abstract unix sockets from outside: for the host's network namespace.
+    pub abstract_sockets: bool,
+    /// Signals to outside: for the host's pid namespace.
+    pub signals: bool,
 }
 
 /// Why a configuration cannot be carried out.
@@ -206,22 +216,40 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
         namespaces: namespaces.bits(),
-        hostname: spec.hostname().clone().filter(|_| namespaces.contains(Namespaces::UTS)),
+        hostname: spec
+            .hostname()
+            .clone()
+            .filter(|_| namespaces.contains(Namespaces::UTS)),
         mount_point,
         rootfs,
         read_only_root: root.readonly().unwrap_or(false),
         mounts,
         masked: linux.masked_paths().clone().unwrap_or_default(),
         read_only: linux.readonly_paths().clone().unwrap_or_default(),
-        sysctls: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        tty: spec.process().as_ref().is_some_and(|p| p.terminal().unwrap_or(false)),
+        sysctls: linux
+            .sysctl()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        tty: spec
+            .process()
+            .as_ref()
+            .is_some_and(|p| p.terminal().unwrap_or(false)),
         console_size,
-        process: process_plan(spec, extras)?,
+        process: process_plan(spec, extras, namespaces)?,
     })
 }
 
-fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
-    let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
+fn process_plan(
+    spec: &Spec,
+    extras: Extras,
+    namespaces: Namespaces,
+) -> Result<ProcessPlan, PlanError> {
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or(PlanError::Missing("process"))?;
     let args = process.args().clone().filter(|a| !a.is_empty());
     let args = args.ok_or(PlanError::Missing("process.args"))?;
     let env = process.env().clone().unwrap_or_default();
@@ -238,7 +266,11 @@ fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
     Ok(ProcessPlan {
         args,
         env,
-        cwd: process.cwd().to_str().ok_or(PlanError::Text("`process.cwd`"))?.to_owned(),
+        cwd: process
+            .cwd()
+            .to_str()
+            .ok_or(PlanError::Text("`process.cwd`"))?
+            .to_owned(),
         user,
         groups: extras.groups,
         setgroups: extras.setgroups,
@@ -251,7 +283,10 @@ fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
         bounding: bits(caps.and_then(|c| c.bounding().as_ref())),
         ambient: bits(caps.and_then(|c| c.ambient().as_ref())),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
-        landlock: extras.landlock,
+        landlock: extras.landlock.then_some(Scopes {
+            abstract_sockets: !namespaces.contains(Namespaces::NET),
+            signals: !namespaces.contains(Namespaces::PID),
+        }),
         seccomp: extras.seccomp,
         init: extras.init,
     })
@@ -265,22 +300,38 @@ fn mount_plan(mount: &Mount) -> Result<MountPlan, PlanError> {
     let options = Options::parse(mount.options().iter().flatten());
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let refuse = |what, value: &str| {
-        Err(PlanError::Mount { target: target.clone(), what, value: value.to_owned() })
+        Err(PlanError::Mount {
+            target: target.clone(),
+            what,
+            value: value.to_owned(),
+        })
     };
     let kind = match kind {
         _ if options.bind => MountKind::Bind {
-            source: mount.source().clone().ok_or(PlanError::Missing("mounts.source"))?,
+            source: mount
+                .source()
+                .clone()
+                .ok_or(PlanError::Missing("mounts.source"))?,
             recursive: options.recursive,
         },
         "bind" | "none" => MountKind::Bind {
-            source: mount.source().clone().ok_or(PlanError::Missing("mounts.source"))?,
+            source: mount
+                .source()
+                .clone()
+                .ok_or(PlanError::Missing("mounts.source"))?,
             recursive: true,
         },
         "proc" => MountKind::Proc,
         "sysfs" => MountKind::Sysfs,
-        "tmpfs" if target == "/dev" => MountKind::Dev { data: options.data.join(",") },
-        "tmpfs" => MountKind::Tmpfs { data: options.data.join(",") },
-        "devpts" => MountKind::Devpts { data: options.data.join(",") },
+        "tmpfs" if target == "/dev" => MountKind::Dev {
+            data: options.data.join(","),
+        },
+        "tmpfs" => MountKind::Tmpfs {
+            data: options.data.join(","),
+        },
+        "devpts" => MountKind::Devpts {
+            data: options.data.join(","),
+        },
         "mqueue" => MountKind::Mqueue,
         "cgroup" | "cgroup2" => MountKind::Cgroup,
         other => return refuse("type", other),

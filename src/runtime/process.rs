@@ -28,10 +28,12 @@ pub(super) fn become_command(plan: &ProcessPlan, root: &Root, tty: bool) -> Init
 fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, InitError> {
     let who = users::resolve(root, &plan.user, &plan.groups)?;
     for &(resource, soft, hard) in &plan.rlimits {
-        set_limit(resource, soft, hard)
-            .at(Stage::User, || format!("setrlimit({resource}, {soft}, {hard})"))?;
+        set_limit(resource, soft, hard).at(Stage::User, || {
+            format!("setrlimit({resource}, {soft}, {hard})")
+        })?;
     }
-    root.directory(&plan.cwd).at(Stage::User, || format!("mkdirat(root, `{}`)", plan.cwd))?;
+    root.directory(&plan.cwd)
+        .at(Stage::User, || format!("mkdirat(root, `{}`)", plan.cwd))?;
     rustix::process::chdir(plan.cwd.as_str())
         .at(Stage::User, || format!("chdir(`{}`)", plan.cwd))?;
     own_stdio(&who, tty);
@@ -57,7 +59,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     if plan.no_new_privs {
         caps::set_no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
-    if plan.landlock {
+    if let Some(scopes) = plan.landlock {
         let slash = rustix::fs::openat(
             rustix::fs::CWD,
             c"/",
@@ -65,20 +67,31 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
             rustix::fs::Mode::empty(),
         )
         .at(confine, || "openat(`/`)".into())?;
-        landlock::restrict_to_root(slash.as_fd(), landlock::Options { scope: true })
+        let walls = landlock::Options {
+            reopen: &[],
+            abstract_sockets: scopes.abstract_sockets,
+            signals: scopes.signals,
+        };
+        landlock::restrict_to_root(slash.as_fd(), walls)
             .at(confine, || "landlock_restrict_self()".into())?;
     }
     let filter = |install: bool| match &plan.seccomp {
-        Some(program) if install => {
-            seccomp::install(program, seccomp::Flags::empty()).at(confine, || "seccomp(SET_MODE_FILTER)".into())
-        }
+        Some(program) if install => seccomp::install(program, seccomp::Flags::empty())
+            .at(confine, || "seccomp(SET_MODE_FILTER)".into()),
         _ => Ok(()),
     };
     filter(!plan.no_new_privs)?;
     change_ids(plan, who)?;
-    let (effective, ambient) =
-        if who.uid == 0 { (plan.bounding, 0) } else { (plan.ambient, plan.ambient) };
-    let sets = caps::Sets { effective, permitted: effective, inheritable: ambient };
+    let (effective, ambient) = if who.uid == 0 {
+        (plan.bounding, 0)
+    } else {
+        (plan.ambient, plan.ambient)
+    };
+    let sets = caps::Sets {
+        effective,
+        permitted: effective,
+        inheritable: ambient,
+    };
     caps::set(sets).at(confine, || "capset()".into())?;
     caps::set_ambient(ambient).at(confine, || "prctl(PR_CAP_AMBIENT)".into())?;
     // Cleared by the change of ids (prctl(2), PR_SET_PDEATHSIG): set for the command itself.
@@ -95,7 +108,11 @@ fn change_ids(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError
     let uid = nix::unistd::Uid::from_raw(who.uid);
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     if plan.setgroups {
-        let groups: Vec<_> = who.groups.iter().map(|g| nix::unistd::Gid::from_raw(*g)).collect();
+        let groups: Vec<_> = who
+            .groups
+            .iter()
+            .map(|g| nix::unistd::Gid::from_raw(*g))
+            .collect();
         nix::unistd::setgroups(&groups)
             .map_err(errno)
             .at(Stage::User, || format!("setgroups({:?})", who.groups))?;
@@ -103,16 +120,24 @@ fn change_ids(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError
     caps::set_keep_caps(true).at(Stage::User, || "prctl(PR_SET_KEEPCAPS)".into())?;
     nix::unistd::setresgid(gid, gid, gid)
         .map_err(errno)
-        .at(Stage::User, || format!("setresgid({gid}): is the group mapped?"))?;
+        .at(Stage::User, || {
+            format!("setresgid({gid}): is the group mapped?")
+        })?;
     nix::unistd::setresuid(uid, uid, uid)
         .map_err(errno)
-        .at(Stage::User, || format!("setresuid({uid}): is the user mapped?"))
+        .at(Stage::User, || {
+            format!("setresuid({uid}): is the user mapped?")
+        })
 }
 
 /// The command's user owns the pipes or the terminal it was given, so that it can open
 /// `/dev/stdout` again. A file that the user redirected to is not touched.
 fn own_stdio(who: &users::Identity, tty: bool) {
-    let fds = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let fds = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
     for fd in fds {
         let pipe = rustix::fs::fstat(fd)
             .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
@@ -147,7 +172,10 @@ fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     ];
     let resource = *BY_NUMBER.get(resource as usize).ok_or(Errno::INVAL)?;
     let finite = |n: u64| (n != u64::MAX).then_some(n);
-    let limit = rustix::process::Rlimit { current: finite(soft), maximum: finite(hard) };
+    let limit = rustix::process::Rlimit {
+        current: finite(soft),
+        maximum: finite(hard),
+    };
     rustix::process::setrlimit(resource, limit)
 }
 
@@ -157,18 +185,26 @@ fn execute(args: &[String], env: &[CString]) -> InitError {
         Ok(argv) => argv,
         Err(error) => return error,
     };
-    let failed =
-        |errno: Errno| InitError { stage: Stage::Exec, call: format!("`{}`", args[0]), errno: errno.raw_os_error() };
+    let failed = |errno: Errno| InitError {
+        stage: Stage::Exec,
+        call: format!("`{}`", args[0]),
+        errno: errno.raw_os_error(),
+    };
     let name = argv[0].to_bytes();
     if name.contains(&b'/') {
         return failed(process::exec_path(&argv[0], &argv, env));
     }
-    let path = env.iter().find_map(|v| v.to_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
+    let path = env
+        .iter()
+        .find_map(|v| v.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/bin:/bin");
     let mut worst = Errno::NOENT;
     for dir in path.split(|b| *b == b':') {
         let dir = if dir.is_empty() { b".".as_slice() } else { dir };
         let full = [dir, b"/", name].concat();
-        let Ok(full) = CString::new(full) else { continue };
+        let Ok(full) = CString::new(full) else {
+            continue;
+        };
         match process::exec_path(&full, &argv, env) {
             Errno::NOENT | Errno::NOTDIR => {}
             // Found, but not for this user: another entry may do (execvp(3)).
@@ -181,9 +217,13 @@ fn execute(args: &[String], env: &[CString]) -> InitError {
 
 fn c_strings(strings: &[String]) -> Result<Vec<CString>, InitError> {
     let convert = |s: &String| CString::new(s.as_str());
-    strings.iter().map(convert).collect::<Result<_, _>>().map_err(|_| InitError {
-        stage: Stage::Exec,
-        call: "an argument or variable holds a NUL byte".into(),
-        errno: 0,
-    })
+    strings
+        .iter()
+        .map(convert)
+        .collect::<Result<_, _>>()
+        .map_err(|_| InitError {
+            stage: Stage::Exec,
+            call: "an argument or variable holds a NUL byte".into(),
+            errno: 0,
+        })
 }

@@ -24,8 +24,11 @@ pub(super) struct Identity {
 pub(super) fn resolve(root: &Root, user: &str, more: &[String]) -> Result<Identity, InitError> {
     let passwd = read(root, "etc/passwd")?;
     let group = read(root, "etc/group")?;
-    identify(&passwd, &group, user, more)
-        .map_err(|call| InitError { stage: Stage::User, call, errno: 0 })
+    identify(&passwd, &group, user, more).map_err(|call| InitError {
+        stage: Stage::User,
+        call,
+        errno: 0,
+    })
 }
 
 fn identify(passwd: &str, group: &str, spec: &str, more: &[String]) -> Result<Identity, String> {
@@ -35,10 +38,14 @@ fn identify(passwd: &str, group: &str, spec: &str, more: &[String]) -> Result<Id
     };
     let user = if user.is_empty() { "0" } else { user };
     let entry = fields(passwd).find(|f| f[0] == user).or_else(|| {
-        user.parse::<u32>().ok().and_then(|uid| fields(passwd).find(|f| number(f, 2) == Some(uid)))
+        user.parse::<u32>()
+            .ok()
+            .and_then(|uid| fields(passwd).find(|f| number(f, 2) == Some(uid)))
     });
     let uid = match (&entry, user.parse::<u32>()) {
-        (Some(f), _) => number(f, 2).ok_or(format!("user `{user}` has no number in `/etc/passwd`"))?,
+        (Some(f), _) => {
+            number(f, 2).ok_or(format!("user `{user}` has no number in `/etc/passwd`"))?
+        }
         (None, Ok(uid)) => uid,
         (None, Err(_)) => return Err(format!("no user `{user}` in the image's `/etc/passwd`")),
     };
@@ -61,19 +68,34 @@ fn identify(passwd: &str, group: &str, spec: &str, more: &[String]) -> Result<Id
     }
     groups.sort_unstable();
     groups.dedup();
-    let home = entry.and_then(|f| f.get(5).copied()).filter(|h| !h.is_empty()).unwrap_or("/");
-    Ok(Identity { uid, gid, groups, home: home.to_owned() })
+    let home = entry
+        .and_then(|f| f.get(5).copied())
+        .filter(|h| !h.is_empty())
+        .unwrap_or("/");
+    Ok(Identity {
+        uid,
+        gid,
+        groups,
+        home: home.to_owned(),
+    })
 }
 
 fn group_id(group: &str, name: &str) -> Result<u32, String> {
-    match fields(group).find(|g| g[0] == name).and_then(|g| number(&g, 2)) {
+    match fields(group)
+        .find(|g| g[0] == name)
+        .and_then(|g| number(&g, 2))
+    {
         Some(gid) => Ok(gid),
-        None => name.parse().map_err(|_| format!("no group `{name}` in the image's `/etc/group`")),
+        None => name
+            .parse()
+            .map_err(|_| format!("no group `{name}` in the image's `/etc/group`")),
     }
 }
 
 fn fields(file: &str) -> impl Iterator<Item = Vec<&str>> {
-    file.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).map(|l| l.split(':').collect())
+    file.lines()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+        .map(|l| l.split(':').collect())
 }
 
 fn number(fields: &[&str], index: usize) -> Option<u32> {
@@ -93,7 +115,10 @@ fn read(root: &Root, path: &str) -> Result<String, InitError> {
         return Ok(String::new());
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(fd).take(MAX).read_to_end(&mut bytes).at(Stage::User, call)?;
+    std::fs::File::from(fd)
+        .take(MAX)
+        .read_to_end(&mut bytes)
+        .at(Stage::User, call)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -112,12 +137,18 @@ mod tests {
     #[test]
     fn names_numbers_and_groups() {
         let www = who("www", &[]).unwrap();
-        assert_eq!((www.uid, www.gid, www.groups, www.home.as_str()), (33, 33, vec![29], "/var/www"));
+        assert_eq!(
+            (www.uid, www.gid, www.groups, www.home.as_str()),
+            (33, 33, vec![29], "/var/www")
+        );
         assert_eq!(who("33", &[]).unwrap().groups, vec![29]);
         let with_group = who("www:staff", &["29", "audio"]).unwrap();
         assert_eq!((with_group.gid, with_group.groups), (50, vec![29]));
         let unknown = who("1234", &[]).unwrap();
-        assert_eq!((unknown.uid, unknown.gid, unknown.home.as_str()), (1234, 0, "/"));
+        assert_eq!(
+            (unknown.uid, unknown.gid, unknown.home.as_str()),
+            (1234, 0, "/")
+        );
         assert_eq!(who("", &[]).unwrap().home, "/root");
         assert!(who("nobody", &[]).unwrap_err().contains("nobody"));
         assert!(who("www:nogroup", &[]).is_err());

@@ -19,6 +19,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -102,12 +103,15 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NameTaken { name, .. } => {
-                Some(format!("choose another `--name`, or remove that container: `rl rm {name}`"))
+            Error::NameTaken { name, .. } => Some(format!(
+                "choose another `--name`, or remove that container: `rl rm {name}`"
+            )),
+            Error::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => {
+                Some(format!(
+                    "the file system of `{}` is full: `rl rmi` or `df` help",
+                    path.display()
+                ))
             }
-            Error::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => Some(
-                format!("the file system of `{}` is full: `rl rmi` or `df` help", path.display()),
-            ),
             Error::Io { source, path, .. }
                 if matches!(
                     source.kind(),
@@ -125,7 +129,11 @@ impl Error {
 }
 
 fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io { call, path: path.to_owned(), source }
+    move |source| Error::Io {
+        call,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// All containers of a user.
@@ -168,7 +176,10 @@ impl Containers {
                 let holder = id.to_string_lossy().chars().take(12).collect::<String>();
                 if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
                     let _ = std::fs::remove_dir_all(&locked.dir);
-                    return Err(Error::NameTaken { name: spec.name.clone(), id: holder });
+                    return Err(Error::NameTaken {
+                        name: spec.name.clone(),
+                        id: holder,
+                    });
                 }
                 // Its container was never finished, or is gone: the claim is void.
                 std::fs::remove_file(&link).map_err(io("unlink", &link))?;
@@ -180,6 +191,14 @@ impl Containers {
             let path = locked.dir.join(sub);
             std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
         }
+        // What `/` of the container shows, whatever the caller's umask.
+        // Root inside, who need not be the caller, passes through the container's directory; nobody
+        // else can, because the directory above is closed.
+        let upper = locked.dir.join("upper");
+        std::fs::set_permissions(&locked.dir, std::fs::Permissions::from_mode(0o711))
+            .map_err(io("chmod", &locked.dir))?;
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
+            .map_err(io("chmod", &upper))?;
         locked.write("spec.json", spec, spec.remove)?;
         Ok(locked)
     }
@@ -246,7 +265,9 @@ impl Containers {
             Err(e) => return Err(io("readdir", &self.root)(e)),
         };
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-        Ok(names.filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect())
+        Ok(names
+            .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect())
     }
 
     fn read(&self, id: &str) -> Result<Container, Error> {
@@ -282,8 +303,19 @@ impl Container {
 
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
-        self.spec.remove && self.state.status != Status::Running
-            && lock_file(&self.dir).is_none_or(|file| !is_locked(&file))
+        self.spec.remove && self.state.status != Status::Running && !self.is_held()
+    }
+
+    /// Whether a monitor, or another command, holds its lock.
+    pub fn is_held(&self) -> bool {
+        lock_file(&self.dir).is_some_and(|file| is_locked(&file))
+    }
+
+    /// Whether `pid` still is the container's first process: same boot, same start time.
+    pub fn is_still(&self, pid: rustix::process::Pid) -> bool {
+        self.state.boot_id == boot_id()
+            && self.state.start_time.is_some()
+            && self.state.start_time == start_time(pid.as_raw_nonzero().get())
     }
 
     fn link(&self) -> PathBuf {
@@ -330,7 +362,12 @@ impl Locked {
         if !try_lock(&file) {
             return Err(Error::Running(name));
         }
-        Ok(Locked { dir, name, link: link.to_owned(), _lock: file })
+        Ok(Locked {
+            dir,
+            name,
+            link: link.to_owned(),
+            _lock: file,
+        })
     }
 
     /// The container's directory.
@@ -361,9 +398,20 @@ impl Locked {
     pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
         let path = self.dir.join("state.json");
         let before: State = read_json(&path).unwrap_or_else(|_| State::created());
-        let status = if ended.is_some() { Status::Exited } else { Status::Created };
+        let status = if ended.is_some() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
         let finished = ended.map(|_| now());
-        let state = State { status, pid: None, start_time: None, ended, finished, ..before };
+        let state = State {
+            status,
+            pid: None,
+            start_time: None,
+            ended,
+            finished,
+            ..before
+        };
         self.write("state.json", &state, false)
     }
 
@@ -424,7 +472,6 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 
 /// Gives the owner access to every directory below, so that it can be emptied.
 fn open_up(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
@@ -475,8 +522,10 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut text))
         .map_err(io("read", path))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::Damaged { path: path.to_owned(), reason: e.to_string() })
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 fn now() -> u64 {
@@ -492,5 +541,10 @@ fn boot_id() -> String {
 fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything: count from the last one.
-    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }

@@ -116,7 +116,7 @@ pub fn abi() -> Result<std::result::Result<u32, Reason>> {
 /// Restricts the calling thread, and all that it will start, to the files below `root`.
 ///
 /// # Errors
-/// `EPERM` with neither no_new_privs nor CAP_SYS_ADMIN; `E2BIG` below 16 domains already; those of fstat(2).
+/// `EPERM` with neither no_new_privs nor CAP_SYS_ADMIN; `E2BIG` under 16 domains already; those of fstat(2).
 pub fn restrict_to_root(root: BorrowedFd<'_>, options: Options<'_>) -> Result<Applied> {
     let abi = match abi()? {
         Ok(abi) if abi < LEAST => return Ok(Applied::Unavailable(Reason::TooOld { abi })),
@@ -165,7 +165,11 @@ fn rights(abi: u32) -> u64 {
 }
 
 fn scopes(options: Options<'_>) -> u64 {
-    let sockets = if options.abstract_sockets { SCOPE_ABSTRACT_UNIX_SOCKET } else { 0 };
+    let sockets = if options.abstract_sockets {
+        SCOPE_ABSTRACT_UNIX_SOCKET
+    } else {
+        0
+    };
     let signals = if options.signals { SCOPE_SIGNAL } else { 0 };
     sockets | signals
 }
@@ -180,7 +184,11 @@ fn again(file: BorrowedFd<'_>) -> Result<u64> {
     if mode.contains(OFlags::PATH) {
         return Ok(0);
     }
-    let ioctl = if kind == FileType::CharacterDevice { IOCTL_DEV } else { 0 };
+    let ioctl = if kind == FileType::CharacterDevice {
+        IOCTL_DEV
+    } else {
+        0
+    };
     Ok(ioctl
         | match mode & OFlags::RWMODE {
             OFlags::WRONLY => WRITE_FILE | TRUNCATE,
@@ -274,7 +282,11 @@ mod tests {
             std::fs::copy("/bin/true", tree.join("true")).unwrap();
             std::fs::write(tree.join("file"), "text").unwrap();
         }
-        Trees { _dir: dir, root, outside }
+        Trees {
+            _dir: dir,
+            root,
+            outside,
+        }
     }
 
     fn write_to(path: &std::path::Path) -> std::io::Result<File> {
@@ -311,7 +323,11 @@ mod tests {
         if !available() {
             return;
         }
-        let Trees { _dir, root, outside } = trees();
+        let Trees {
+            _dir,
+            root,
+            outside,
+        } = trees();
         let leaked = File::open(outside.join("file")).unwrap();
         let program = File::open(outside.join("true")).unwrap();
         // The walls must be what makes the difference.
@@ -336,19 +352,36 @@ mod tests {
         if !available() {
             return;
         }
-        let Trees { _dir, root, outside } = trees();
+        let Trees {
+            _dir,
+            root,
+            outside,
+        } = trees();
         let read = File::open(outside.join("file")).unwrap();
         let write = File::create(outside.join("log")).unwrap();
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-        let (pipe, _other) = std::io::pipe().unwrap();
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap();
+        let (pipe, _other) = rustix::pipe::pipe().unwrap();
         let reopen = [read.as_fd(), write.as_fd(), null.as_fd(), pipe.as_fd()];
-        let options = Options { reopen: &reopen, ..Options::default() };
+        let options = Options {
+            reopen: &reopen,
+            ..Options::default()
+        };
         restricted(&root, options, |_| {
             assert!(File::open(link_of(&read)).is_ok());
             assert!(denied(write_to(&link_of(&read))));
             assert!(File::create(link_of(&write)).is_ok());
             assert!(denied(File::open(link_of(&write))));
-            assert!(OpenOptions::new().read(true).write(true).open(link_of(&null)).is_ok());
+            assert!(
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(link_of(&null))
+                    .is_ok()
+            );
             assert!(denied(File::open("/dev/zero")));
         });
     }
@@ -373,12 +406,18 @@ mod tests {
             assert!(UnixStream::connect_addr(&address).is_ok());
             assert_eq!(signal(), Ok(()));
         });
-        let options = Options { abstract_sockets: true, ..Options::default() };
+        let options = Options {
+            abstract_sockets: true,
+            ..Options::default()
+        };
         restricted(&root, options, |_| {
             assert!(denied(UnixStream::connect_addr(&address)));
             assert_eq!(signal(), Ok(()));
         });
-        let options = Options { signals: true, ..Options::default() };
+        let options = Options {
+            signals: true,
+            ..Options::default()
+        };
         restricted(&root, options, |_| {
             assert!(UnixStream::connect_addr(&address).is_ok());
             assert_eq!(signal(), Err(Errno::PERM));

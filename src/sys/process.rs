@@ -348,6 +348,18 @@ pub fn reset_signals() {
     }
 }
 
+/// Has the program that `command` starts killed when this process ends (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: prctl(2) is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            let kill = Some(rustix::process::Signal::KILL);
+            Ok(rustix::process::set_parent_process_death_signal(kill)?)
+        });
+    }
+}
+
 /// Ignores a signal. Exec keeps that, so a program to be started wants [`reset_signals`] first.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN runs no code of ours.

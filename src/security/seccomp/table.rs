@@ -240,7 +240,9 @@ mod tests {
     fn rows_are_sorted_and_numbers_are_unique() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
         for arch in [Arch::X86_64, Arch::X86, Arch::Aarch64] {
-            let mut numbers: Vec<_> = (0..TABLE.len() as u16).filter_map(|row| arch.of(row)).collect();
+            let mut numbers: Vec<_> = (0..TABLE.len() as u16)
+                .filter_map(|row| arch.of(row))
+                .collect();
             let count = numbers.len();
             numbers.sort_unstable();
             numbers.dedup();
