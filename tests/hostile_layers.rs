@@ -118,7 +118,11 @@ fn attributes_never_go_through_a_link() {
     for absolute in [false, true] {
         let yard = Yard::new();
         let outside = yard.dir.path().join("canary/dir");
-        let target = if absolute { outside.to_str().unwrap() } else { "../canary/dir" };
+        let target = if absolute {
+            outside.to_str().unwrap()
+        } else {
+            "../canary/dir"
+        };
         let tar = Tar::new()
             .dir("d", 0o7777)
             .symlink("d", target)

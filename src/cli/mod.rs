@@ -1,6 +1,7 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
 mod containers;
+mod images;
 pub mod progress;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -34,6 +35,13 @@ enum Verb {
     Run(Box<run_args::RunArgs>),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
+    Images(images::ImagesArgs),
+    Rmi(images::RmiArgs),
+    Load(images::LoadArgs),
+    Save(images::SaveArgs),
+    Import(images::ImportArgs),
+    Tag(images::TagArgs),
+    Inspect(images::InspectArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion {
@@ -59,6 +67,13 @@ pub fn main() -> u8 {
         Verb::Ps(args) => {
             with_context(|context| Ok(print(containers::ps(context, &args)?.as_bytes())))
         }
+        Verb::Images(args) => with_context(|context| images::images(context, &args)),
+        Verb::Rmi(args) => with_context(|context| images::rmi(context, &args)),
+        Verb::Load(args) => with_context(|context| images::load(context, &args)),
+        Verb::Save(args) => with_context(|context| images::save(context, &args)),
+        Verb::Import(args) => with_context(|context| images::import(context, &args)),
+        Verb::Tag(args) => with_context(|context| images::tag(context, &args)),
+        Verb::Inspect(args) => with_context(|context| images::inspect(context, &args)),
         Verb::Rm(args) => with_context(|context| {
             let (done, failed) = containers::rm(context, &args);
             let status = print(done.as_bytes());

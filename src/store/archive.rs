@@ -25,7 +25,9 @@ pub struct Archive<R> {
 impl<R: BufRead> Archive<R> {
     /// Starts at the beginning of `source`.
     pub fn new(source: R) -> Self {
-        Archive { stream: TarStream::new(source) }
+        Archive {
+            stream: TarStream::new(source),
+        }
     }
 
     /// The next member: its name without leading `./`, and what it is.
@@ -33,13 +35,19 @@ impl<R: BufRead> Archive<R> {
     /// # Errors
     /// A broken archive, or one with a link or name that leads outside.
     pub fn next(&mut self) -> Result<Option<(String, Member)>, UnpackError> {
-        let Some(entry) = self.stream.next()? else { return Ok(None) };
+        let Some(entry) = self.stream.next()? else {
+            return Ok(None);
+        };
         let refuse = |reason| UnpackError::entry(&entry.path, reason);
         let name = normal(&entry.path, b"").map_err(refuse)?;
         let member = match entry.kind {
             Kind::File => Member::File,
             Kind::Symlink => {
-                let dir = entry.path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash);
+                let dir = entry
+                    .path
+                    .iter()
+                    .rposition(|&b| b == b'/')
+                    .map_or(0, |slash| slash);
                 Member::Link(normal(&entry.link, &entry.path[..dir]).map_err(refuse)?)
             }
             Kind::HardLink => Member::Link(normal(&entry.link, b"").map_err(refuse)?),
@@ -51,10 +59,13 @@ impl<R: BufRead> Archive<R> {
 
 impl<R: BufRead> Read for Archive<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.stream.data(buffer.len() as u64).map_err(|reason| match reason {
-            Reason::Read(error) => error,
-            reason => io::Error::other(reason.to_string()),
-        })?;
+        let piece = self
+            .stream
+            .data(buffer.len() as u64)
+            .map_err(|reason| match reason {
+                Reason::Read(error) => error,
+                reason => io::Error::other(reason.to_string()),
+            })?;
         let n = piece.len();
         buffer[..n].copy_from_slice(piece);
         self.stream.consume(n);

@@ -157,7 +157,9 @@ impl Store {
     pub fn unpacked_size(&self, image: &Image) -> Result<Option<u64>> {
         let layers = self.root.join("layers");
         let maps: Vec<PathBuf> = std::fs::read_dir(&layers)
-            .map_err(StoreError::io(|| format!("readdir(`{}`)", layers.display())))?
+            .map_err(StoreError::io(|| {
+                format!("readdir(`{}`)", layers.display())
+            }))?
             .flatten()
             .map(|entry| entry.path())
             .collect();

@@ -44,7 +44,9 @@ pub fn import(
     let _lock = store.lock_shared()?;
     let mut writer = store.blob_writer()?;
     io::copy(&mut reader, &mut writer).map_err(ImageError::io(|| "read(archive)".to_owned()))?;
-    writer.flush().map_err(ImageError::io(|| "write(blob)".to_owned()))?;
+    writer
+        .flush()
+        .map_err(ImageError::io(|| "write(blob)".to_owned()))?;
     let size = writer.written();
     let layer = writer.finish(None)?;
     let (media_type, diff_id) = look_inside(store, &layer)?;
@@ -69,8 +71,8 @@ pub fn import(
     let id = store.put_blob(bytes.as_bytes())?;
     let target = put_manifest(
         store,
-        descriptor(MediaType::ImageConfig, bytes.len() as u64, &id),
-        vec![descriptor(media_type, size, &layer)],
+        &descriptor(MediaType::ImageConfig, bytes.len() as u64, &id),
+        &[descriptor(media_type, size, &layer)],
     )?;
     let manifest = crate::store::Image::layer_digest(&target)?;
     match &options.reference {
@@ -82,14 +84,21 @@ pub fn import(
             store.ensure_layers(&image, map)?;
         }
     }
-    Ok(Loaded { references: options.reference.iter().cloned().collect(), manifest, id })
+    Ok(Loaded {
+        references: options.reference.iter().cloned().collect(),
+        manifest,
+        id,
+    })
 }
 
 /// The compression and the diff id of a layer's blob.
 fn look_inside(store: &Store, layer: &Digest) -> Result<(MediaType, Digest)> {
     let failed = || format!("read(`{layer}`)");
     let mut start = [0u8; 4];
-    let n = store.open_blob(layer)?.read(&mut start).map_err(ImageError::io(failed))?;
+    let n = store
+        .open_blob(layer)?
+        .read(&mut start)
+        .map_err(ImageError::io(failed))?;
     let media_type = match Compression::of(&start[..n]) {
         Compression::None => return Ok((MediaType::ImageLayer, *layer)),
         Compression::Gzip => MediaType::ImageLayerGzip,
@@ -110,7 +119,10 @@ fn look_inside(store: &Store, layer: &Digest) -> Result<(MediaType, Digest)> {
 /// Applies one Dockerfile instruction to a configuration.
 fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
     let bad = || ImageError::Change(change.to_owned());
-    let (word, rest) = change.trim().split_once(char::is_whitespace).ok_or_else(bad)?;
+    let (word, rest) = change
+        .trim()
+        .split_once(char::is_whitespace)
+        .ok_or_else(bad)?;
     let rest = rest.trim();
     let list = || serde_json::from_str::<Vec<String>>(rest).ok();
     let command = || list().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into(), rest.into()]);
@@ -137,7 +149,11 @@ fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
         }
         "EXPOSE" => {
             for port in rest.split_whitespace() {
-                let port = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+                let port = if port.contains('/') {
+                    port.to_owned()
+                } else {
+                    format!("{port}/tcp")
+                };
                 put(config, "ExposedPorts", port, json!({}));
             }
         }
@@ -168,7 +184,10 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     }
     words
         .iter()
-        .map(|word| word.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .map(|word| {
+            word.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        })
         .map(|pair| pair.filter(|(key, _)| !key.is_empty()))
         .collect()
 }

@@ -29,7 +29,11 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Value> {
         }
     }
     let history = field("history");
-    let comment = history.as_array().and_then(|h| h.last()).and_then(|h| h.get("comment")).cloned();
+    let comment = history
+        .as_array()
+        .and_then(|h| h.last())
+        .and_then(|h| h.get("comment"))
+        .cloned();
     let mut out = Map::new();
     let mut set = |key: &str, value: Value| {
         out.insert(key.to_owned(), value);
@@ -47,11 +51,17 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Value> {
         set("Variant", variant.clone());
     }
     set("Os", json!(text("os")));
-    set("Size", json!(store.unpacked_size(image)?.unwrap_or(image.size)));
-    set("RootFS", json!({
-        "Type": "layers",
-        "Layers": image.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    }));
+    set(
+        "Size",
+        json!(store.unpacked_size(image)?.unwrap_or(image.size)),
+    );
+    set(
+        "RootFS",
+        json!({
+            "Type": "layers",
+            "Layers": image.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+    );
     set("History", history);
     Ok(Value::Object(out))
 }

@@ -56,13 +56,20 @@ pub struct Row {
 impl Row {
     /// How long ago it was made, in words; `N/A` if it does not say.
     pub fn age(&self) -> String {
-        self.created.map_or_else(|| "N/A".to_owned(), |then| ago(then, now()))
+        self.created
+            .map_or_else(|| "N/A".to_owned(), |then| ago(then, now()))
     }
 
     /// The fields of `--format`, named as Docker names them. `whole` ids are not cut short.
     pub fn fields(&self, whole: bool) -> Value {
-        let id = if whole { self.id.to_string() } else { self.id.short() };
-        let created = self.created.map_or_else(|| "N/A".to_owned(), super::to_rfc3339);
+        let id = if whole {
+            self.id.to_string()
+        } else {
+            self.id.short()
+        };
+        let created = self
+            .created
+            .map_or_else(|| "N/A".to_owned(), super::to_rfc3339);
         json!({
             "Repository": self.repository,
             "Tag": self.tag,
@@ -117,7 +124,11 @@ pub fn rows(store: &Store, only: Option<&str>, filters: &[Filter]) -> Result<Vec
             }
         }
     }
-    rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.repository.cmp(&b.repository)));
+    rows.sort_by(|a, b| {
+        b.created
+            .cmp(&a.created)
+            .then_with(|| a.repository.cmp(&b.repository))
+    });
     Ok(rows)
 }
 
@@ -218,7 +229,14 @@ mod tests {
     #[test]
     fn patterns() {
         let name: Reference = "debian:bookworm".parse().unwrap();
-        for pattern in ["debian", "deb*", "debian:book*", "debian:*", "docker.io/library/debian", "*/*/deb?an"] {
+        for pattern in [
+            "debian",
+            "deb*",
+            "debian:book*",
+            "debian:*",
+            "docker.io/library/debian",
+            "*/*/deb?an",
+        ] {
             assert!(name_matches(&name, pattern), "{pattern}");
         }
         for pattern in ["ubuntu", "deb", "debian:12", "*/debian:x", ""] {
@@ -228,7 +246,10 @@ mod tests {
 
     #[test]
     fn filters() {
-        assert_eq!("dangling=true".parse::<Filter>().unwrap(), Filter::Dangling(true));
+        assert_eq!(
+            "dangling=true".parse::<Filter>().unwrap(),
+            Filter::Dangling(true)
+        );
         assert!("dangling=maybe".parse::<Filter>().is_err());
         assert!("since=x".parse::<Filter>().is_err());
     }

@@ -49,9 +49,11 @@ pub fn load(store: &Store, source: &Source, map: Option<&MapKey>) -> Result<Vec<
     let loaded = match source {
         Source::OciDir(dir, tag) => load_layout(store, dir, tag.as_deref())?,
         Source::OciArchive(path, tag) => load_file(store, path, tag.as_deref())?,
-        Source::DockerArchive(path, reference) => {
-            load_file(store, path, reference.as_ref().map(ToString::to_string).as_deref())?
-        }
+        Source::DockerArchive(path, reference) => load_file(
+            store,
+            path,
+            reference.as_ref().map(ToString::to_string).as_deref(),
+        )?,
         Source::Rootfs(path) if path.is_file() => load_file(store, path, None)?,
         Source::Rootfs(path) => load_layout(store, path, None)?,
         Source::Registry(reference) => return Err(ImageError::NotFound(reference.familiar())),
@@ -88,7 +90,12 @@ fn unpack(store: &Store, loaded: &[Loaded], map: Option<&MapKey>) -> Result<()> 
 fn load_file(store: &Store, path: &Path, name: Option<&str>) -> Result<Vec<Loaded>> {
     let file =
         File::open(path).map_err(ImageError::io(|| format!("open(`{}`)", path.display())))?;
-    load_archive(store, BufReader::with_capacity(256 << 10, file), &display(path), name)
+    load_archive(
+        store,
+        BufReader::with_capacity(256 << 10, file),
+        &display(path),
+        name,
+    )
 }
 
 /// What an archive holds: for each member its blob, and the small ones' content.
@@ -127,10 +134,12 @@ fn load_archive(
         return load_docker(store, bytes, &contents, path, name);
     }
     if let Some(bytes) = contents.documents.get("index.json") {
-        let index: ImageIndex =
-            serde_json::from_slice(bytes).map_err(ImageError::json(|| "`index.json`".to_owned()))?;
+        let index: ImageIndex = serde_json::from_slice(bytes)
+            .map_err(ImageError::json(|| "`index.json`".to_owned()))?;
         return load_index(store, &index, path, name, &|_, digest| {
-            contents.blob(&format!("blobs/sha256/{}", digest.hex())).map(drop)
+            contents
+                .blob(&format!("blobs/sha256/{}", digest.hex()))
+                .map(drop)
         });
     }
     Err(ImageError::NoManifest)
@@ -154,7 +163,9 @@ fn read_members(store: &Store, reader: impl BufRead, path: &str) -> Result<Conte
                     .read_to_end(&mut document)
                     .map_err(ImageError::io(failed))?;
                 let mut writer = store.blob_writer()?;
-                writer.write_all(&document).map_err(ImageError::io(failed))?;
+                writer
+                    .write_all(&document)
+                    .map_err(ImageError::io(failed))?;
                 if document.len() as u64 == DOCUMENT_LIMIT {
                     std::io::copy(&mut archive, &mut writer).map_err(ImageError::io(failed))?;
                 }
@@ -218,7 +229,11 @@ fn load_docker(
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (layer, diff_id) in manifest.layers.iter().zip(config.rootfs().diff_ids()) {
             let (digest, size) = contents.blob(layer)?;
-            layers.push(descriptor(layer_type(store, &digest, diff_id)?, size, &digest));
+            layers.push(descriptor(
+                layer_type(store, &digest, diff_id)?,
+                size,
+                &digest,
+            ));
         }
         if manifest.layers.len() != config.rootfs().diff_ids().len() {
             return Err(crate::store::StoreError::LayerCount {
@@ -229,13 +244,14 @@ fn load_docker(
             .into());
         }
         let config = descriptor(MediaType::ImageConfig, size, &id);
-        let target = put_manifest(store, config, layers)?;
+        let target = put_manifest(store, &config, &layers)?;
         loaded.push(keep(store, &target, references, id)?);
     }
     match name {
-        Some(name) if loaded.is_empty() => {
-            Err(ImageError::NoName { path: path.to_owned(), name: name.to_owned() })
-        }
+        Some(name) if loaded.is_empty() => Err(ImageError::NoName {
+            path: path.to_owned(),
+            name: name.to_owned(),
+        }),
         _ => Ok(loaded),
     }
 }
@@ -260,18 +276,22 @@ fn layer_type(store: &Store, digest: &Digest, diff_id: &str) -> Result<MediaType
 /// Writes a manifest for these blobs.
 pub(super) fn put_manifest(
     store: &Store,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
+    config: &Descriptor,
+    layers: &[Descriptor],
 ) -> Result<Descriptor> {
-    let mut manifest = ImageManifest::default();
-    manifest.set_schema_version(2);
-    manifest.set_media_type(Some(MediaType::ImageManifest));
-    manifest.set_config(config);
-    manifest.set_layers(layers);
-    let bytes =
-        serde_json::to_vec(&manifest).map_err(ImageError::json(|| "a new manifest".to_owned()))?;
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::ImageManifest.as_ref(),
+        "config": config,
+        "layers": layers,
+    });
+    let bytes = manifest.to_string().into_bytes();
     let digest = store.put_blob(&bytes)?;
-    Ok(descriptor(MediaType::ImageManifest, bytes.len() as u64, &digest))
+    Ok(descriptor(
+        MediaType::ImageManifest,
+        bytes.len() as u64,
+        &digest,
+    ))
 }
 
 fn keep(
@@ -286,7 +306,11 @@ fn keep(
     if references.is_empty() {
         store.keep_untagged(target)?;
     }
-    Ok(Loaded { references, manifest: Image::layer_digest(target)?, id })
+    Ok(Loaded {
+        references,
+        manifest: Image::layer_digest(target)?,
+        id,
+    })
 }
 
 /// An OCI layout on disk: its blobs are copied and checked.
@@ -294,8 +318,8 @@ fn load_layout(store: &Store, dir: &Path, name: Option<&str>) -> Result<Vec<Load
     let path = dir.join("index.json");
     let bytes =
         std::fs::read(&path).map_err(ImageError::io(|| format!("read(`{}`)", path.display())))?;
-    let index: ImageIndex =
-        serde_json::from_slice(&bytes).map_err(ImageError::json(|| format!("`{}`", path.display())))?;
+    let index: ImageIndex = serde_json::from_slice(&bytes)
+        .map_err(ImageError::json(|| format!("`{}`", path.display())))?;
     load_index(store, &index, &display(dir), name, &|descriptor, digest| {
         let path = dir.join("blobs/sha256").join(digest.hex());
         let file =
@@ -322,11 +346,19 @@ fn load_index(
         })
     };
     let chosen: Vec<&Descriptor> = match name {
-        Some(name) => index.manifests().iter().filter(|d| fits(d, name)).take(1).collect(),
+        Some(name) => index
+            .manifests()
+            .iter()
+            .filter(|d| fits(d, name))
+            .take(1)
+            .collect(),
         None => index.manifests().iter().collect(),
     };
     if let Some(name) = name.filter(|_| chosen.is_empty()) {
-        return Err(ImageError::NoName { path: path.to_owned(), name: name.to_owned() });
+        return Err(ImageError::NoName {
+            path: path.to_owned(),
+            name: name.to_owned(),
+        });
     }
     let mut loaded: Vec<Loaded> = Vec::new();
     for found in chosen {
@@ -349,7 +381,12 @@ fn load_index(
         let mut bare = manifest.clone();
         bare.set_annotations(None);
         bare.set_platform(None);
-        loaded.push(keep(store, &bare, references, Image::layer_digest(parsed.config())?)?);
+        loaded.push(keep(
+            store,
+            &bare,
+            references,
+            Image::layer_digest(parsed.config())?,
+        )?);
     }
     Ok(loaded)
 }

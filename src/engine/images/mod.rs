@@ -21,10 +21,10 @@ pub use list::{Filter, Row, human_size, rows};
 pub use load::{Loaded, load, load_stream};
 pub use remove::{Removed, containers_of, remove};
 pub use save::{Format, save};
-pub use template::Template;
+pub use template::{Template, escape_json};
 pub use time::{ago, now, parse_rfc3339, to_rfc3339};
 
-use crate::model::reference::{ReferenceError, SourceError};
+use crate::model::reference::{ReferenceError, Source, SourceError};
 use crate::model::{Digest, Reference};
 use crate::store::unpack::UnpackError;
 use crate::store::{Image, Store, StoreError};
@@ -104,7 +104,9 @@ pub enum ImageError {
         names: Vec<String>,
     },
     /// A `--filter` that does not exist.
-    #[error("`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`")]
+    #[error(
+        "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`"
+    )]
     Filter(String),
     /// A `--format` field that does not exist.
     #[error("template `{template}`: {reason}")]
@@ -115,11 +117,19 @@ pub enum ImageError {
         reason: String,
     },
     /// A `--change` that cannot be applied.
-    #[error("`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can")]
+    #[error(
+        "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can"
+    )]
     Change(String),
     /// Not a format of `save`.
     #[error("`{0}` is not a format: docker-archive, oci-archive or oci-dir")]
     Format(String),
+    /// Nothing to read.
+    #[error("standard input is a terminal, not an archive")]
+    TerminalInput,
+    /// Nowhere to write.
+    #[error("an archive is not written to a terminal")]
+    TerminalOutput,
     /// A directory format needs a place.
     #[error("format oci-dir needs a directory")]
     NeedsDirectory,
@@ -127,11 +137,19 @@ pub enum ImageError {
 
 impl ImageError {
     pub(super) fn io(call: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> ImageError {
-        move |source| ImageError::Io { call: call(), source }
+        move |source| ImageError::Io {
+            call: call(),
+            source,
+        }
     }
 
-    pub(super) fn json(what: impl FnOnce() -> String) -> impl FnOnce(serde_json::Error) -> ImageError {
-        move |source| ImageError::Json { what: what(), source }
+    pub(super) fn json(
+        what: impl FnOnce() -> String,
+    ) -> impl FnOnce(serde_json::Error) -> ImageError {
+        move |source| ImageError::Json {
+            what: what(),
+            source,
+        }
     }
 
     /// The command that fixes it, where one is known.
@@ -143,10 +161,15 @@ impl ImageError {
                 "remove the container first: rl rm {}; or take the name away only: rl rmi --force",
                 containers.join(" ")
             )),
-            ImageError::SeveralNames { names, .. } => {
-                Some(format!("remove one name: rl rmi {}; or all: rl rmi --force", names[0]))
-            }
+            ImageError::SeveralNames { names, .. } => Some(format!(
+                "remove one name: rl rmi {}; or all: rl rmi --force",
+                names[0]
+            )),
             ImageError::Which { path, .. } => Some(format!("add the name: {path}:NAME")),
+            ImageError::TerminalInput => {
+                Some("name a file, such as `-i FILE`, or use a pipe".to_owned())
+            }
+            ImageError::TerminalOutput => Some("rl save -o FILE IMAGE".to_owned()),
             ImageError::NeedsDirectory => Some("rl save --format oci-dir -o DIR IMAGE".to_owned()),
             _ => None,
         }
@@ -176,7 +199,9 @@ pub fn find(store: &Store, text: &str) -> Result<Image> {
             });
         }
     }
-    store.image_by_id(text)?.ok_or_else(|| ImageError::NotFound(text.to_owned()))
+    store
+        .image_by_id(text)?
+        .ok_or_else(|| ImageError::NotFound(text.to_owned()))
 }
 
 /// Gives an image another name.
@@ -192,6 +217,92 @@ pub fn tag(store: &Store, source: &str, target: &str) -> Result<Reference> {
     }
     store.tag(&reference, &image.descriptor)?;
     Ok(reference)
+}
+
+/// Brings an image of another place (`oci:`, `oci-archive:`, `docker-archive:`) into the store,
+/// unpacked for the plan's maps, and says under which name it is there. One that brings no name is
+/// called `localhost/` and the file's name, as podman does.
+///
+/// # Errors
+/// As [`load`]; [`ImageError::Which`] for several images.
+pub fn take_in(
+    context: &super::Context<'_>,
+    source: &Source,
+    plan: &crate::userns::Plan,
+) -> std::result::Result<Reference, super::Error> {
+    let store = Store::open(&context.dirs.data)?;
+    let map = crate::store::MapKey::of(&plan.uid, &plan.gid);
+    // The child knows what it loaded; the parent finds it by a name that both can work out.
+    let name = local_name(source)?;
+    super::image_for::inside(context, plan, || {
+        let loaded = load(&store, source, Some(&map))?;
+        let [one] = &loaded[..] else {
+            let names = loaded
+                .iter()
+                .flat_map(|l| &l.references)
+                .map(Reference::familiar);
+            let path = source_path(source).map_or_else(String::new, display);
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(ImageError::Which {
+                path,
+                count: loaded.len(),
+                names,
+            }
+            .into());
+        };
+        if let Some(image) = store.image_by_id(&one.manifest.to_string())? {
+            store.tag(&name, &image.descriptor)?;
+        }
+        Ok(())
+    })?;
+    Ok(name)
+}
+
+fn source_path(source: &Source) -> Option<&Path> {
+    match source {
+        Source::OciDir(path, _)
+        | Source::OciArchive(path, _)
+        | Source::DockerArchive(path, _)
+        | Source::Rootfs(path) => Some(path),
+        Source::Registry(_) => None,
+    }
+}
+
+/// `localhost/FILE:TAG`, made of what a reference allows.
+fn local_name(source: &Source) -> Result<Reference> {
+    if let Source::DockerArchive(_, Some(reference)) = source {
+        return Ok(reference.clone());
+    }
+    let path = source_path(source).unwrap_or(Path::new("image"));
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let clean = |text: &str| -> String {
+        let dashes = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        dashes
+            .split('-')
+            .filter(|p| !p.is_empty())
+            .collect::<Vec<_>>()
+            .join("-")
+    };
+    let name = match clean(&stem) {
+        empty if empty.is_empty() => "image".to_owned(),
+        name => name,
+    };
+    let tag = match source {
+        Source::OciDir(_, Some(tag)) | Source::OciArchive(_, Some(tag)) => {
+            // A full reference as the tag is the name.
+            if tag.contains(['/', ':']) {
+                return Ok(tag.parse()?);
+            }
+            tag.clone()
+        }
+        _ => "latest".to_owned(),
+    };
+    Ok(format!("localhost/{name}:{tag}").parse()?)
 }
 
 /// A descriptor of ours for a blob.

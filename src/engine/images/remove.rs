@@ -1,8 +1,6 @@
 //! `rl rmi`: names go first, the image with its last name, the bytes with the last image that uses
 //! them.
 
-
-
 use serde::Deserialize;
 
 use super::{ImageError, Result, containers_dir};
@@ -28,11 +26,18 @@ struct Spec {
 pub fn containers_of(store: &Store, id: &Digest) -> Vec<String> {
     let text = id.to_string();
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(containers_dir(store)).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(containers_dir(store))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let spec = std::fs::read(entry.path().join("spec.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Spec>(&bytes).ok());
-        if spec.and_then(|s| s.image_id).is_some_and(|used| used == text || used == id.hex()) {
+        if spec
+            .and_then(|s| s.image_id)
+            .is_some_and(|used| used == text || used == id.hex())
+        {
             let mut name = entry.file_name().to_string_lossy().into_owned();
             name.truncate(name.floor_char_boundary(12));
             found.push(name);
@@ -63,7 +68,10 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<Vec<Removed>> {
         }
         Err(error) => return Err(error),
     };
-    let by_name = word.parse::<Reference>().ok().filter(|r| image.references.contains(r));
+    let by_name = word
+        .parse::<Reference>()
+        .ok()
+        .filter(|r| image.references.contains(r));
     let users = containers_of(store, &image.id);
     if let Some(name) = &by_name {
         if image.references.len() > 1 {
@@ -77,7 +85,10 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<Vec<Removed>> {
         });
     }
     if !users.is_empty() && !force {
-        return Err(ImageError::InUse { image: word.to_owned(), containers: users });
+        return Err(ImageError::InUse {
+            image: word.to_owned(),
+            containers: users,
+        });
     }
     take_away(store, &image, users.is_empty())
 }

@@ -64,10 +64,19 @@ pub fn save(
     let mut chosen: Vec<Chosen> = Vec::new();
     for word in words {
         let image = super::find(store, word)?;
-        let name = word.parse::<Reference>().ok().filter(|r| image.references.contains(r));
-        match chosen.iter_mut().find(|c| c.image.manifest == image.manifest) {
+        let name = word
+            .parse::<Reference>()
+            .ok()
+            .filter(|r| image.references.contains(r));
+        match chosen
+            .iter_mut()
+            .find(|c| c.image.manifest == image.manifest)
+        {
             Some(known) => known.names.extend(name),
-            None => chosen.push(Chosen { image, names: name.into_iter().collect() }),
+            None => chosen.push(Chosen {
+                image,
+                names: name.into_iter().collect(),
+            }),
         }
     }
     match (format, directory) {
@@ -118,7 +127,9 @@ fn plain(store: &Store, digest: &Digest, diff_id: Digest) -> Result<Option<u64>>
         return Ok(None);
     }
     let file = store.open_blob(digest)?;
-    let metadata = file.metadata().map_err(ImageError::io(|| format!("fstat(`{digest}`)")))?;
+    let metadata = file
+        .metadata()
+        .map_err(ImageError::io(|| format!("fstat(`{digest}`)")))?;
     Ok(Some(metadata.len()))
 }
 
@@ -133,12 +144,7 @@ trait Sink {
     fn blob(&mut self, store: &Store, digest: &Digest) -> Result<()>;
 }
 
-fn oci(
-    store: &Store,
-    chosen: &[Chosen],
-    sink: &mut dyn Sink,
-    mut index: ImageIndex,
-) -> Result<()> {
+fn oci(store: &Store, chosen: &[Chosen], sink: &mut dyn Sink, mut index: ImageIndex) -> Result<()> {
     let mut written = BTreeSet::new();
     let mut entries = index.manifests().clone();
     sink.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -154,11 +160,16 @@ fn oci(
         }
         let manifest = store.choose_platform(&image.descriptor)?;
         let named = names.iter().map(|name| Some(name.to_string()));
-        let names: Vec<Option<String>> =
-            if names.is_empty() { vec![None] } else { named.collect() };
+        let names: Vec<Option<String>> = if names.is_empty() {
+            vec![None]
+        } else {
+            named.collect()
+        };
         for name in names {
             let mut entry: Descriptor = manifest.clone();
-            let annotation = name.clone().map(|name| [(REF_NAME.to_owned(), name)].into());
+            let annotation = name
+                .clone()
+                .map(|name| [(REF_NAME.to_owned(), name)].into());
             entry.set_annotations(annotation);
             entries.retain(|old| *old != entry && (name.is_none() || ref_name(old) != name));
             entries.push(entry);
@@ -167,7 +178,8 @@ fn oci(
     index.set_schema_version(2);
     index.set_media_type(Some(MediaType::ImageIndex));
     index.set_manifests(entries);
-    let bytes = serde_json::to_vec(&index).map_err(ImageError::json(|| "`index.json`".to_owned()))?;
+    let bytes =
+        serde_json::to_vec(&index).map_err(ImageError::json(|| "`index.json`".to_owned()))?;
     sink.bytes("index.json", &bytes)
 }
 
@@ -209,7 +221,10 @@ impl Sink for DirSink<'_> {
     }
 
     fn blob(&mut self, store: &Store, digest: &Digest) -> Result<()> {
-        self.write(&format!("blobs/sha256/{}", digest.hex()), &mut store.open_blob(digest)?)
+        self.write(
+            &format!("blobs/sha256/{}", digest.hex()),
+            &mut store.open_blob(digest)?,
+        )
     }
 }
 
@@ -229,18 +244,24 @@ impl TarSink<'_> {
         header.set_uid(0);
         header.set_gid(0);
         header.set_cksum();
-        self.out.write_all(header.as_bytes()).map_err(ImageError::io(failed))?;
+        self.out
+            .write_all(header.as_bytes())
+            .map_err(ImageError::io(failed))?;
         let copied = io::copy(&mut from.take(size), self.out).map_err(ImageError::io(failed))?;
         if copied != size {
             return Err(ImageError::io(failed)(io::ErrorKind::UnexpectedEof.into()));
         }
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
-        self.out.write_all(&[0; 512][..padding]).map_err(ImageError::io(failed))
+        self.out
+            .write_all(&[0; 512][..padding])
+            .map_err(ImageError::io(failed))
     }
 
     fn finish(self) -> Result<()> {
         let failed = || "write(archive)".to_owned();
-        self.out.write_all(&[0; 1024]).map_err(ImageError::io(failed))?;
+        self.out
+            .write_all(&[0; 1024])
+            .map_err(ImageError::io(failed))?;
         self.out.flush().map_err(ImageError::io(failed))
     }
 }
@@ -252,7 +273,13 @@ impl Sink for TarSink<'_> {
 
     fn blob(&mut self, store: &Store, digest: &Digest) -> Result<()> {
         let mut file = store.open_blob(digest)?;
-        let metadata = file.metadata().map_err(ImageError::io(|| format!("fstat(`{digest}`)")))?;
-        self.member(&format!("blobs/sha256/{}", digest.hex()), metadata.len(), &mut file)
+        let metadata = file
+            .metadata()
+            .map_err(ImageError::io(|| format!("fstat(`{digest}`)")))?;
+        self.member(
+            &format!("blobs/sha256/{}", digest.hex()),
+            metadata.len(),
+            &mut file,
+        )
     }
 }

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::{ImageError, Result};
+use crate::model::text::escape;
 
 /// A parsed `--format`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,13 @@ impl Template {
             reason: reason.to_owned(),
         };
         if text == "json" {
-            return Ok(Template { parts: vec![Part::Field { path: vec![], json: true }], table: false });
+            return Ok(Template {
+                parts: vec![Part::Field {
+                    path: vec![],
+                    json: true,
+                }],
+                table: false,
+            });
         }
         let (table, mut rest) = match text.strip_prefix("table") {
             Some(rest) if rest.starts_with([' ', '\t']) => (true, rest.trim_start()),
@@ -40,19 +47,31 @@ impl Template {
         let mut parts = Vec::new();
         while let Some(open) = rest.find("{{") {
             push_text(&mut parts, &rest[..open]);
-            let close = rest[open..].find("}}").ok_or_else(|| bad("`{{` without `}}`"))? + open;
+            let close = rest[open..]
+                .find("}}")
+                .ok_or_else(|| bad("`{{` without `}}`"))?
+                + open;
             let inside = rest[open + 2..close].trim_matches(['-', ' ', '\t']);
             let (json, field) = match inside.strip_prefix("json ") {
                 Some(field) => (true, field.trim()),
                 None => (false, inside),
             };
             let path = field.strip_prefix('.').ok_or_else(|| {
-                bad(&format!("`{inside}` is not supported, only fields such as `.ID` and `json .`"))
+                bad(&format!(
+                    "`{inside}` is not supported, only fields such as `.ID` and `json .`"
+                ))
             })?;
-            if !path.chars().all(|c| c.is_alphanumeric() || c == '.' || c == '_') {
+            if !path
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '.' || c == '_')
+            {
                 return Err(bad(&format!("`{field}` is not a field")));
             }
-            let path = path.split('.').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+            let path = path
+                .split('.')
+                .filter(|p| !p.is_empty())
+                .map(str::to_owned)
+                .collect();
             parts.push(Part::Field { path, json });
             rest = &rest[close + 2..];
         }
@@ -72,16 +91,16 @@ impl Template {
                 Part::Field { path, json } => {
                     let found = look_up(value, path)?;
                     match found {
-                        Value::String(text) if !json => out.push_str(text),
+                        Value::String(text) if !json => out.push_str(&escape(text)),
                         Value::Null if !json => out.push_str("<no value>"),
                         Value::Array(items) if !json => {
                             let items: Vec<String> = items
                                 .iter()
                                 .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
                                 .collect();
-                            out.push_str(&format!("[{}]", items.join(" ")));
+                            out.push_str(&escape(&format!("[{}]", items.join(" "))));
                         }
-                        other => out.push_str(&other.to_string()),
+                        other => out.push_str(&escape_json(&other.to_string())),
                     }
                 }
             }
@@ -99,6 +118,21 @@ impl Template {
             })
             .collect()
     }
+}
+
+/// JSON text in which what a terminal would obey stands as `\\uNNNN`: still the same JSON.
+pub fn escape_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || escape(c.encode_utf8(&mut [0; 4])).starts_with(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
 }
 
 fn push_text(parts: &mut Vec<Part>, text: &str) {
@@ -137,9 +171,19 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        for text in ["{{.ID", "{{range .X}}{{end}}", "{{if .A}}", "{{.A | lower}}"] {
+        for text in [
+            "{{.ID",
+            "{{range .X}}{{end}}",
+            "{{if .A}}",
+            "{{.A | lower}}",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
-        assert!(Template::parse("{{.Nope}}").unwrap().fill(&json!({})).is_err());
+        assert!(
+            Template::parse("{{.Nope}}")
+                .unwrap()
+                .fill(&json!({}))
+                .is_err()
+        );
     }
 }

@@ -21,14 +21,21 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     }
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
     {
         return None;
     }
     let mut at = 19;
     if bytes.get(at) == Some(&b'.') {
         at += 1;
-        at += bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        at += bytes[at..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
     }
     let zone = match bytes.get(at)? {
         b'Z' | b'z' if bytes.len() == at + 1 => 0,
@@ -72,7 +79,9 @@ pub fn to_rfc3339(seconds: i64) -> String {
 
 /// Seconds since the epoch.
 pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -112,8 +121,17 @@ mod tests {
             assert_eq!(parse_rfc3339(text), Some(seconds));
             assert_eq!(to_rfc3339(seconds), text);
         }
-        assert_eq!(parse_rfc3339("2000-01-01T01:00:00.123456789+01:00"), Some(946_684_800));
-        for bad in ["", "2000-01-01", "2000-13-01T00:00:00Z", "2000-01-01T00:00:00", "x"] {
+        assert_eq!(
+            parse_rfc3339("2000-01-01T01:00:00.123456789+01:00"),
+            Some(946_684_800)
+        );
+        for bad in [
+            "",
+            "2000-01-01",
+            "2000-13-01T00:00:00Z",
+            "2000-01-01T00:00:00",
+            "x",
+        ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }
     }

@@ -90,7 +90,8 @@ impl Dirs {
     }
 
     fn open(&self, path: &[u8]) -> Result<OwnedFd, CallError> {
-        self.root.open_in_root(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        self.root
+            .open_in_root(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
     /// Makes a directory with exactly this mode. One that takes the place of a whiteout is opaque.
