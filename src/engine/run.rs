@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
-use super::rungs::{self, Rung};
+use super::rungs::{self, Ladder, Rung};
 use super::{Context, Error, mounts, names, network};
 use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
 use crate::monitor::client::Attach;
@@ -220,44 +220,35 @@ fn start(
         Err(error) => return Err((error, locked)),
     };
     let mut container = locked;
-    let ladder = Rung::ladder(&start.spec.rootfs);
-    for (i, rung) in ladder.iter().enumerate() {
-        let plan = match init_plan(start.spec, start.plan, *rung, container.dir(), &etc) {
+    let mut ladder = Ladder::new(&start.spec.rootfs, &context.dirs.data);
+    loop {
+        let rung = ladder.rung();
+        context.ui.detail(&ladder.told());
+        let prepared = rungs::prepare(context, &ladder, start.spec, start.plan, container.dir())
+            .and_then(|()| init_plan(start.spec, start.plan, rung, container.dir(), &etc));
+        let plan = match prepared {
             Ok(plan) => plan,
             Err(error) => return Err((error, container)),
         };
-        if *rung == Rung::Copy
-            && let Err(error) =
-                super::image_for::copy(context, start.spec, start.plan, container.dir())
-        {
-            return Err((error, container));
-        }
         let task = Task {
             plan,
             userns: start.plan.clone(),
             network: start.network.task(),
-            fuse: rungs::fuse(start.spec, container.dir()).filter(|_| *rung == Rung::Fuse),
+            fuse: rungs::fuse(start.spec, container.dir()).filter(|_| rung == Rung::Fuse),
             tty: start.spec.tty,
             remove: start.spec.remove,
             container,
             program: program(),
         };
-        context
-            .ui
-            .detail(&format!("root file system: {}", rung.name()));
         let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
         container = task.container;
         match ended {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
-                if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
-            {
-                context.ui.detail(&format!("{}: {failure}", rung.name()));
-            }
+                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err((error.into(), container)),
         }
     }
-    unreachable!("the last rung returns")
 }
 
 fn init_plan(
@@ -280,6 +271,7 @@ fn init_plan(
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
+        fill: mounts::to_fill(&spec.mounts),
     };
     Ok(runtime::plan(
         &config,

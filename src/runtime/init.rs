@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use super::error::{At, InitError, Stage};
 use super::plan::InitPlan;
 use super::proto::{FromInit, send};
-use super::{mounts, process, rootfs};
+use super::{fill, mounts, process, rootfs};
 use crate::sys::process::{Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
 use crate::sys::{mount, netdev};
@@ -73,6 +73,7 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
         netdev::loopback_up().at(Stage::Namespaces, || "ioctl(`lo`, SIOCSIFFLAGS)".into())?;
     }
     let root = rootfs::mount_root(plan, channel)?;
+    fill::fill_all(plan, &root)?;
     let kernel = mounts::mount_all(plan, &root)?;
     if plan.tty {
         let (master, slave) = mounts::console(&root, plan.console_size)?;

@@ -227,10 +227,5 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
         .map_err(StoreError::from)
 }
 
-/// Lays the tree of a layer over a directory (to be written).
-///
-/// # Errors
-/// Whatever a copy runs into.
-pub fn lay_over(_layer: &std::path::Path, _target: &std::path::Path) -> Result<()> {
-    Err(StoreError::io(|| "lay_over".to_owned())(std::io::ErrorKind::Unsupported.into()))
-}
+mod lay;
+pub use lay::lay_over;
