@@ -99,23 +99,21 @@ fn image(
                 && fetch.platform.accepts(&image.platform()) =>
         {
             if !have(&image)? {
-                context
-                    .ui
-                    .detail("unpacking the image's layers for these id maps");
-                inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+                unpack(context, &image, plan, map)?;
             }
             return Ok(image);
         }
         _ => {}
     }
     inside(context, plan, || {
-        fetch_image(store, reference, fetch, map, &*context.ui.progress()).map(drop)
+        let store = Store::open(&context.dirs.data)?;
+        fetch_image(&store, reference, fetch, map, &*context.ui.progress()).map(drop)
     })?;
     let image = store
         .image(reference)?
         .ok_or_else(|| Error::Vanished(word.to_owned()))?;
     if !have(&image)? {
-        inside(context, plan, || Ok(store.ensure_layers(&image, map)?))?;
+        unpack(context, &image, plan, map)?;
     }
     Ok(image)
 }
@@ -128,6 +126,21 @@ fn lookup(store: &Store, reference: &Reference, word: &str) -> Result<Option<Ima
     let id = word.strip_prefix("sha256:").unwrap_or(word);
     let hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
     Ok(if hex { store.image_by_id(id)? } else { None })
+}
+
+/// Unpacks what is missing of an image that is in the store. The child opens the store anew, so that
+/// what it needs for its work goes away with it.
+fn unpack(
+    context: &Context<'_>,
+    image: &Image,
+    plan: &userns::Plan,
+    map: &MapKey,
+) -> Result<(), Error> {
+    context.ui.detail("unpacking the image's layers for these id maps");
+    inside(context, plan, || {
+        let store = Store::open(&context.dirs.data)?;
+        Ok(store.ensure_layers(image, map)?)
+    })
 }
 
 /// Runs `work` in a child inside the maps; its error is printed there.
@@ -256,6 +269,22 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
     }
+}
+
+/// Gives the writable layer, whose root directory is the container's `/`, and its work directory to
+/// root inside.
+///
+/// # Errors
+/// chown(2) said no.
+pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Result<(), Error> {
+    inside(context, plan, || {
+        for sub in ["upper", "work"] {
+            let path = dir.join(sub);
+            std::os::unix::fs::chown(&path, Some(0), Some(0))
+                .map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
+    })
 }
 
 /// The last rung: all layers laid over each other in the container's own directory, which must be

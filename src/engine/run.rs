@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::rungs::{self, Ladder, Rung};
-use super::{Context, Error, mounts, names, network};
+use super::{Context, Error, mounts, names, network, volumes};
 use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
@@ -215,6 +215,16 @@ fn start(
     start: Start<'_>,
     locked: state::Locked,
 ) -> Result<Ended, (Error, state::Locked)> {
+    let own = start.plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own
+        && start.spec.uid_map.to_host(0).is_some()
+        && let Err(error) = super::image_for::own_root(context, start.plan, locked.dir())
+    {
+        return Err((error, locked));
+    }
+    if let Err(error) = volumes::own(context, start.plan, start.spec) {
+        return Err((error, locked));
+    }
     let etc = match write_files(&start, locked.dir()) {
         Ok(etc) => etc,
         Err(error) => return Err((error, locked)),

@@ -5,6 +5,8 @@
 //! one. That the overlay was refused is remembered, so that later starts do not pay for the try: for
 //! an hour, in this boot, in these namespaces, as long as the kernel knows the same file systems.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -169,14 +171,16 @@ pub fn prepare(
     Ok(())
 }
 
-/// Empties the directories that a refused overlay may have used.
+/// Empties the directories that a refused overlay may have used; they keep their owners.
 fn clean(dir: &Path) -> Result<(), store::StoreError> {
-    let dir = Root::open(dir)?;
     for name in ["upper", "work"] {
-        remove_tree(std::os::fd::AsFd::as_fd(&dir), name.as_bytes())?;
-        rustix::fs::mkdirat(&dir, name, rustix::fs::Mode::from(0o755)).map_err(
-            crate::sys::fs::CallError::of(|| format!("mkdirat(dir, `{name}`)")),
-        )?;
+        let path = dir.join(name);
+        let call = || format!("readdir(`{}`)", path.display());
+        let root = Root::open(&path)?;
+        for entry in std::fs::read_dir(&path).map_err(store::StoreError::io(call))? {
+            let entry = entry.map_err(store::StoreError::io(call))?;
+            remove_tree(root.as_fd(), entry.file_name().as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -239,9 +243,8 @@ pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
         (Rung::Overlay, RootfsSource::Layers { base, names }) => Rootfs::Overlay {
             base: base.clone(),
             lower: names.clone(),
-            // From layers/MAP, which may lie anywhere with any characters in its name.
-            upper: format!("../../containers/{}/upper", spec.id),
-            work: format!("../../containers/{}/work", spec.id),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
             throw_away: spec.remove,
         },
         (Rung::Fuse, _) => Rootfs::Provided,

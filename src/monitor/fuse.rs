@@ -32,6 +32,9 @@ pub(super) fn start(
             let kill = Some(rustix::process::Signal::KILL);
             let _ = process::replace_stdio(words.as_fd(), 2);
             let joined = process::join(container.as_fd(), Namespaces::USER | Namespaces::MOUNT);
+            if joined.is_ok() && !rustix::process::getuid().is_root() {
+                let _ = crate::sys::caps::keep_across_exec();
+            }
             let _ = rustix::process::set_parent_process_death_signal(kill);
             process::reset_signals();
             let error = match joined {

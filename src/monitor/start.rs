@@ -22,6 +22,8 @@ pub(super) struct Running {
     pub network: Option<net::Running>,
     /// fuse-overlayfs, if it serves the root.
     pub fuse: Option<Child>,
+    /// The client sent input before the command ran and waits to hear that it was taken.
+    pub fed: bool,
 }
 
 /// Starts the container.
@@ -42,6 +44,7 @@ pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailu
         streams,
         network,
         fuse: None,
+        fed: false,
     };
     match steps.run() {
         Ok(network) => Ok(Running {
@@ -49,6 +52,7 @@ pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailu
             streams: steps.streams,
             network,
             fuse: steps.fuse.map(|(helper, _)| helper),
+            fed: steps.fed,
         }),
         Err(failure) => {
             steps.abandon();
@@ -64,6 +68,7 @@ struct Steps<'a> {
     streams: Streams,
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
+    fed: bool,
 }
 
 enum Network {
@@ -195,7 +200,10 @@ impl Steps<'_> {
     fn client_message(&mut self) -> Result<(), StartFailure> {
         let mut buffer = vec![0; MAX_MESSAGE];
         match wire::receive::<ToMonitor>(self.client, &mut buffer) {
-            Ok(Some(ToMonitor::Input(bytes))) => self.streams.feed(bytes),
+            Ok(Some(ToMonitor::Input(bytes))) => {
+                self.streams.feed(bytes);
+                self.fed = true;
+            }
             Ok(Some(ToMonitor::Resize(rows, columns))) => self.streams.resize((rows, columns)),
             Ok(Some(ToMonitor::Close(stream))) => self.streams.close(usize::from(stream == 2)),
             Ok(Some(ToMonitor::Signal(signal))) => {

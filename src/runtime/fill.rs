@@ -6,13 +6,14 @@
 //! lead the copy out of its root, nor the volume out of its directory.
 //!
 //! Two containers that begin to use a volume at once wait for each other by a lock on the directory
-//! that holds the volume's (no container can reach that one). A copy that was cut off leaves a file
-//! there, and the next start does it again.
+//! that holds the volume's (no container can reach that one). While a volume is filled, it carries a
+//! mark, which the copy takes off as its last step but one: a copy that was cut off is done again by
+//! the next start.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{At, InitError, Stage};
@@ -20,42 +21,63 @@ use super::inside::Root;
 use super::plan::{Fill, InitPlan};
 use crate::sys::copy::{self, Device, Rules};
 
-/// Beside the volume's directory while it is being filled.
-const UNFINISHED: &str = "unfinished";
+/// An extended attribute of the volume's directory while it is being filled. The image's directory
+/// does not have it, so the copy removes it when it gives the volume the attributes of that.
+const UNFINISHED: &str = "user.rl.unfinished";
 const STAGE: Stage = Stage::Mounts;
 
-/// Fills all volumes of the plan that want it.
-pub(super) fn fill_all(plan: &InitPlan, root: &Root) -> Result<(), InitError> {
-    plan.fills.iter().try_for_each(|fill| fill_one(fill, root))
+/// A volume to be filled, and the directory that holds its directory.
+pub(super) struct Volume<'a> {
+    fill: &'a Fill,
+    volume: OwnedFd,
+    holder: OwnedFd,
 }
 
-fn fill_one(fill: &Fill, root: &Root) -> Result<(), InitError> {
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY;
-    let image = match root.open(&fill.target, directory) {
+/// Opens the volumes of the plan that want it, as the caller, whose directories they lie in.
+pub(super) fn open(plan: &InitPlan) -> Result<Vec<Volume<'_>>, InitError> {
+    let open = |path: &Path| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .at(STAGE, || format!("openat(CWD, `{}`)", path.display()))
+    };
+    let volumes = plan.fills.iter().map(|fill| {
+        Ok(Volume {
+            fill,
+            volume: open(&fill.volume)?,
+            holder: open(holder_of(fill))?,
+        })
+    });
+    volumes.collect()
+}
+
+/// Fills them from the root, on which nothing is mounted yet.
+pub(super) fn fill_all(volumes: Vec<Volume<'_>>, root: &Root) -> Result<(), InitError> {
+    volumes.iter().try_for_each(|volume| fill_one(volume, root))
+}
+
+fn fill_one(volume: &Volume<'_>, root: &Root) -> Result<(), InitError> {
+    let Volume {
+        fill,
+        volume,
+        holder,
+    } = volume;
+    let image = match root.open(&fill.target, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(fd) => fd,
         // The image has no directory there: the volume stays as it is.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(errno).at(STAGE, || format!("openat2(root, `{}`)", fill.target)),
     };
-    let open = |path: &Path| {
-        let flags = directory | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, path, flags, Mode::empty())
-            .at(STAGE, || format!("openat(CWD, `{}`)", path.display()))
-    };
-    let volume = open(&fill.volume)?;
-    let holder = open(fill.volume.parent().unwrap_or(Path::new("/")))?;
-    if !wanted(fill, &volume, &holder)? {
+    if !wanted(fill, volume)? {
         return Ok(());
     }
-    rustix::fs::flock(&holder, FlockOperation::LockExclusive)
-        .at(STAGE, || format!("flock(`{}`, LOCK_EX)", holder_name(fill)))?;
+    rustix::fs::flock(holder, FlockOperation::LockExclusive)
+        .at(STAGE, || format!("flock(`{}`, LOCK_EX)", holder_of(fill).display()))?;
     // While we waited, somebody else may have filled it.
-    if !wanted(fill, &volume, &holder)? {
+    if !wanted(fill, volume)? {
         return Ok(());
     }
-    let mark = || format!("openat(`{}`, `{UNFINISHED}`)", holder_name(fill));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(&holder, UNFINISHED, flags, Mode::from(0o600)).at(STAGE, mark)?);
+    // Where there are no extended attributes, a cut off copy stays as it is.
+    let _ = rustix::fs::fsetxattr(volume, UNFINISHED, b"", XattrFlags::empty());
     let rules = Rules {
         // The image has none that could be opened, and none could be made.
         device: &|_| Device::Skip,
@@ -74,16 +96,16 @@ fn fill_one(fill: &Fill, root: &Root) -> Result<(), InitError> {
             errno: e.errno.raw_os_error(),
         }
     })?;
-    rustix::fs::unlinkat(&holder, UNFINISHED, AtFlags::empty()).at(STAGE, mark)
+    Ok(())
 }
 
-fn holder_name(fill: &Fill) -> std::path::Display<'_> {
-    fill.volume.parent().unwrap_or(Path::new("/")).display()
+fn holder_of(fill: &Fill) -> &Path {
+    fill.volume.parent().unwrap_or(Path::new("/"))
 }
 
 /// Whether the volume is empty, or its last filling was cut off.
-fn wanted(fill: &Fill, volume: &OwnedFd, holder: &OwnedFd) -> Result<bool, InitError> {
-    if rustix::fs::statat(holder, UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+fn wanted(fill: &Fill, volume: &OwnedFd) -> Result<bool, InitError> {
+    if rustix::fs::fgetxattr(volume, UNFINISHED, &mut [0u8; 1][..]).is_ok() {
         return Ok(true);
     }
     let call = || format!("getdents(`{}`)", fill.volume.display());

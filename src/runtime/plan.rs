@@ -15,17 +15,17 @@ use crate::sys::seccomp::SockFilter;
 /// How `/` is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rootfs {
-    /// The kernel's overlay, mounted in the container's user namespace. Every path is relative to
-    /// `base`, where the layers lie: mount(2) takes at most a page of options.
+    /// The kernel's overlay, mounted in the container's user namespace. The layers are named
+    /// relative to `base`: mount(2) takes at most a page of options.
     Overlay {
         /// Directory of the layers.
         base: PathBuf,
         /// Layer directories, the topmost first.
         lower: Vec<String>,
         /// Upper directory.
-        upper: String,
+        upper: PathBuf,
         /// Work directory, on the file system of `upper`.
-        work: String,
+        work: PathBuf,
         /// The upper directory need not survive a crash (`volatile`).
         throw_away: bool,
     },
