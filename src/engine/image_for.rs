@@ -136,7 +136,9 @@ fn unpack(
     plan: &userns::Plan,
     map: &MapKey,
 ) -> Result<(), Error> {
-    context.ui.detail("unpacking the image's layers for these id maps");
+    context
+        .ui
+        .detail("unpacking the image's layers for these id maps");
     inside(context, plan, || {
         let store = Store::open(&context.dirs.data)?;
         Ok(store.ensure_layers(image, map)?)

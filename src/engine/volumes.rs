@@ -14,8 +14,8 @@ use crate::userns;
 /// chown(2) said no.
 pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> Result<(), Error> {
     let caller = &context.caller;
-    let mapped = plan.uid.to_container(caller.uid).is_some()
-        && plan.gid.to_container(caller.gid).is_some();
+    let mapped =
+        plan.uid.to_container(caller.uid).is_some() && plan.gid.to_container(caller.gid).is_some();
     if mapped || plan.uid.to_host(0).is_none() || plan.gid.to_host(0).is_none() {
         return Ok(());
     }

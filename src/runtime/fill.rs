@@ -52,7 +52,10 @@ pub(super) fn open(plan: &InitPlan) -> Result<Vec<Volume<'_>>, InitError> {
 
 /// Fills them from the root, on which nothing is mounted yet.
 pub(super) fn fill_all(volumes: Vec<Volume<'_>>, root: &Root) -> Result<(), InitError> {
-    volumes.iter().try_for_each(|volume| fill_one(volume, root))
+    // Each lock ends with its volume: the next one may be the same volume at another place.
+    volumes
+        .into_iter()
+        .try_for_each(|volume| fill_one(&volume, root))
 }
 
 fn fill_one(volume: &Volume<'_>, root: &Root) -> Result<(), InitError> {
@@ -70,8 +73,9 @@ fn fill_one(volume: &Volume<'_>, root: &Root) -> Result<(), InitError> {
     if !wanted(fill, volume)? {
         return Ok(());
     }
-    rustix::fs::flock(holder, FlockOperation::LockExclusive)
-        .at(STAGE, || format!("flock(`{}`, LOCK_EX)", holder_of(fill).display()))?;
+    rustix::fs::flock(holder, FlockOperation::LockExclusive).at(STAGE, || {
+        format!("flock(`{}`, LOCK_EX)", holder_of(fill).display())
+    })?;
     // While we waited, somebody else may have filled it.
     if !wanted(fill, volume)? {
         return Ok(());

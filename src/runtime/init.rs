@@ -66,8 +66,8 @@ fn read_plan() -> Result<InitPlan, InitError> {
 /// are, and those are what counts.
 fn become_root() -> Result<(), InitError> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
-    let set = nix::unistd::setresgid(gid, gid, gid)
-        .and_then(|()| nix::unistd::setresuid(uid, uid, uid));
+    let set =
+        nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid));
     match set {
         Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
         Err(errno) => {

@@ -36,7 +36,9 @@ pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<OwnedFd>, InitErr
     for entry in &plan.mounts {
         if let MountKind::Bind { source, .. } = &entry.kind {
             let fd = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .at(Stage::Mounts, || format!("openat(CWD, `{}`)", source.display()))?;
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
             sources.push_back(fd);
         }
     }
@@ -121,7 +123,9 @@ fn mount_one(
             let from = sources
                 .pop_front()
                 .ok_or(Errno::BADF)
-                .at(Stage::Mounts, || format!("openat(CWD, `{}`)", source.display()))?;
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;

@@ -25,7 +25,10 @@ pub(super) struct Parts {
 }
 
 enum Kind {
-    Overlay { options: String, _held: [OwnedFd; 2] },
+    Overlay {
+        options: String,
+        _held: [OwnedFd; 2],
+    },
     Provided,
     Directory(OwnedFd),
 }
@@ -33,7 +36,13 @@ enum Kind {
 /// Opens, as the caller. For overlay the working directory is that of the layers afterwards.
 pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
     let kind = match &plan.rootfs {
-        Rootfs::Overlay { base, lower, upper, work, throw_away } => {
+        Rootfs::Overlay {
+            base,
+            lower,
+            upper,
+            work,
+            throw_away,
+        } => {
             rustix::process::chdir(base)
                 .at(Stage::Rootfs, || format!("chdir(`{}`)", base.display()))?;
             let (upper, work) = (directory(upper)?, directory(work)?);
@@ -44,14 +53,21 @@ pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
                 upper.as_raw_fd(),
                 work.as_raw_fd(),
             );
-            Kind::Overlay { options, _held: [upper, work] }
+            Kind::Overlay {
+                options,
+                _held: [upper, work],
+            }
         }
         Rootfs::Provided => Kind::Provided,
         Rootfs::Directory(path) => Kind::Directory(directory(path)?),
     };
     let path = &plan.mount_point;
     let parent = directory(path.parent().unwrap_or(path))?;
-    Ok(Parts { parent, point: directory(path)?, kind })
+    Ok(Parts {
+        parent,
+        point: directory(path)?,
+        kind,
+    })
 }
 
 impl Parts {
@@ -65,8 +81,9 @@ impl Parts {
 
 fn directory(path: &Path) -> Result<OwnedFd, InitError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty())
-        .at(Stage::Rootfs, || format!("openat(CWD, `{}`)", path.display()))
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Stage::Rootfs, || {
+        format!("openat(CWD, `{}`)", path.display())
+    })
 }
 
 /// Mounts the root, as root inside, and returns it opened.
@@ -94,7 +111,9 @@ pub(super) fn mount_root(
         }
     }
     // The descriptor of the mount point is below what was just mounted: open what is there now.
-    let root = parts.top(path).at(Stage::Rootfs, || named("openat(container"))?;
+    let root = parts
+        .top(path)
+        .at(Stage::Rootfs, || named("openat(container"))?;
     // pivot_root(2) wants the new root on a mount that is not shared.
     mount::propagation(
         root.as_fd(),

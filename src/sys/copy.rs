@@ -81,17 +81,7 @@ pub fn tree(
     rules: &Rules<'_>,
 ) -> Result<Report, CallError> {
     let to = open_dir(to, c".")?;
-    let mut copier = Copier {
-        rules,
-        top: Root::from_fd(open_dir(to.as_fd(), c".")?),
-        path: Vec::new(),
-        links: HashMap::new(),
-        reflink: true,
-        ranges: true,
-        names: vec![0; XATTR_MAX],
-        value: vec![0; XATTR_MAX],
-        report: Report::default(),
-    };
+    let mut copier = Copier::new(rules, open_dir(to.as_fd(), c".")?);
     let mut stack = vec![Level::enter(open_dir(from, c".")?, to, true, 0)?];
     while let Some(level) = stack.last_mut() {
         if let Some(name) = level.names.pop() {
@@ -219,7 +209,21 @@ struct Link {
     copy: (u64, u64),
 }
 
-impl Copier<'_> {
+impl<'a> Copier<'a> {
+    fn new(rules: &'a Rules<'a>, top: OwnedFd) -> Self {
+        Copier {
+            rules,
+            top: Root::from_fd(top),
+            path: Vec::new(),
+            links: HashMap::new(),
+            reflink: true,
+            ranges: true,
+            names: vec![0; XATTR_MAX],
+            value: vec![0; XATTR_MAX],
+            report: Report::default(),
+        }
+    }
+
     /// Copies one entry; a directory is only begun.
     fn entry(&mut self, level: &Level, name: &CStr) -> Result<Option<Level>, CallError> {
         let (from, to) = level.fds()?;
@@ -228,16 +232,14 @@ impl Copier<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
             FileType::Directory => return self.directory(from, to, name).map(Some),
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                match (self.rules.device)(&stat) {
-                    Device::Make => {}
-                    Device::Remove => return remove_tree(to, name.to_bytes()).map(|()| None),
-                    Device::Skip => {
-                        self.note("device nodes are not copied".into());
-                        return Ok(None);
-                    }
+            FileType::CharacterDevice | FileType::BlockDevice => match (self.rules.device)(&stat) {
+                Device::Make => {}
+                Device::Remove => return remove_tree(to, name.to_bytes()).map(|()| None),
+                Device::Skip => {
+                    self.note("device nodes are not copied".into());
+                    return Ok(None);
                 }
-            }
+            },
             FileType::Socket => {
                 self.note("sockets are not copied".into());
                 return Ok(None);
@@ -594,4 +596,4 @@ fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, CallError> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
