@@ -118,6 +118,21 @@ fn image(
     Ok(image)
 }
 
+/// Fetches an image as `rl pull` does, unpacked for the caller's default id maps.
+///
+/// # Errors
+/// `word` is no registry's image, or it cannot be had.
+pub fn pull(context: &Context<'_>, word: &str, fetch: &Fetch) -> Result<Image, Error> {
+    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    let store = Store::open(&context.dirs.data)?;
+    let reference = match Source::parse(word)? {
+        Source::Registry(reference) => reference,
+        other => super::images::take_in(context, &other, &plan)?,
+    };
+    image(context, &store, &reference, word, fetch, &plan, &map)
+}
+
 /// An image by name; a word that is no name in the store may be the beginning of an id.
 fn lookup(store: &Store, reference: &Reference, word: &str) -> Result<Option<Image>, Error> {
     if let Some(image) = store.image(reference)? {

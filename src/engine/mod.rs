@@ -1,5 +1,6 @@
 //! What a verb means: the layer that knows images, networks, namespaces and containers at once.
 
+pub mod containers;
 pub mod dirs;
 pub mod image_for;
 pub mod images;

@@ -37,20 +37,17 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     } = prepared;
     let containers = state::Containers::new(context.dirs.containers());
     let (spec, locked) = create(&containers, spec, args.name.is_some())?;
-    let outcome = start(
-        context,
-        Start {
-            spec: &spec,
-            plan: &plan,
-            network,
-            attach,
-            files,
-        },
-        locked,
-    );
-    match outcome {
+    let task = Start {
+        spec: &spec,
+        plan: &plan,
+        network,
+        attach,
+        files,
+        container: &locked,
+    };
+    match start(context, &task) {
         Ok(ended) => Ok(ended.status()),
-        Err((error, locked)) => {
+        Err(error) => {
             let _ = monitor::remove(&locked, &plan);
             Err(error)
         }
@@ -207,56 +204,39 @@ struct Start<'a> {
     network: network::Decision,
     attach: Attach,
     files: EtcText,
+    container: &'a state::Locked,
 }
 
 /// Starts on the first rung that holds, and stays attached to the end.
-fn start(
-    context: &Context<'_>,
-    start: Start<'_>,
-    locked: state::Locked,
-) -> Result<Ended, (Error, state::Locked)> {
-    let own = start.plan.uid.to_host(0) == Some(context.caller.uid);
-    if !own
-        && start.spec.uid_map.to_host(0).is_some()
-        && let Err(error) = super::image_for::own_root(context, start.plan, locked.dir())
-    {
-        return Err((error, locked));
+fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
+    let Start { spec, plan, .. } = start;
+    let dir = start.container.dir();
+    let own = plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own && spec.uid_map.to_host(0).is_some() {
+        super::image_for::own_root(context, plan, dir)?;
     }
-    if let Err(error) = volumes::own(context, start.plan, start.spec) {
-        return Err((error, locked));
-    }
-    let etc = match write_files(&start, locked.dir()) {
-        Ok(etc) => etc,
-        Err(error) => return Err((error, locked)),
-    };
-    let mut container = locked;
-    let mut ladder = Ladder::new(&start.spec.rootfs, &context.dirs.data);
+    volumes::own(context, plan, spec)?;
+    let etc = write_files(start, dir)?;
+    let mut ladder = Ladder::new(&spec.rootfs, &context.dirs.data);
     loop {
         let rung = ladder.rung();
         context.ui.detail(&ladder.told());
-        let prepared = rungs::prepare(context, &ladder, start.spec, start.plan, container.dir())
-            .and_then(|()| init_plan(start.spec, start.plan, rung, container.dir(), &etc));
-        let plan = match prepared {
-            Ok(plan) => plan,
-            Err(error) => return Err((error, container)),
-        };
+        rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan,
-            userns: start.plan.clone(),
+            plan: init_plan(spec, plan, rung, dir, &etc)?,
+            userns: (*plan).clone(),
             network: start.network.task(),
-            fuse: rungs::fuse(start.spec, container.dir()).filter(|_| rung == Rung::Fuse),
-            tty: start.spec.tty,
-            remove: start.spec.remove,
-            container,
+            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
+            tty: spec.tty,
+            remove: spec.remove,
+            container: start.container,
             program: program(),
         };
-        let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
-        container = task.container;
-        match ended {
+        match monitor::spawn(&task).and_then(|client| client.attach(start.attach)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
-            Err(error) => return Err((error.into(), container)),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Running {
 }
 
 /// Starts the container.
-pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailure> {
+pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartFailure> {
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
@@ -62,7 +62,7 @@ pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailu
 }
 
 struct Steps<'a> {
-    task: &'a Task,
+    task: &'a Task<'a>,
     client: &'a Channel,
     launched: Launched,
     streams: Streams,

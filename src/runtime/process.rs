@@ -59,7 +59,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     if plan.no_new_privs {
         caps::set_no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
-    if plan.landlock {
+    if let Some(scopes) = plan.landlock {
         let slash = rustix::fs::openat(
             rustix::fs::CWD,
             c"/",
@@ -69,8 +69,8 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
         .at(confine, || "openat(`/`)".into())?;
         let walls = landlock::Options {
             reopen: &[],
-            abstract_sockets: true,
-            signals: true,
+            abstract_sockets: scopes.abstract_sockets,
+            signals: scopes.signals,
         };
         landlock::restrict_to_root(slash.as_fd(), walls)
             .at(confine, || "landlock_restrict_self()".into())?;

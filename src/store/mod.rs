@@ -32,6 +32,7 @@ mod error;
 mod gc;
 mod image;
 mod index;
+mod lay;
 mod layer;
 mod pipe;
 mod scratch;
@@ -50,6 +51,7 @@ pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
 pub use index::REF_NAME;
+pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
 
 use crate::sys::fs::CallError;
@@ -226,6 +228,3 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
         }))
         .map_err(StoreError::from)
 }
-
-mod lay;
-pub use lay::lay_over;
