@@ -217,7 +217,7 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
     }
     volumes::own(context, plan, spec)?;
     let etc = write_files(start, dir)?;
-    let mut ladder = Ladder::new(&spec.rootfs, &context.dirs.data);
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
     loop {
         let rung = ladder.rung();
         context.ui.detail(&ladder.told());

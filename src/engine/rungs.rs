@@ -57,19 +57,24 @@ pub struct Ladder {
     why: Vec<String>,
     /// Something was tried and may have left traces.
     used: bool,
+    /// The caller exists inside.
+    mapped: bool,
     refusal: PathBuf,
 }
 
 impl Ladder {
     /// The best rung that there is a reason to try. `data` is where refusals are remembered.
-    pub fn new(source: &RootfsSource, data: &Path) -> Ladder {
+    pub fn new(spec: &ContainerSpec, caller: &userns::Caller, data: &Path) -> Ladder {
+        let mapped = spec.uid_map.to_container(caller.uid).is_some()
+            && spec.gid_map.to_container(caller.gid).is_some();
         let mut ladder = Ladder {
             rung: Rung::Overlay,
             why: Vec::new(),
             used: false,
+            mapped,
             refusal: data.join("overlay-refused.json"),
         };
-        match source {
+        match &spec.rootfs {
             RootfsSource::Directory(_) => ladder.rung = Rung::Directory,
             RootfsSource::Layers { .. } => {
                 if let Some(why) = recall(&ladder.refusal) {
@@ -116,7 +121,13 @@ impl Ladder {
     }
 
     fn below_overlay(&mut self) {
-        self.rung = match fuse_is_there() {
+        let possible = if self.mapped {
+            fuse_is_there()
+        } else {
+            // It runs as root inside and is told paths.
+            Err("fuse-overlayfs cannot enter the directories of a caller who is not mapped".into())
+        };
+        self.rung = match possible {
             Ok(()) => Rung::Fuse,
             Err(why) => {
                 self.why.push(why);
@@ -262,7 +273,7 @@ pub fn fuse(spec: &ContainerSpec, dir: &Path) -> Option<fuse_overlayfs::Options>
         lower,
         upper: Some((dir.join("upper"), dir.join("work"))),
         volatile: spec.remove,
-        squash_to_root: spec.uid_map.len() == 1,
+        squash_to_root: spec.uid_map.len() == 1 && spec.uid_map.to_host(0).is_some(),
         extra: Vec::new(),
     })
 }
