@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod caps;
+pub mod copy;
 pub mod fs;
 pub mod landlock;
 pub mod mount;
