@@ -163,12 +163,7 @@ fn oci_and_docker_types_gzip_and_zstd() {
 
         let pinned = reference.with_digest(pulled.digest);
         assert_eq!(pull_into(&sink, &client, &pinned).unwrap().id, pulled.id);
-        assert_eq!(
-            pull_into(&sink, &client, &pinned)
-                .map(|p| p.changed)
-                .unwrap(),
-            false
-        );
+        assert!(!pull_into(&sink, &client, &pinned).unwrap().changed);
     }
 }
 
@@ -694,7 +689,7 @@ fn failures_that_pass_are_waited_out() {
     assert!(
         error
             .to_string()
-            .ends_with("TOOMANYREQUESTS: slow\\u{1b}[31m down"),
+            .ends_with("TOOMANYREQUESTS: slow\\x1b[31m down"),
         "{error}"
     );
     assert!(error.hint().unwrap().contains("3600 s"));
@@ -713,10 +708,6 @@ fn what_is_not_there_is_named() {
     drop(registry);
     let error = client()
         .resolve(&reference(host, "x"), &amd64())
-        .unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
-    let error = client()
-        .resolve(&reference("registry.invalid", "x"), &amd64())
         .unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }

@@ -46,9 +46,8 @@ pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
         (Rung::Overlay, RootfsSource::Layers { base, names }) => Rootfs::Overlay {
             base: base.clone(),
             lower: names.clone(),
-            // From layers/MAP, which may lie anywhere with any characters in its name.
-            upper: format!("../../containers/{}/upper", spec.id),
-            work: format!("../../containers/{}/work", spec.id),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
             throw_away: spec.remove,
         },
         (Rung::Fuse, _) => Rootfs::Provided,

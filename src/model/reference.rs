@@ -503,7 +503,7 @@ mod tests {
         assert!(matches!(error("x@sha256:12"), ReferenceError::Digest(_)));
         assert!(matches!(error(HEX), ReferenceError::ImageId(_)));
         assert!(matches!(
-            error(&"a/".repeat(200).trim_end_matches('/')),
+            error("a/".repeat(200).trim_end_matches('/')),
             ReferenceError::TooLong(_)
         ));
     }

@@ -34,6 +34,13 @@ pub(super) fn would_end(pid: Pid, number: i32) -> bool {
     ends_by_default(number) && dispositions(pid).is_some_and(|d| d.is_default(number))
 }
 
+/// Whether a process has no children (proc_pid_children(5)).
+pub(super) fn is_childless(pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero();
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .is_ok_and(|children| children.trim().is_empty())
+}
+
 /// Whether the default action of a signal ends a process (signal(7), "Standard signals").
 pub(super) fn ends_by_default(number: i32) -> bool {
     use libc::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};

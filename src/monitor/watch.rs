@@ -19,12 +19,13 @@ const BACKLOG: usize = 8;
 
 /// Serves the container until its first process ended and all its output was passed on.
 pub(super) fn watch(running: Running, client: &Channel) -> Ended {
+    let acknowledge = running.fed;
     let mut watch = Watch {
         running,
         client: Some(client),
         backlog: VecDeque::new(),
         buffer: vec![0; MAX_MESSAGE],
-        acknowledge: false,
+        acknowledge,
         ended: None,
         signaled: None,
     };
@@ -65,6 +66,10 @@ enum Source {
 impl Watch<'_> {
     /// Waits once and handles what came; false when all is over.
     fn turn(&mut self) -> bool {
+        if self.acknowledge && self.running.streams.drained() {
+            self.acknowledge = false;
+            self.queue(FromMonitor::InputTaken.encode());
+        }
         let sources = match self.poll() {
             Ok(sources) => sources,
             Err(_) => return false,
@@ -76,10 +81,6 @@ impl Watch<'_> {
                 Source::Input => self.running.streams.flush(),
                 Source::Client => self.serve_client(flags),
             }
-        }
-        if self.acknowledge && self.running.streams.drained() {
-            self.acknowledge = false;
-            self.queue(FromMonitor::InputTaken.encode());
         }
         self.ended.is_none() || !self.finish_output()
     }
@@ -185,9 +186,7 @@ impl Watch<'_> {
                 self.running.streams.resize((rows, columns));
             }
             Ok(Some(ToMonitor::Signal(number))) => self.signal(number),
-            Ok(Some(ToMonitor::Close(stream))) => {
-                self.running.streams.close(usize::from(stream == 2));
-            }
+            Ok(Some(ToMonitor::Close(stream))) => self.close(stream),
             Err(Errno::AGAIN) => {}
             Ok(None) | Err(_) => self.client_gone(),
         }
@@ -196,6 +195,16 @@ impl Watch<'_> {
     fn signal(&mut self, number: i32) {
         if self.ended.is_none() {
             self.signaled = signals::deliver(&self.running.child, number).or(self.signaled);
+        }
+    }
+
+    /// Nobody reads what the command just wrote. Its next write fails; a plain program would be ended
+    /// by SIGPIPE, so one that is alone in its namespace, and thus the writer, is.
+    fn close(&mut self, stream: u8) {
+        self.running.streams.close(usize::from(stream == 2));
+        let pid = self.running.child.pid();
+        if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
+            self.signal(libc::SIGPIPE);
         }
     }
 

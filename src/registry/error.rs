@@ -48,7 +48,7 @@ pub enum Error {
         /// The registry's own words.
         remote: Remote,
         /// What was offered to it.
-        tried: Tried,
+        tried: Box<Tried>,
     },
     /// 404 for a manifest.
     #[error("image `{reference}` was not found in registry `{host}`{remote}")]
@@ -90,6 +90,9 @@ pub enum Error {
         /// What is wrong with the answer.
         what: &'static str,
     },
+    /// A proxy variable of the environment that is no address. Its value may hold a password.
+    #[error("the variable `{0}` is not the address of a proxy, as in `http://proxy:3128`")]
+    Proxy(&'static str),
     /// A redirect or a token service that asks for plain HTTP.
     #[error("`{0}` is plain HTTP and not on this machine")]
     PlainHttp(String),
@@ -230,8 +233,8 @@ impl Error {
     /// Whether the same request may succeed when it is sent again.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Error::Broken { .. } => true,
-            Error::Unreachable { source, .. } => matches!(**source, ureq::Error::Timeout(_)),
+            // After a time limit the user has waited long enough.
+            Error::Broken { source, .. } => !matches!(**source, ureq::Error::Timeout(_)),
             Error::Status { status, .. } => matches!(status, 500 | 502 | 503 | 504),
             Error::RateLimited { .. } => true,
             _ => false,
@@ -372,24 +375,12 @@ impl fmt::Display for Tried {
     }
 }
 
-/// Text of a stranger: control characters escaped, at most `limit` characters.
+/// Text of a stranger: made safe for a terminal, and of at most `limit` characters before that.
 pub(super) fn escape(text: &str, limit: usize) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == limit {
-            out.push('…');
-            break;
-        }
-        // The bidirectional controls can reorder what follows on a terminal.
-        if c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => crate::model::text::escape(&text[..end]) + "…",
+        None => crate::model::text::escape(text),
     }
-    out
 }
 
 fn list(platforms: &[Platform]) -> String {
@@ -413,10 +404,7 @@ mod tests {
     #[test]
     fn words_of_a_registry_are_escaped_and_cut() {
         let body = br#"{"errors":[{"code":"DENIED","message":"a\u001b[31mb\nc","detail":{}}]}"#;
-        assert_eq!(
-            Remote::parse(body).to_string(),
-            ": DENIED: a\\u{1b}[31mb\\u{a}c"
-        );
+        assert_eq!(Remote::parse(body).to_string(), ": DENIED: a\\x1b[31mb\\nc");
         assert_eq!(Remote::parse(b"<html>").to_string(), "");
         let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(9999));
         assert_eq!(
@@ -435,7 +423,7 @@ mod tests {
             host: "h".into(),
             what: "x".into(),
             remote: Remote::default(),
-            tried,
+            tried: Box::new(tried),
         };
         assert_eq!(
             error.to_string(),

@@ -120,14 +120,11 @@ impl Http {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
         self.cancelled.1.notify_all();
-        for agent in [
-            Some(&self.agents.direct),
-            self.agents.http.as_ref(),
-            self.agents.https.as_ref(),
-        ] {
-            if let Some(agent) = agent {
-                agent.clone().shutdown();
-            }
+        let proxied = [&self.agents.http, &self.agents.https]
+            .into_iter()
+            .flatten();
+        for agent in proxied.chain([&self.agents.direct]) {
+            agent.clone().shutdown();
         }
     }
 
@@ -171,14 +168,11 @@ impl Http {
     pub fn send(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let mut tries = 0;
         loop {
-            let result = self
-                .send_once(call)
-                .and_then(|answer| match transient_status(answer) {
-                    Ok(answer) => Ok(answer),
-                    Err(response) => Err(failure(&call.uri, response)),
-                });
-            let error = match result {
-                Ok(answer) => return Ok(answer),
+            let error = match self.send_once(call) {
+                Ok(answer) => match answer.response.status().as_u16() {
+                    429 | 500 | 502 | 503 | 504 => failure(&call.uri, answer.response),
+                    _ => return Ok(answer),
+                },
                 Err(error) => error,
             };
             tries += 1;
@@ -257,7 +251,7 @@ impl Http {
         if let (true, Some(authorization)) = (same_origin, call.authorization) {
             request = request.header("authorization", authorization);
         }
-        let agent = self.agent(uri, https);
+        let agent = self.agent(uri, https)?;
         let result = match (call.form, same_origin) {
             // The form holds a refresh token: like the header, it stays with its origin.
             (Some(form), true) => request
@@ -279,30 +273,17 @@ impl Http {
         })
     }
 
-    fn agent(&self, uri: &Uri, https: bool) -> &Agent {
+    fn agent(&self, uri: &Uri, https: bool) -> Result<&Agent, Error> {
         let proxied = if https {
             &self.agents.https
         } else {
             &self.agents.http
         };
-        match proxied {
-            Some(agent)
-                if self
-                    .proxies
-                    .applies(uri.host().unwrap_or_default(), uri.port_u16()) =>
-            {
-                agent
-            }
-            _ => &self.agents.direct,
+        let host = uri.host().unwrap_or_default();
+        match (proxied, self.proxies.applies(https, host, uri.port_u16())?) {
+            (Some(agent), true) => Ok(agent),
+            _ => Ok(&self.agents.direct),
         }
-    }
-}
-
-/// Sorts out the statuses that may pass on their own.
-fn transient_status(answer: Answer) -> Result<Answer, Response<Body>> {
-    match answer.response.status().as_u16() {
-        429 | 500 | 502 | 503 | 504 => Err(answer.response),
-        _ => Ok(answer),
     }
 }
 

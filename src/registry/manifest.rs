@@ -466,12 +466,7 @@ mod tests {
         ));
         assert!(matches!(of("", "not json"), Err(Error::Json { .. })));
         let other = manifest.replacen('{', r#"{"mediaType":"a\u001bb","#, 1);
-        assert!(
-            of("", &other)
-                .unwrap_err()
-                .to_string()
-                .contains("a\\u{1b}b")
-        );
+        assert!(of("", &other).unwrap_err().to_string().contains("a\\x1bb"));
     }
 
     #[test]

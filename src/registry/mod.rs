@@ -498,7 +498,7 @@ fn denied(name: &RepositoryName, remote: Remote, tried: Tried) -> Error {
         host: name.registry.clone(),
         what: name.repository.clone(),
         remote,
-        tried,
+        tried: Box::new(tried),
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::net::IpAddr;
 
+use super::error::Error;
+
 /// The proxies of an environment.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    http: Option<ureq::Proxy>,
-    https: Option<ureq::Proxy>,
+    /// The error is the name of the variable with a bad value.
+    http: Option<Result<ureq::Proxy, &'static str>>,
+    https: Option<Result<ureq::Proxy, &'static str>>,
     bypass: Vec<Bypass>,
 }
 
@@ -30,35 +33,55 @@ enum Bypass {
 impl Proxies {
     /// Reads the variables through `lookup`. A lower-case name wins over the upper-case one;
     /// `HTTP_PROXY` in upper case is not read, because a CGI program's caller can set it.
+    ///
+    /// A value that is no address fails the first request it is for: going around a proxy in silence
+    /// could reach what it is there to keep out.
     pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
-        let get = |names: &[&str]| {
-            names
-                .iter()
-                .find_map(|name| lookup(name).filter(|v| !v.trim().is_empty()))
+        let get = |names: &[&'static str]| {
+            let set = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+            names.iter().find_map(|name| Some((*name, set(name)?)))
         };
-        let proxy = |names: &[&str]| get(names).and_then(|text| ureq::Proxy::new(text.trim()).ok());
+        let proxy = |names: &[&'static str]| {
+            get(names).map(|(name, text)| ureq::Proxy::new(text.trim()).map_err(|_| name))
+        };
+        let bypass = get(&["no_proxy", "NO_PROXY"])
+            .map(|(_, text)| text)
+            .unwrap_or_default();
         Proxies {
             http: proxy(&["http_proxy", "all_proxy", "ALL_PROXY"]),
             https: proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-            bypass: get(&["no_proxy", "NO_PROXY"])
-                .unwrap_or_default()
-                .split([',', ' '])
-                .filter_map(Bypass::parse)
-                .collect(),
+            bypass: bypass.split([',', ' ']).filter_map(Bypass::parse).collect(),
         }
     }
 
+    /// The proxy for plain HTTP, if its address could be read.
     pub(super) fn http(&self) -> Option<&ureq::Proxy> {
-        self.http.as_ref()
+        self.http.as_ref()?.as_ref().ok()
     }
 
+    /// The proxy for HTTPS, if its address could be read.
     pub(super) fn https(&self) -> Option<&ureq::Proxy> {
-        self.https.as_ref()
+        self.https.as_ref()?.as_ref().ok()
     }
 
-    /// Whether a request to this host goes through the proxy; never for this machine itself.
-    pub(super) fn applies(&self, host: &str, port: Option<u16>) -> bool {
-        !is_loopback(host) && !self.bypass.iter().any(|entry| entry.matches(host, port))
+    /// Whether a request to this host goes through a proxy; never for this machine itself.
+    ///
+    /// # Errors
+    /// [`Error::Proxy`] when it should and the proxy's address cannot be read.
+    pub(super) fn applies(
+        &self,
+        https: bool,
+        host: &str,
+        port: Option<u16>,
+    ) -> Result<bool, Error> {
+        let proxy = if https { &self.https } else { &self.http };
+        let bypassed =
+            || is_loopback(host) || self.bypass.iter().any(|entry| entry.matches(host, port));
+        match proxy {
+            Some(Ok(_)) => Ok(!bypassed()),
+            Some(Err(name)) if !bypassed() => Err(Error::Proxy(name)),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -141,7 +164,8 @@ mod tests {
 
     #[test]
     fn environment() {
-        let env = |pairs: &'static [(&str, &str)]| {
+        type Pairs = &'static [(&'static str, &'static str)];
+        let env = |pairs: Pairs| {
             Proxies::from_env(&move |name| {
                 pairs
                     .iter()
@@ -175,8 +199,21 @@ mod tests {
             ("127.8.9.1", None, false),
             ("[::1]", None, false),
         ] {
-            assert_eq!(proxies.applies(host, port), through, "{host}");
+            assert_eq!(
+                proxies.applies(true, host, port).unwrap(),
+                through,
+                "{host}"
+            );
+            assert!(!proxies.applies(false, host, port).unwrap());
         }
-        assert!(!env(&[("all_proxy", "p:1"), ("no_proxy", "*")]).applies("x", None));
+        let all = env(&[("all_proxy", "p:1"), ("no_proxy", "*")]);
+        assert!(!all.applies(true, "x", None).unwrap());
+        let bad = env(&[("HTTPS_PROXY", "ht!tp://u:secret@")]);
+        assert!(!bad.applies(true, "localhost", None).unwrap());
+        let error = bad.applies(true, "quay.io", None).unwrap_err().to_string();
+        assert!(
+            error.contains("HTTPS_PROXY") && !error.contains("secret"),
+            "{error}"
+        );
     }
 }

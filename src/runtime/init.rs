@@ -61,6 +61,25 @@ fn read_plan() -> Result<InitPlan, InitError> {
     })
 }
 
+/// Root of the namespace, if it has one: a map of a single other id leaves the capabilities as they
+/// are, and those are what counts.
+fn become_root() -> Result<(), InitError> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    let set =
+        nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid));
+    match set {
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(errno) => {
+            let errno = rustix::io::Errno::from_raw_os_error(errno as i32);
+            return Err(errno).at(Stage::Enter, || "setresuid(0)".into());
+        }
+    }
+    // A change of ids clears the death signal (prctl(2)).
+    let kill = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(kill)
+        .at(Stage::Enter, || "prctl(PR_SET_PDEATHSIG)".into())
+}
+
 fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
     let namespaces = plan.namespaces();
     if let Some(name) = &plan.hostname {
@@ -71,8 +90,14 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     if namespaces.contains(Namespaces::NET) {
         netdev::loopback_up().at(Stage::Namespaces, || "ioctl(`lo`, SIOCSIFFLAGS)".into())?;
     }
-    let root = rootfs::mount_root(plan, channel)?;
-    let kernel = mounts::mount_all(plan, &root)?;
+    // What lies in the user's own directories is opened as the user, who need not be mapped; what is
+    // made in here belongs to root inside.
+    let sources = mounts::open_sources(plan)?;
+    let parts = rootfs::open(plan)?;
+    become_root()?;
+    let root = rootfs::mount_root(plan, parts, channel)?;
+    rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
+    let kernel = mounts::mount_all(plan, &root, sources)?;
     if plan.tty {
         let (master, slave) = mounts::console(&root, plan.console_size)?;
         for target in [0, 1, 2] {

@@ -10,6 +10,7 @@ use super::error::{At, InitError, Stage};
 use super::init;
 use super::plan::InitPlan;
 use super::proto::{FromInit, ToInit, receive, send};
+use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 use crate::sys::socket::Channel;
 
@@ -101,15 +102,11 @@ fn enter(
             Some((ToInit::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        let zero = nix::unistd::Uid::from_raw(0);
-        let group = nix::unistd::Gid::from_raw(0);
-        let errno = |e: nix::errno::Errno| rustix::io::Errno::from_raw_os_error(e as i32);
-        nix::unistd::setresgid(group, group, group)
-            .map_err(errno)
-            .at(stage, || "setresgid(0)".into())?;
-        nix::unistd::setresuid(zero, zero, zero)
-            .map_err(errno)
-            .at(stage, || "setresuid(0)".into())?;
+        if !rustix::process::getuid().is_root() {
+            // The caller is not root inside (keep-id, nomap): execve(2) keeps capabilities for such
+            // a process only if they are ambient. The init stage drops them with the others.
+            caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
+        }
         let kill = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(kill)
             .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;

@@ -6,6 +6,7 @@
 //! /sys may not be links at all, and masks are found from the descriptor of the procfs and sysfs
 //! that were mounted here, which must be what they claim (the class of CVE-2025-31133, -52565, -52881).
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -30,16 +31,40 @@ pub(super) struct Kernel {
     sys: Option<OwnedFd>,
 }
 
-/// Makes all mounts of the plan.
-pub(super) fn mount_all(plan: &InitPlan, root: &Root) -> Result<Kernel, InitError> {
+/// Opens what the plan's bind mounts show, in their order.
+pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<OwnedFd>, InitError> {
+    let mut sources = VecDeque::new();
+    for entry in &plan.mounts {
+        if let MountKind::Bind { source, .. } = &entry.kind {
+            let fd = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
+            sources.push_back(fd);
+        }
+    }
+    Ok(sources)
+}
+
+/// Makes all mounts of the plan; `sources` are those of [`open_sources`].
+pub(super) fn mount_all(
+    plan: &InitPlan,
+    root: &Root,
+    mut sources: VecDeque<OwnedFd>,
+) -> Result<Kernel, InitError> {
     let mut kernel = Kernel::default();
     for entry in &plan.mounts {
-        mount_one(entry, root, &mut kernel)?;
+        mount_one(entry, root, &mut kernel, &mut sources)?;
     }
     Ok(kernel)
 }
 
-fn mount_one(entry: &MountPlan, root: &Root, kernel: &mut Kernel) -> Result<(), InitError> {
+fn mount_one(
+    entry: &MountPlan,
+    root: &Root,
+    kernel: &mut Kernel,
+    sources: &mut VecDeque<OwnedFd>,
+) -> Result<(), InitError> {
     let target = entry.target.as_str();
     let attr = Attr::from_bits_truncate(entry.attr);
     let named = |kind: &str| format!("mount({kind}, `{target}`)");
@@ -98,11 +123,12 @@ fn mount_one(entry: &MountPlan, root: &Root, kernel: &mut Kernel) -> Result<(), 
             }
         }
         MountKind::Bind { source, recursive } => {
-            let from =
-                rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                    .at(Stage::Mounts, || {
-                        format!("openat(CWD, `{}`)", source.display())
-                    })?;
+            let from = sources
+                .pop_front()
+                .ok_or(Errno::BADF)
+                .at(Stage::Mounts, || {
+                    format!("openat(CWD, `{}`)", source.display())
+                })?;
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;

@@ -15,17 +15,17 @@ use crate::sys::seccomp::SockFilter;
 /// How `/` is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rootfs {
-    /// The kernel's overlay, mounted in the container's user namespace. Every path is relative to
-    /// `base`, where the layers lie: mount(2) takes at most a page of options.
+    /// The kernel's overlay, mounted in the container's user namespace. The layers are named
+    /// relative to `base`: mount(2) takes at most a page of options.
     Overlay {
         /// Directory of the layers.
         base: PathBuf,
         /// Layer directories, the topmost first.
         lower: Vec<String>,
         /// Upper directory.
-        upper: String,
+        upper: PathBuf,
         /// Work directory, on the file system of `upper`.
-        work: String,
+        work: PathBuf,
         /// The upper directory need not survive a crash (`volatile`).
         throw_away: bool,
     },
@@ -146,9 +146,19 @@ pub(super) struct ProcessPlan {
     pub bounding: u64,
     pub ambient: u64,
     pub no_new_privs: bool,
-    pub landlock: bool,
+    pub landlock: Option<Scopes>,
     pub seccomp: Option<Vec<SockFilter>>,
     pub init: bool,
+}
+
+/// What a Landlock domain closes beside files. A namespace of the container's own closes the same, and
+/// leaves its processes free among each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Scopes {
+    /// Abstract unix sockets from outside: for the host's network namespace.
+    pub abstract_sockets: bool,
+    /// Signals to outside: for the host's pid namespace.
+    pub signals: bool,
 }
 
 /// Why a configuration cannot be carried out.
@@ -227,11 +237,15 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             .as_ref()
             .is_some_and(|p| p.terminal().unwrap_or(false)),
         console_size,
-        process: process_plan(spec, extras)?,
+        process: process_plan(spec, extras, namespaces)?,
     })
 }
 
-fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
+fn process_plan(
+    spec: &Spec,
+    extras: Extras,
+    namespaces: Namespaces,
+) -> Result<ProcessPlan, PlanError> {
     let process = spec
         .process()
         .as_ref()
@@ -269,7 +283,10 @@ fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
         bounding: bits(caps.and_then(|c| c.bounding().as_ref())),
         ambient: bits(caps.and_then(|c| c.ambient().as_ref())),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
-        landlock: extras.landlock,
+        landlock: extras.landlock.then_some(Scopes {
+            abstract_sockets: !namespaces.contains(Namespaces::NET),
+            signals: !namespaces.contains(Namespaces::PID),
+        }),
         seccomp: extras.seccomp,
         init: extras.init,
     })

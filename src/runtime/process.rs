@@ -67,7 +67,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
     if plan.no_new_privs {
         caps::set_no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
-    if plan.landlock && !dropped("landlock") {
+    if let Some(scopes) = plan.landlock.filter(|_| !dropped("landlock")) {
         let slash = rustix::fs::openat(
             rustix::fs::CWD,
             c"/",
@@ -77,8 +77,8 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
         .at(confine, || "openat(`/`)".into())?;
         let walls = landlock::Options {
             reopen: &[],
-            abstract_sockets: true,
-            signals: true,
+            abstract_sockets: scopes.abstract_sockets,
+            signals: scopes.signals,
         };
         landlock::restrict_to_root(slash.as_fd(), walls)
             .at(confine, || "landlock_restrict_self()".into())?;

@@ -1,7 +1,14 @@
 //! The root file system, mounted on the mount point.
+//!
+//! What it is made of lies in the caller's own directories and is opened as the caller; the mount
+//! itself is made by root inside, who need not be the caller (keep-id, nomap) and for whom overlay
+//! then makes its files. So the directories are opened first and named by descriptor.
+
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::MountPropagationFlags;
 
 use super::error::{At, InitError, Stage};
 use super::inside::Root;
@@ -10,11 +17,25 @@ use super::proto::{FromInit, ToInit, receive, send};
 use crate::sys::mount::{self, Attr};
 use crate::sys::socket::Channel;
 
-/// Mounts the root and returns it opened.
-pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, InitError> {
-    let point = &plan.mount_point;
-    let at_point = |what: &str| format!("{what}, `{}`)", point.display());
-    match &plan.rootfs {
+/// What a root file system is made of, opened.
+pub(super) struct Parts {
+    parent: OwnedFd,
+    point: OwnedFd,
+    kind: Kind,
+}
+
+enum Kind {
+    Overlay {
+        options: String,
+        _held: [OwnedFd; 2],
+    },
+    Provided,
+    Directory(OwnedFd),
+}
+
+/// Opens, as the caller. For overlay the working directory is that of the layers afterwards.
+pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
+    let kind = match &plan.rootfs {
         Rootfs::Overlay {
             base,
             lower,
@@ -24,50 +45,96 @@ pub(super) fn mount_root(plan: &InitPlan, channel: &Channel) -> Result<Root, Ini
         } => {
             rustix::process::chdir(base)
                 .at(Stage::Rootfs, || format!("chdir(`{}`)", base.display()))?;
+            let (upper, work) = (directory(upper)?, directory(work)?);
             let volatile = if *throw_away { ",volatile" } else { "" };
             let options = format!(
-                "lowerdir={},upperdir={upper},workdir={work},userxattr{volatile}",
-                lower.join(":")
+                "lowerdir={},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr{volatile}",
+                lower.join(":"),
+                upper.as_raw_fd(),
+                work.as_raw_fd(),
             );
-            let flags = MountFlags::NODEV;
-            let data = std::ffi::CString::new(options).unwrap_or_default();
-            rustix::mount::mount("overlay", point, "overlay", flags, data.as_c_str())
-                .at(Stage::Rootfs, || at_point("mount(overlay"))?;
-            rustix::process::chdir("/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
+            Kind::Overlay {
+                options,
+                _held: [upper, work],
+            }
         }
-        Rootfs::Provided => {
+        Rootfs::Provided => Kind::Provided,
+        Rootfs::Directory(path) => Kind::Directory(directory(path)?),
+    };
+    let path = &plan.mount_point;
+    let parent = directory(path.parent().unwrap_or(path))?;
+    Ok(Parts {
+        parent,
+        point: directory(path)?,
+        kind,
+    })
+}
+
+impl Parts {
+    /// What the mount point's name leads to now.
+    fn top(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let name = path.file_name().unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.parent, name, flags, Mode::empty())
+    }
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, InitError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Stage::Rootfs, || {
+        format!("openat(CWD, `{}`)", path.display())
+    })
+}
+
+/// Mounts the root, as root inside, and returns it opened.
+pub(super) fn mount_root(
+    plan: &InitPlan,
+    parts: Parts,
+    channel: &Channel,
+) -> Result<Root, InitError> {
+    let path = &plan.mount_point;
+    let named = |call: &str| format!("{call}, `{}`)", path.display());
+    let point = parts.point.as_fd();
+    match &parts.kind {
+        Kind::Overlay { options, .. } => {
+            mount::new("overlay", "overlay", point, Attr::NODEV, options)
+                .at(Stage::Rootfs, || named("mount(overlay"))?;
+        }
+        Kind::Provided => {
             send(channel, &FromInit::NeedRootfs, None)
                 .at(Stage::Rootfs, || "send(need rootfs)".into())?;
             wait(channel, Stage::Rootfs)?;
-            await_mount(point)?;
+            await_mount(|| parts.top(path))?;
         }
-        Rootfs::Directory(path) => {
-            rustix::mount::mount_bind_recursive(path, point).at(Stage::Rootfs, || {
-                at_point(&format!("bind(`{}`", path.display()))
-            })?;
+        Kind::Directory(from) => {
+            mount::bind(from.as_fd(), point, true).at(Stage::Rootfs, || named("bind(root"))?;
         }
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, point, flags, Mode::empty())
-        .at(Stage::Rootfs, || at_point("openat(CWD"))?;
+    // The descriptor of the mount point is below what was just mounted: open what is there now.
+    let root = parts
+        .top(path)
+        .at(Stage::Rootfs, || named("openat(container"))?;
     // pivot_root(2) wants the new root on a mount that is not shared.
     mount::propagation(
-        std::os::fd::AsFd::as_fd(&root),
+        root.as_fd(),
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
-    .at(Stage::Rootfs, || at_point("mount(private"))?;
+    .at(Stage::Rootfs, || named("mount(private"))?;
     Ok(Root::new(root))
 }
 
 /// Waits until a FUSE file system answers at `point`. The launcher watches its server and ends us
 /// when that dies; the limit is for one that hangs.
-fn await_mount(point: &std::path::Path) -> Result<(), InitError> {
+fn await_mount(top: impl Fn() -> rustix::io::Result<OwnedFd>) -> Result<(), InitError> {
     const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
-    let call = || format!("statfs(`{}`)", point.display());
+    let call = || "statfs(fuse-overlayfs)".to_owned();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let mut pause = std::time::Duration::from_micros(200);
     while std::time::Instant::now() < deadline {
-        let kind = rustix::fs::statfs(point).at(Stage::Rootfs, call)?.f_type;
+        let kind = top()
+            .and_then(rustix::fs::fstatfs)
+            .at(Stage::Rootfs, call)?
+            .f_type;
         if kind as i64 == FUSE_SUPER_MAGIC {
             return Ok(());
         }
@@ -79,7 +146,7 @@ fn await_mount(point: &std::path::Path) -> Result<(), InitError> {
 
 /// Makes the mount of the root read-only, when everything below it stands.
 pub(super) fn seal_root(root: &Root) -> Result<(), InitError> {
-    mount::add_attr(std::os::fd::AsFd::as_fd(root), Attr::RDONLY, false)
+    mount::add_attr(root.as_fd(), Attr::RDONLY, false)
         .at(Stage::Mounts, || "mount_setattr(`/`, RDONLY)".into())
 }
 

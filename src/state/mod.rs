@@ -19,6 +19,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,14 @@ impl Containers {
             let path = locked.dir.join(sub);
             std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
         }
+        // What `/` of the container shows, whatever the caller's umask.
+        // Root inside, who need not be the caller, passes through the container's directory; nobody
+        // else can, because the directory above is closed.
+        let upper = locked.dir.join("upper");
+        std::fs::set_permissions(&locked.dir, std::fs::Permissions::from_mode(0o711))
+            .map_err(io("chmod", &locked.dir))?;
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
+            .map_err(io("chmod", &upper))?;
         locked.write("spec.json", spec, spec.remove)?;
         Ok(locked)
     }
@@ -294,9 +303,19 @@ impl Container {
 
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
-        self.spec.remove
-            && self.state.status != Status::Running
-            && lock_file(&self.dir).is_none_or(|file| !is_locked(&file))
+        self.spec.remove && self.state.status != Status::Running && !self.is_held()
+    }
+
+    /// Whether a monitor, or another command, holds its lock.
+    pub fn is_held(&self) -> bool {
+        lock_file(&self.dir).is_some_and(|file| is_locked(&file))
+    }
+
+    /// Whether `pid` still is the container's first process: same boot, same start time.
+    pub fn is_still(&self, pid: rustix::process::Pid) -> bool {
+        self.state.boot_id == boot_id()
+            && self.state.start_time.is_some()
+            && self.state.start_time == start_time(pid.as_raw_nonzero().get())
     }
 
     fn link(&self) -> PathBuf {
@@ -453,7 +472,6 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 
 /// Gives the owner access to every directory below, so that it can be emptied.
 fn open_up(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
     let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {

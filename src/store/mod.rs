@@ -26,6 +26,7 @@
 //! What is read back is checked: manifests and configurations against their digest every time,
 //! layers whenever they are unpacked.
 
+pub mod archive;
 mod blob;
 mod decode;
 mod error;
@@ -232,5 +233,7 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// Whatever a copy runs into.
 pub fn lay_over(_layer: &std::path::Path, _target: &std::path::Path) -> Result<()> {
-    Err(StoreError::io(|| "lay_over".to_owned())(std::io::ErrorKind::Unsupported.into()))
+    Err(StoreError::io(|| "lay_over".to_owned())(
+        std::io::ErrorKind::Unsupported.into(),
+    ))
 }

@@ -117,6 +117,21 @@ pub fn set_ambient(set: u64) -> Result<()> {
     Ok(())
 }
 
+/// Lets a process that is not root of its user namespace keep what is permitted across execve(2):
+/// all of it becomes inheritable and ambient.
+///
+/// # Errors
+/// Those of capget(2), capset(2) and [`set_ambient`].
+pub fn keep_across_exec() -> Result<()> {
+    let all = get()?.permitted;
+    set(Sets {
+        effective: all,
+        permitted: all,
+        inheritable: all,
+    })?;
+    set_ambient(all)
+}
+
 /// The ambient set of the calling thread.
 ///
 /// # Errors

@@ -116,7 +116,7 @@ pub fn abi() -> Result<std::result::Result<u32, Reason>> {
 /// Restricts the calling thread, and all that it will start, to the files below `root`.
 ///
 /// # Errors
-/// `EPERM` with neither no_new_privs nor CAP_SYS_ADMIN; `E2BIG` below 16 domains already; those of fstat(2).
+/// `EPERM` with neither no_new_privs nor CAP_SYS_ADMIN; `E2BIG` under 16 domains already; those of fstat(2).
 pub fn restrict_to_root(root: BorrowedFd<'_>, options: Options<'_>) -> Result<Applied> {
     let abi = match abi()? {
         Ok(abi) if abi < LEAST => return Ok(Applied::Unavailable(Reason::TooOld { abi })),
@@ -364,7 +364,7 @@ mod tests {
             .write(true)
             .open("/dev/null")
             .unwrap();
-        let (pipe, _other) = std::io::pipe().unwrap();
+        let (pipe, _other) = rustix::pipe::pipe().unwrap();
         let reopen = [read.as_fd(), write.as_fd(), null.as_fd(), pipe.as_fd()];
         let options = Options {
             reopen: &reopen,

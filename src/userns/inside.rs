@@ -4,11 +4,13 @@
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Error, Plan, start};
+use crate::model::{IdMap, IdRange};
 use crate::sys::process::{Fork, Namespaces, exit_now, fork};
 use crate::sys::socket::Channel;
 
-/// Runs `work` as root of a new user namespace with the maps of `plan`, in a child process, and
-/// returns its exit status. The calling process must be single-threaded; the child may make threads.
+/// Runs `work` with all capabilities over a new user namespace with the maps of `plan`, in a child
+/// process, and returns its exit status. The child keeps the caller's own ids, so that what it makes
+/// in the caller's directories stays the caller's; maps that leave these ids out get them added. The calling process must be single-threaded; the child may make threads.
 /// The child ends when its parent does.
 ///
 /// # Errors
@@ -28,8 +30,11 @@ pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
         }
         Fork::Parent(child) => {
             drop(theirs);
-            let mapped = start(plan, child.pid().as_raw_nonzero().get() as u32)
-                .and_then(super::Writing::wait);
+            let mapped = start(
+                &with_caller(plan),
+                child.pid().as_raw_nonzero().get() as u32,
+            )
+            .and_then(super::Writing::wait);
             if let Err(error) = mapped {
                 // End of file tells the child to go.
                 drop(ours);
@@ -50,9 +55,37 @@ fn child(channel: &Channel, work: impl FnOnce() -> u8) -> u8 {
         Ok((1, _)) => {}
         _ => return 125,
     }
-    // An id map without 0 (keep-id with a single id) leaves the capabilities as they are.
-    let _ = nix::unistd::setresgid(0.into(), 0.into(), 0.into());
-    let _ = nix::unistd::setresuid(0.into(), 0.into(), 0.into());
     let _ = rustix::process::set_parent_process_death_signal(kill);
     work()
+}
+
+/// The plan with the caller's own ids mapped, at the first ids inside that are free.
+fn with_caller(plan: &Plan) -> Plan {
+    let add = |map: &IdMap, own: u32| {
+        if map.to_container(own).is_some() {
+            return map.clone();
+        }
+        let free = map
+            .ranges()
+            .iter()
+            .map(|r| r.container + r.length)
+            .max()
+            .unwrap_or(0);
+        let mut ranges = map.ranges().to_vec();
+        ranges.push(IdRange {
+            container: free,
+            host: own,
+            length: 1,
+        });
+        IdMap::new(ranges).unwrap_or_else(|_| map.clone())
+    };
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    Plan {
+        uid: add(&plan.uid, uid),
+        gid: add(&plan.gid, gid),
+        ..plan.clone()
+    }
 }

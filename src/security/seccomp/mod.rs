@@ -103,6 +103,4 @@ pub fn compile(profile: &Profile, caps: CapSet) -> Result<Vec<SockFilter>, Error
 }
 
 #[cfg(test)]
-mod interpreter;
-#[cfg(test)]
 mod tests;

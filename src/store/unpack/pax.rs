@@ -82,6 +82,7 @@ impl Pax {
                 self.sparse_map.push((offset, decimal(value)?));
             }
             b"GNU.sparse.map" => {
+                self.is_sparse = true;
                 let numbers: Vec<u64> = value
                     .split(|&b| b == b',')
                     .map(decimal)
