@@ -75,6 +75,14 @@ pub enum Error {
         /// Its error.
         errno: rustix::io::Errno,
     },
+    /// What the command wrote could not be passed on.
+    #[error("write({}): {}", ["standard output", "standard error"][usize::from(*stream == 2)], process::errno_name(errno.raw_os_error()))]
+    Output {
+        /// 1 or 2.
+        stream: u8,
+        /// Why.
+        errno: rustix::io::Errno,
+    },
     /// The monitor ended without a word.
     #[error("the container's monitor was killed")]
     Gone,

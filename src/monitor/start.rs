@@ -33,7 +33,7 @@ pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailu
     } else {
         Streams::pipes()
     }
-    .map_err(|errno| other(format!("pipe2(): {errno}")))?;
+    .map_err(failed("pipe2()"))?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
@@ -116,7 +116,7 @@ impl Steps<'_> {
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
-                        .map_err(|errno| other(format!("ioctl(pty): {errno}")))?;
+                        .map_err(failed("ioctl(pty)"))?;
                 }
                 Event::Init(FromInit::Prepared, _) => prepared = true,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
@@ -143,7 +143,7 @@ impl Steps<'_> {
         match send(&self.launched.channel, &message, None) {
             // Why it went away is in the messages that it sent before.
             Ok(()) | Err(Errno::PIPE) => Ok(()),
-            Err(errno) => Err(other(format!("sendmsg(init): {errno}"))),
+            Err(errno) => Err(failed("sendmsg(init)")(errno)),
         }
     }
 
@@ -174,14 +174,14 @@ impl Steps<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(other(format!("poll(): {errno}"))),
+            Err(errno) => return Err(failed("poll()")(errno)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             return match receive::<FromInit>(&self.launched.channel) {
                 Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
                 Ok(None) => Ok(Event::InitGone),
-                Err(errno) => Err(other(format!("recvmsg(init): {errno}"))),
+                Err(errno) => Err(failed("recvmsg(init)")(errno)),
             };
         }
         if fuse > network && ready[network] {
@@ -312,6 +312,14 @@ fn network(error: net::Error) -> StartFailure {
         message,
         hint,
         status: 125,
+    }
+}
+
+/// A system call of the monitor's own that failed while it started the container.
+pub(super) fn failed(call: &'static str) -> impl Fn(Errno) -> StartFailure {
+    move |errno| {
+        let errno = crate::sys::process::errno_name(errno.raw_os_error());
+        other(format!("monitor: {call}: {errno}"))
     }
 }
 

@@ -35,6 +35,11 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
         limit: None,
     };
     while watch.turn() {}
+    if watch.ended.is_none() {
+        // Nothing can be waited for any more.
+        let _ = watch.running.child.signal(libc::SIGKILL);
+        watch.ended = watch.running.child.wait().ok();
+    }
     if let Some(network) = watch.running.network.take() {
         let _ = network.stop();
     }
