@@ -252,7 +252,7 @@ fn start(
         context
             .ui
             .detail(&format!("root file system: {}", rung.name()));
-        let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
+        let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach, &|text| context.ui.notice(text)));
         container = task.container;
         match ended {
             Ok(ended) => return Ok(ended),
