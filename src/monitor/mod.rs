@@ -29,7 +29,7 @@ use wire::{FromMonitor, StartFailure};
 
 /// Everything a monitor needs, decided by the engine.
 #[derive(Debug)]
-pub struct Task {
+pub struct Task<'a> {
     /// What the container's first process does.
     pub plan: InitPlan,
     /// The id maps and who writes them.
@@ -41,7 +41,7 @@ pub struct Task {
     /// Whether the command runs on a terminal.
     pub tty: bool,
     /// The container's directory, locked for as long as the monitor lives.
-    pub container: state::Locked,
+    pub container: &'a state::Locked,
     /// Whether the container is removed when it ended.
     pub remove: bool,
     /// The path of this program.
@@ -86,7 +86,7 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error::Call`] when the fork fails; everything later comes through the channel.
-pub fn spawn(task: &Task) -> Result<client::Client, Error> {
+pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
     let call = |call| move |errno| Error::Call { call, errno };
     let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
     match process::fork(Namespaces::empty()).map_err(call("clone3()"))? {
@@ -99,7 +99,7 @@ pub fn spawn(task: &Task) -> Result<client::Client, Error> {
 }
 
 /// The monitor's life: start, watch, clean up, tell.
-fn run(task: &Task, client: &Channel) -> ! {
+fn run(task: &Task<'_>, client: &Channel) -> ! {
     let _ = rustix::process::setsid();
     signals::settle();
     if let Ok(null) = null() {
@@ -122,9 +122,9 @@ fn run(task: &Task, client: &Channel) -> ! {
 }
 
 /// What remains on disk: nothing, or how it ended.
-fn finish(task: &Task, ended: Ended) {
+fn finish(task: &Task<'_>, ended: Ended) {
     if task.remove {
-        let _ = remove(&task.container, &task.userns);
+        let _ = remove(task.container, &task.userns);
     } else {
         let _ = task.container.ended(Some(ended));
     }
