@@ -31,7 +31,7 @@ pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartF
     // A monitor that lives long must not keep the directory busy in which its user happened to be.
     let dir = task.container.dir();
     rustix::process::chdir(dir)
-        .map_err(|errno| other(format!("chdir(`{}`): {errno}", dir.display())))?;
+        .map_err(|errno| StartFailure::other(format!("chdir(`{}`): {errno}", dir.display())))?;
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
