@@ -198,9 +198,9 @@ fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::P
         return false;
     };
     container.is_left_over()
-        && container.lock().is_ok_and(|locked| {
-            monitor::remove_left_over(&container.spec, &locked, plan).is_ok()
-        })
+        && container
+            .lock()
+            .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
 }
 
 struct Start<'a> {
@@ -237,7 +237,8 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
             container: start.container,
             program: program(),
         };
-        match monitor::spawn(&task).and_then(|client| client.attach(start.attach)) {
+        let notice = |text: &str| context.ui.notice(text);
+        match monitor::spawn(&task).and_then(|client| client.attach(start.attach, &notice)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}

@@ -27,8 +27,7 @@ pub(super) fn start(
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(StartFailure::failed("memfd_create()"))?;
-    let forked =
-        process::fork(Namespaces::empty()).map_err(StartFailure::failed("clone3()"))?;
+    let forked = process::fork(Namespaces::empty()).map_err(StartFailure::failed("clone3()"))?;
     match forked {
         Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {

@@ -28,6 +28,10 @@ pub(super) struct Running {
 
 /// Starts the container.
 pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartFailure> {
+    // A monitor that lives long must not keep the directory busy in which its user happened to be.
+    let dir = task.container.dir();
+    rustix::process::chdir(dir)
+        .map_err(|errno| StartFailure::other(format!("chdir(`{}`): {errno}", dir.display())))?;
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
@@ -95,7 +99,8 @@ impl Steps<'_> {
                 ports: &wanted.ports,
                 forward_dns: wanted.forward_dns,
                 host_gateway: wanted.host_gateway,
-                api_socket: self.task.container.dir().join("slirp.sock"),
+                // Below the working directory: the full path can exceed what unix(7) allows.
+                api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
             };
             let starting = net::start(&wanted.choice, &request, &mut die_with_parent);

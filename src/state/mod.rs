@@ -509,7 +509,10 @@ impl Locked {
                 tv_sec: 10,
                 tv_nsec: 0,
             };
-            let mut end = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            let mut end = [rustix::event::PollFd::new(
+                &pidfd,
+                rustix::event::PollFlags::IN,
+            )];
             let _ = rustix::event::poll(&mut end, Some(&limit));
         }
     }
