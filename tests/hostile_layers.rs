@@ -661,7 +661,7 @@ fn a_very_deep_tree_can_be_replaced() {
             format!("l{}/", round - 1)
         };
         tar = tar.dir(format!("{base}{run}"), 0o700);
-        let target = vec![&run[..]; 1].join("/");
+        let target = [&run[..]; 1].join("/");
         let target = if round == 0 {
             target
         } else {

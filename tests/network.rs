@@ -385,8 +385,8 @@ identities! {
             ];
             let up = Up::start(t, &options);
             up.inside(|| {
-                ["80", "81", "82", "100", "101", "102"].map(|port| echo(&format!("[::]:{port}")));
-                ["53", "83"].map(|port| echo_udp(&format!("0.0.0.0:{port}")));
+                let _ = ["80", "81", "82", "100", "101", "102"].map(|port| echo(&format!("[::]:{port}")));
+                let _ = ["53", "83"].map(|port| echo_udp(&format!("0.0.0.0:{port}")));
             });
             let mut doors = vec!["127.0.0.1:8080", "127.0.0.1:8081", "192.0.2.2:8081", "127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"];
             if helper == "pasta" {
@@ -562,7 +562,7 @@ identities! {
     fn a_host_without_a_route(t: [sub nosub unshared root]) {
         let Some(_host) = Host::offline() else { return };
         let up = Up::start(t, &["-p", "127.0.0.1:8080:80"]);
-        assert_eq!(up.named("slirp4netns").is_empty(), false, "{:?}", t.processes());
+        assert!(!up.named("slirp4netns").is_empty(), "{:?}", t.processes());
         up.inside(|| echo("[::]:80"));
         echoes("127.0.0.1:8080");
         up.end();

@@ -133,7 +133,7 @@ fn run(task: &Task<'_>, client: &Channel) -> ! {
     };
     let told = wire::send(client, &last);
     if told.is_err() && matches!(last, FromMonitor::Failed(_)) {
-        let _ = remove_files(&task.container, &task.userns);
+        let _ = remove_files(task.container, &task.userns);
     }
     sweep(task);
     exit_now(0)

@@ -110,7 +110,7 @@ impl Store {
         let file = File::options()
             .write(true)
             .create_new(true)
-            .open(&path)
+            .open(path)
             .map_err(StoreError::io(|| {
                 format!("open(`{}`, O_CREAT)", path.display())
             }))?;

@@ -78,11 +78,11 @@ impl Place {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.owner == std::process::id() {
-            if let Some(name) = self.path.file_name() {
-                // What cannot be deleted now is left to the next cleaner.
-                let _ = remove_tree(self.parent.as_fd(), name.as_encoded_bytes());
-            }
+        if self.owner == std::process::id()
+            && let Some(name) = self.path.file_name()
+        {
+            // What cannot be deleted now is left to the next cleaner.
+            let _ = remove_tree(self.parent.as_fd(), name.as_encoded_bytes());
         }
     }
 }
