@@ -13,6 +13,7 @@ pub mod run;
 pub mod run_args;
 pub mod rungs;
 pub mod units;
+pub mod volumes;
 
 use crate::model::chain;
 use crate::{monitor, net, oci, runtime, security, state, store, userns};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
-use super::rungs::{self, Rung};
-use super::{Context, Error, image_for, mounts, names, network};
+use super::rungs::{self, Ladder, Rung};
+use super::{Context, Error, image_for, mounts, names, network, volumes};
 use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
@@ -205,36 +205,30 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
     if !own && spec.uid_map.to_host(0).is_some() {
         image_for::own_root(context, plan, dir)?;
     }
+    volumes::own(context, plan, spec)?;
     let etc = write_files(start, dir)?;
-    let ladder = Rung::ladder(&spec.rootfs);
-    for (i, rung) in ladder.iter().enumerate() {
-        if *rung == Rung::Copy {
-            image_for::copy(context, spec, plan, dir)?;
-        }
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    loop {
+        let rung = ladder.rung();
+        context.ui.detail(&ladder.told());
+        rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan: init_plan(spec, plan, *rung, dir, &etc)?,
+            plan: init_plan(spec, plan, rung, dir, &etc)?,
             userns: (*plan).clone(),
             network: start.network.task(),
-            fuse: rungs::fuse(spec, dir).filter(|_| *rung == Rung::Fuse),
+            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             tty: spec.tty,
             remove: spec.remove,
             container: start.container,
             program: program(),
         };
-        context
-            .ui
-            .detail(&format!("root file system: {}", rung.name()));
         match monitor::spawn(&task).and_then(|client| client.attach(start.attach)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
-                if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
-            {
-                context.ui.detail(&format!("{}: {failure}", rung.name()));
-            }
+                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    unreachable!("the last rung returns")
 }
 
 fn init_plan(
@@ -257,6 +251,7 @@ fn init_plan(
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
+        fill: mounts::to_fill(&spec.mounts),
     };
     Ok(runtime::plan(
         &config,

@@ -23,6 +23,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use crate::runtime::InitPlan;
 use crate::sys::process::{self, Ended, Fork, Namespaces, exit_now};
+use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::{net, state, userns};
 use wire::{FromMonitor, StartFailure};
@@ -100,7 +101,11 @@ pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
 
 /// The monitor's life: start, watch, clean up, tell.
 fn run(task: &Task<'_>, client: &Channel) -> ! {
-    let _ = rustix::process::setsid();
+    if !dropped("session") {
+        let _ = rustix::process::setsid();
+    }
+    // Helpers are started with what they are given, and nothing that the caller had open besides.
+    process::cloexec_from(3);
     signals::settle();
     if let Ok(null) = null() {
         // What the front end was given is not held open by its monitor.

@@ -295,8 +295,21 @@ enum Event {
 }
 
 fn init(error: &InitError) -> StartFailure {
+    // Another way to make the root helps against a refusal, not against a full disk or a lost layer.
+    let refused = [
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NODEV,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::TIMEDOUT,
+        Errno::NOTCONN,
+    ]
+    .map(Errno::raw_os_error)
+    .contains(&error.errno);
     let part = match error.stage {
-        Stage::Rootfs => Part::Rootfs,
+        Stage::Rootfs if refused => Part::Rootfs,
         _ => Part::Other,
     };
     StartFailure {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
+use crate::sys::sabotage::dropped;
+
 /// A directory taken as `/`.
 #[derive(Debug)]
 pub(super) struct Root(OwnedFd);
@@ -98,7 +100,10 @@ fn open_beneath(
 ) -> Result<OwnedFd> {
     let path = path.trim_start_matches('/');
     let path = if path.is_empty() { "." } else { path };
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+    let resolve = match dropped("links") {
+        true => ResolveFlags::empty(),
+        false => resolve | ResolveFlags::NO_MAGICLINKS,
+    };
     loop {
         let flags = flags | OFlags::CLOEXEC;
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {

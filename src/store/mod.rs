@@ -33,6 +33,7 @@ mod error;
 mod gc;
 mod image;
 mod index;
+mod lay;
 mod layer;
 mod pipe;
 mod scratch;
@@ -51,6 +52,7 @@ pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
 pub use index::REF_NAME;
+pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
 
 use crate::sys::fs::CallError;
@@ -226,14 +228,4 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
             format!("rename(`{}`, `{}`)", from.display(), to.display())
         }))
         .map_err(StoreError::from)
-}
-
-/// Lays the tree of a layer over a directory (to be written).
-///
-/// # Errors
-/// Whatever a copy runs into.
-pub fn lay_over(_layer: &std::path::Path, _target: &std::path::Path) -> Result<()> {
-    Err(StoreError::io(|| "lay_over".to_owned())(
-        std::io::ErrorKind::Unsupported.into(),
-    ))
 }
