@@ -209,7 +209,7 @@ identities! {
         assert_eq!(inside(t, &["--userns", "single"], map), format!(" 0 {uid} 1"));
         assert!(!inside(t, &["--userns", "nomap"], map).contains(&format!(" {uid} ")));
         assert_eq!(inside(t, &["--userns", "keep-id"], "id -u; id -g"), format!("{uid}\n{gid}"));
-        assert_eq!(inside(t, &["--uidmap", "0:1:10", "--gidmap", "0:1:10"], map), " 0 1500000000 10");
+        assert_eq!(inside(t, &["--uidmap", "0:1:2000", "--gidmap", "0:1:2000"], map), " 0 1500000000 2000");
         t.run_with(&["--userns", "novel"], ["true"]).run().refuses(125, "novel");
         t.run_with(&["--uidmap", "0:999999:10", "--gidmap", "0:1:10"], ["true"]).run().refuses(125, "");
     }
@@ -251,7 +251,7 @@ identities! {
         inside(t, &["-l", "a=b", "--label", "c", "--annotation", "d=e", "--stop-signal", "SIGINT"], "true");
     }
 
-    fn a_directory_as_root_file_system(t: [sub nosub root]) {
+    fn a_directory_as_root_file_system(t: [sub nosub]) {
         let root = t.directory("rootfs");
         for dir in ["bin", "proc", "sys", "dev", "etc", "tmp"] {
             fs::create_dir(root.join(dir)).unwrap();

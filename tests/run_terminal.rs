@@ -65,7 +65,7 @@ identities! {
         support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep"));
         shell.send("\x1a");
         shell.expect("Stopped");
-        shell.send("kill %1; wait; echo gone\n");
+        shell.send("kill %1; wait; echo go\"\"ne\n");
         shell.expect("gone\r\n");
         // Ctrl-D is the end of input.
         shell.send("\x04");
