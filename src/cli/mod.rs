@@ -1,6 +1,7 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
 mod containers;
+mod images;
 pub mod progress;
 mod pull;
 
@@ -36,6 +37,13 @@ enum Verb {
     Pull(pull::PullArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
+    Images(images::ImagesArgs),
+    Rmi(images::RmiArgs),
+    Load(images::LoadArgs),
+    Save(images::SaveArgs),
+    Import(images::ImportArgs),
+    Tag(images::TagArgs),
+    Inspect(images::InspectArgs),
     /// Print a completion script for a shell
     Completion {
         /// bash, zsh, fish, elvish or powershell
@@ -65,6 +73,27 @@ pub fn main() -> u8 {
                 Ok(print(pull::pull(context, &args)?.as_bytes()))
             })
         }
+        Verb::Images(args) => with_context(&Terminal::default(), |context| {
+            images::images(context, &args)
+        }),
+        Verb::Rmi(args) => {
+            with_context(&Terminal::default(), |context| images::rmi(context, &args))
+        }
+        Verb::Load(args) => {
+            with_context(&Terminal::default(), |context| images::load(context, &args))
+        }
+        Verb::Save(args) => {
+            with_context(&Terminal::default(), |context| images::save(context, &args))
+        }
+        Verb::Import(args) => with_context(&Terminal::default(), |context| {
+            images::import(context, &args)
+        }),
+        Verb::Tag(args) => {
+            with_context(&Terminal::default(), |context| images::tag(context, &args))
+        }
+        Verb::Inspect(args) => with_context(&Terminal::default(), |context| {
+            images::inspect(context, &args)
+        }),
         Verb::Ps(args) => with_context(&Terminal::default(), |context| {
             Ok(print(containers::ps(context, &args)?.as_bytes()))
         }),

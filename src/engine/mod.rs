@@ -76,6 +76,9 @@ pub enum Error {
     /// Image store.
     #[error(transparent)]
     Store(#[from] store::StoreError),
+    /// Image verbs.
+    #[error(transparent)]
+    Images(#[from] images::ImageError),
     /// Containers on disk.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -161,6 +164,7 @@ impl Error {
             Error::Net(e) => e.hint(),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
+            Error::Images(e) => e.hint(),
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::rungs::{self, Ladder, Rung};
-use super::{Context, Error, mounts, names, network, volumes};
-use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
+use super::{Context, Error, image_for, mounts, names, network, volumes};
+use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
@@ -89,8 +89,8 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
             .detail(&format!("network {}: {line}", network.mode()));
     }
     let (rootfs, defaults) = match (&args.rootfs, image) {
-        (Some(path), _) => (directory(path)?, ImageDefaults::default()),
-        (None, Some(image)) => super::image_for::find(context, args, image, &plan)?,
+        (Some(path), _) => (image_for::directory(path)?, ImageDefaults::default()),
+        (None, Some(image)) => image_for::find(context, args, image, &plan)?,
         (None, None) => return Err(Error::NoImage),
     };
     let id = names::random_id();
@@ -171,16 +171,6 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
     })
 }
 
-pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
-    let failed = |source| Error::Rootfs {
-        path: path.to_owned(),
-        source,
-    };
-    let path = std::fs::canonicalize(path).map_err(failed)?;
-    std::fs::read_dir(&path).map_err(failed)?;
-    Ok(RootfsSource::Directory(path))
-}
-
 /// Makes the container's directory; a made-up name that is taken is replaced by another.
 fn create(
     containers: &state::Containers,
@@ -213,7 +203,7 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
     let dir = start.container.dir();
     let own = plan.uid.to_host(0) == Some(context.caller.uid);
     if !own && spec.uid_map.to_host(0).is_some() {
-        super::image_for::own_root(context, plan, dir)?;
+        image_for::own_root(context, plan, dir)?;
     }
     volumes::own(context, plan, spec)?;
     let etc = write_files(start, dir)?;

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use super::start::other;
 use super::wire::{Part, StartFailure};
 use crate::model::chain;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
@@ -27,9 +26,9 @@ pub(super) fn start(
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|errno| other(format!("memfd_create(): {errno}")))?;
-    let forked =
-        process::fork(Namespaces::empty()).map_err(|errno| other(format!("clone3(): {errno}")))?;
+        .map_err(|errno| StartFailure::other(format!("memfd_create(): {errno}")))?;
+    let forked = process::fork(Namespaces::empty())
+        .map_err(|errno| StartFailure::other(format!("clone3(): {errno}")))?;
     match forked {
         Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {

@@ -33,7 +33,7 @@ pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartF
     } else {
         Streams::pipes()
     }
-    .map_err(|errno| other(format!("pipe2(): {errno}")))?;
+    .map_err(|errno| StartFailure::other(format!("pipe2(): {errno}")))?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
@@ -116,12 +116,14 @@ impl Steps<'_> {
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
-                        .map_err(|errno| other(format!("ioctl(pty): {errno}")))?;
+                        .map_err(|errno| StartFailure::other(format!("ioctl(pty): {errno}")))?;
                 }
                 Event::Init(FromInit::Prepared, _) => prepared = true,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
                 Event::Init(FromInit::Console, None) => {
-                    return Err(other("the console message came without a terminal".into()));
+                    return Err(StartFailure::other(
+                        "the console message came without a terminal".into(),
+                    ));
                 }
                 Event::InitGone => return Err(self.died()),
                 Event::NetworkReady => self.finish_network()?,
@@ -143,7 +145,7 @@ impl Steps<'_> {
         match send(&self.launched.channel, &message, None) {
             // Why it went away is in the messages that it sent before.
             Ok(()) | Err(Errno::PIPE) => Ok(()),
-            Err(errno) => Err(other(format!("sendmsg(init): {errno}"))),
+            Err(errno) => Err(StartFailure::other(format!("sendmsg(init): {errno}"))),
         }
     }
 
@@ -174,14 +176,14 @@ impl Steps<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(other(format!("poll(): {errno}"))),
+            Err(errno) => return Err(StartFailure::other(format!("poll(): {errno}"))),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             return match receive::<FromInit>(&self.launched.channel) {
                 Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
                 Ok(None) => Ok(Event::InitGone),
-                Err(errno) => Err(other(format!("recvmsg(init): {errno}"))),
+                Err(errno) => Err(StartFailure::other(format!("recvmsg(init): {errno}"))),
             };
         }
         if fuse > network && ready[network] {
@@ -217,7 +219,7 @@ impl Steps<'_> {
                 }
             }
             Err(Errno::AGAIN) => {}
-            Ok(None) | Err(_) => return Err(other("the front end went away".into())),
+            Ok(None) | Err(_) => return Err(StartFailure::other("the front end went away".into())),
         }
         Ok(())
     }
@@ -236,7 +238,7 @@ impl Steps<'_> {
             Ok(ended) => format!("with status {}", ended.status()),
             Err(errno) => format!("({errno})"),
         };
-        other(format!(
+        StartFailure::other(format!(
             "the container's first process ended {how} before it ran the command"
         ))
     }
@@ -246,7 +248,7 @@ impl Steps<'_> {
             .task
             .fuse
             .as_ref()
-            .ok_or_else(|| other("no rootfs helper".into()))?;
+            .ok_or_else(|| StartFailure::other("no rootfs helper".into()))?;
         let point = self.task.plan.mount_point();
         self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
         Ok(())
@@ -258,7 +260,7 @@ impl Steps<'_> {
                 let _ = helper.wait();
                 super::fuse::died(words)
             }
-            None => other("fuse-overlayfs is gone".into()),
+            None => StartFailure::other("fuse-overlayfs is gone".into()),
         }
     }
 
@@ -324,15 +326,6 @@ fn network(error: net::Error) -> StartFailure {
         part: Part::Network,
         message,
         hint,
-        status: 125,
-    }
-}
-
-pub(super) fn other(message: String) -> StartFailure {
-    StartFailure {
-        part: Part::Other,
-        message,
-        hint: None,
         status: 125,
     }
 }

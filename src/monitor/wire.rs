@@ -54,6 +54,18 @@ pub struct StartFailure {
     pub status: u8,
 }
 
+impl StartFailure {
+    /// A failure of no particular part, without a known fix.
+    pub fn other(message: String) -> StartFailure {
+        StartFailure {
+            part: Part::Other,
+            message,
+            hint: None,
+            status: 125,
+        }
+    }
+}
+
 /// The part of a start that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {

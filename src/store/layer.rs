@@ -149,6 +149,37 @@ impl Store {
         Ok(names)
     }
 
+    /// Bytes of the image's files, layer by layer, if all layers are unpacked for some map; a layer
+    /// that occurs twice counts once.
+    ///
+    /// # Errors
+    /// The layers' directory cannot be read.
+    pub fn unpacked_size(&self, image: &Image) -> Result<Option<u64>> {
+        let layers = self.root.join("layers");
+        let maps: Vec<PathBuf> = std::fs::read_dir(&layers)
+            .map_err(StoreError::io(|| {
+                format!("readdir(`{}`)", layers.display())
+            }))?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        let mut total = 0u64;
+        let mut seen = Vec::new();
+        for diff_id in &image.diff_ids {
+            if seen.contains(diff_id) {
+                continue;
+            }
+            seen.push(*diff_id);
+            let name = format!("{}.json", self.layer_name(diff_id));
+            let found = maps.iter().find_map(|map| read_meta(&map.join(&name)));
+            match found.filter(|layer| layer.diff_id == *diff_id) {
+                Some(layer) => total += layer.bytes,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(total))
+    }
+
     /// Unpacks from the store's blobs the layers of `image` that this map does not have yet. To be
     /// called inside the user namespace with this map.
     ///

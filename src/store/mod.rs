@@ -26,6 +26,7 @@
 //! What is read back is checked: manifests and configurations against their digest every time,
 //! layers whenever they are unpacked.
 
+pub mod archive;
 mod blob;
 mod decode;
 mod error;

@@ -41,7 +41,7 @@ use crate::model::IdMap;
 use crate::sys::fs::{CallError, Root};
 use dirs::Dirs;
 use name::Name;
-use stream::TarStream;
+pub(super) use stream::{Kind, TarStream};
 
 /// What to do with the owners an archive names.
 #[derive(Clone, Debug, PartialEq, Eq)]

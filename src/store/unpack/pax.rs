@@ -82,6 +82,7 @@ impl Pax {
                 self.sparse_map.push((offset, decimal(value)?));
             }
             b"GNU.sparse.map" => {
+                self.is_sparse = true;
                 let numbers: Vec<u64> = value
                     .split(|&b| b == b',')
                     .map(decimal)
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn values_may_hold_newlines() {
         let mut pax = Pax::default();
-        let mut data = b"34 SCHILY.xattr.user.a=1\n2=3\x00\xff4567\n".to_vec();
+        let mut data = b"35 SCHILY.xattr.user.a=1\n2=3\x00\xff4567\n".to_vec();
         data.extend(b"11 path=ab\n");
         pax.apply(&data).unwrap();
         assert_eq!(
