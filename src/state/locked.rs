@@ -1,17 +1,15 @@
 //! A container that this process may change.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{
-    boot_id, io, is_locked, lock_file, make_dir, now, read_json, remove_tree, start_time, try_lock,
-};
+use super::files::{boot_id, io, now, read_json, remove_tree, start_time, try_lock};
 use super::{Error, State, Status};
-use crate::model::spec::{ContainerSpec, VERSION};
+use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
 
 /// A container that this process may change. The lock is of the open file, so it passes to a forked
@@ -46,7 +44,7 @@ impl Locked {
     }
 
     /// Whether the directory is still the one that was locked.
-    fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         use std::os::unix::fs::MetadataExt as _;
         self.lock.metadata().is_ok_and(|m| m.nlink() > 0)
     }

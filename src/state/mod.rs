@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
-use files::{boot_id, io, is_locked, lock_file, make_dir, now, read_json, start_time, try_lock};
+use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 pub use locked::Locked;
 
 /// Where a container stands.
