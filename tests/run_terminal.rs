@@ -65,8 +65,11 @@ identities! {
         support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep"));
         shell.send("\x1a");
         shell.expect("Stopped");
-        shell.send("kill %1; wait; echo go\"\"ne\n");
-        shell.expect("gone\r\n");
+        shell.send("fg\n");
+        shell.expect("fg\r\n");
+        shell.expect("sleep 1001");
+        shell.send("\x03");
+        shell.expect("# ");
         // Ctrl-D is the end of input.
         shell.send("\x04");
         shell.exits(0);
