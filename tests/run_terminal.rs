@@ -70,9 +70,9 @@ identities! {
         shell.expect("sleep 1001");
         shell.send("\x03");
         shell.expect("# ");
-        // Ctrl-D is the end of input.
+        // Ctrl-D is the end of input; the status is that of the last command.
         shell.send("\x04");
-        shell.exits(0);
+        shell.exits(130);
     }
 
     fn keys_reach_a_handler(t: [sub root]) {
