@@ -13,25 +13,24 @@
 //! However deep the tree, a bounded number of directories is open: those far up are closed and found
 //! again through `..`, which must be what was left.
 
+mod attrs;
+mod level;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::fs::{CallError, Root, lchown, next_data, reflink, remove_tree};
+use super::fs::{CallError, Root, next_data, reflink, remove_tree};
+use attrs::XATTR_MAX;
+pub use attrs::is_portable;
+use level::{Level, open_dir};
 
 /// Directories of each tree held open at once.
 const OPEN_DEPTH: usize = 64;
-/// The longest list of names and the longest value (linux/limits.h, `XATTR_LIST_MAX`,
-/// `XATTR_SIZE_MAX`).
-const XATTR_MAX: usize = 65536;
-/// Set-user-id and set-group-id.
-const SET_IDS: u32 = 0o6000;
 /// Kinds of loss that are told, at most.
 const MOST_NOTES: usize = 32;
 
@@ -103,89 +102,6 @@ pub fn tree(
         }
     }
     Ok(copier.report)
-}
-
-/// Whether an extended attribute means the same in another place: the user's own, file capabilities
-/// and access control lists; not those by which an overlay steers, nor labels of this host.
-pub fn is_portable(name: &[u8]) -> bool {
-    let steers = [&b"user.overlay."[..], b"user.fuseoverlayfs."];
-    match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
-        _ => name.starts_with(b"user.") && !steers.iter().any(|p| name.starts_with(p)),
-    }
-}
-
-/// A directory being copied.
-struct Level {
-    /// Source and target; `None` while closed.
-    fds: Option<(OwnedFd, OwnedFd)>,
-    stat: Stat,
-    target: (u64, u64),
-    /// The target was there before, with attributes of its own.
-    merged: bool,
-    names: Vec<CString>,
-    /// The length of the path of the directory above.
-    path_before: usize,
-}
-
-impl Level {
-    fn enter(
-        from: OwnedFd,
-        to: OwnedFd,
-        merged: bool,
-        path_before: usize,
-    ) -> Result<Level, CallError> {
-        let failed = |what: &'static str| CallError::of(move || format!("{what}(directory)"));
-        let stat = rustix::fs::fstat(&from).map_err(failed("fstat"))?;
-        let target = rustix::fs::fstat(&to).map_err(failed("fstat"))?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&from).map_err(failed("getdents"))? {
-            let entry = entry.map_err(failed("getdents"))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push(entry.file_name().to_owned());
-            }
-        }
-        Ok(Level {
-            fds: Some((from, to)),
-            stat,
-            target: (target.st_dev, target.st_ino),
-            merged,
-            names,
-            path_before,
-        })
-    }
-
-    fn fds(&self) -> Result<(BorrowedFd<'_>, BorrowedFd<'_>), CallError> {
-        match &self.fds {
-            Some((from, to)) => Ok((from.as_fd(), to.as_fd())),
-            None => Err(stale()),
-        }
-    }
-
-    /// Opens this directory again from the one below, if it was closed.
-    fn reopen(&mut self, below: &Level) -> Result<(), CallError> {
-        if self.fds.is_some() {
-            return Ok(());
-        }
-        let (from, to) = below.fds()?;
-        let (from, to) = (open_dir(from, c"..")?, open_dir(to, c"..")?);
-        let id = |fd: &OwnedFd| {
-            let stat = rustix::fs::fstat(fd).map_err(CallError::of(|| "fstat(`..`)".into()))?;
-            Ok((stat.st_dev, stat.st_ino))
-        };
-        if id(&from)? != (self.stat.st_dev, self.stat.st_ino) || id(&to)? != self.target {
-            return Err(stale());
-        }
-        self.fds = Some((from, to));
-        Ok(())
-    }
-}
-
-fn stale() -> CallError {
-    CallError {
-        call: "openat(dir, `..`)".into(),
-        errno: Errno::STALE,
-    }
 }
 
 struct Copier<'a> {
@@ -444,100 +360,6 @@ impl<'a> Copier<'a> {
         self.settle(from, to, &level.stat, level.merged, c".")
     }
 
-    /// Owner, mode, extended attributes and times of something open.
-    fn settle(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        stat: &Stat,
-        merged: bool,
-        name: &CStr,
-    ) -> Result<(), CallError> {
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        let owned = self.owned(rustix::fs::fchown(to, Some(uid), Some(gid)), stat, name)?;
-        rustix::fs::fchmod(to, mode(stat, owned)).map_err(self.failed("fchmod", name))?;
-        self.xattrs(from, to, merged);
-        rustix::fs::futimens(to, &times(stat)).map_err(self.failed("futimens", name))
-    }
-
-    /// The same for something that is not opened and has no extended attributes of a user's.
-    fn settle_name(
-        &mut self,
-        to: BorrowedFd<'_>,
-        name: &CStr,
-        stat: &Stat,
-        has_mode: bool,
-    ) -> Result<(), CallError> {
-        let changed = lchown(to, name.to_bytes(), stat.st_uid, stat.st_gid);
-        let owned = self.owned(changed, stat, name)?;
-        if has_mode {
-            // The name was made here as no link; chmodat cannot refuse to follow one.
-            rustix::fs::chmodat(to, name, mode(stat, owned), AtFlags::empty())
-                .map_err(self.failed("fchmodat", name))?;
-        }
-        rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(self.failed("utimensat", name))
-    }
-
-    /// Whether the owner is kept.
-    fn owned(
-        &mut self,
-        changed: rustix::io::Result<()>,
-        stat: &Stat,
-        name: &CStr,
-    ) -> Result<bool, CallError> {
-        match changed {
-            Ok(()) => Ok(true),
-            Err(Errno::PERM | Errno::INVAL) => {
-                let (uid, gid) = (stat.st_uid, stat.st_gid);
-                self.note(format!("owner {uid}:{gid} cannot be set"));
-                Ok(false)
-            }
-            Err(errno) => Err(self.failed("fchown", name)(errno)),
-        }
-    }
-
-    /// Copies the portable attributes; from a directory that was there before, others are taken off.
-    fn xattrs(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, merged: bool) {
-        let wanted = self.list(from);
-        if merged {
-            for name in self.list(to) {
-                if !wanted.contains(&name)
-                    && let Err(errno) = rustix::fs::fremovexattr(to, &*name)
-                {
-                    self.xattr_lost(&name, errno);
-                }
-            }
-        }
-        for name in wanted {
-            let got = rustix::fs::fgetxattr(from, &*name, &mut self.value[..]);
-            let set = got.and_then(|length| {
-                rustix::fs::fsetxattr(to, &*name, &self.value[..length], XattrFlags::empty())
-            });
-            if let Err(errno) = set {
-                self.xattr_lost(&name, errno);
-            }
-        }
-    }
-
-    /// The portable attributes of a file; none where the file system has none.
-    fn list(&mut self, file: BorrowedFd<'_>) -> Vec<CString> {
-        let length = rustix::fs::flistxattr(file, &mut self.names[..]).unwrap_or(0);
-        self.names[..length]
-            .split(|b| *b == 0)
-            .filter(|name| !name.is_empty() && is_portable(name))
-            .filter_map(|name| CString::new(name).ok())
-            .collect()
-    }
-
-    fn xattr_lost(&mut self, name: &CStr, errno: Errno) {
-        let errno = nix::errno::Errno::from_raw(errno.raw_os_error());
-        self.note(format!(
-            "extended attribute `{}` is not kept: {errno}",
-            name.to_string_lossy()
-        ));
-    }
-
     fn note(&mut self, text: String) {
         if self.report.notes.len() < MOST_NOTES && !self.report.notes.contains(&text) {
             self.report.notes.push(text);
@@ -568,31 +390,6 @@ impl<'a> Copier<'a> {
         path.extend_from_slice(name.to_bytes());
         CallError::of(move || format!("{what}(`{}`)", OsStr::from_bytes(&path).display()))
     }
-}
-
-/// A set-user-id file whose owner is not kept would become one of another user.
-fn mode(stat: &Stat, owned: bool) -> Mode {
-    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let lost = if owned || directory { 0 } else { SET_IDS };
-    Mode::from_raw_mode(stat.st_mode & 0o7777 & !lost)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |sec, nsec| Timespec {
-        tv_sec: sec,
-        tv_nsec: nsec as _,
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
-}
-
-fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, CallError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(CallError::of(|| {
-        format!("openat(dir, `{}`, O_DIRECTORY)", name.to_string_lossy())
-    }))
 }
 
 #[cfg(test)]

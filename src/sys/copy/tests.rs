@@ -3,6 +3,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, sym
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::fs::{Gid, Uid, XattrFlags};
+
 use super::*;
 
 /// Not /tmp: a tmpfs has other abilities than the file systems that hold images.
