@@ -84,8 +84,10 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
             .at(confine, || "landlock_restrict_self()".into())?;
     }
     let filter = |install: bool| match &plan.seccomp {
-        Some(program) if install && !dropped("seccomp") => seccomp::install(program, seccomp::Flags::empty())
-            .at(confine, || "seccomp(SET_MODE_FILTER)".into()),
+        Some(program) if install && !dropped("seccomp") => {
+            seccomp::install(program, seccomp::Flags::empty())
+                .at(confine, || "seccomp(SET_MODE_FILTER)".into())
+        }
         _ => Ok(()),
     };
     filter(!plan.no_new_privs)?;

@@ -48,7 +48,10 @@ pub(super) fn reap(command: Child) -> ! {
             }
             Ok(signal) => {
                 // Not reaped yet, so the number is still the command's.
-                let _ = kill(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get()), signal);
+                let _ = kill(
+                    nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get()),
+                    signal,
+                );
             }
         }
     }
