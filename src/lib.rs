@@ -8,16 +8,13 @@
 //! engine                                          what a verb means
 //! monitor                                         one per container: waits, logs, cleans up
 //! runtime                                         OCI spec + rootfs -> running process
-//! oci store registry net cgroup security userns state
-//! host                                            read-only facts about this machine
+//! oci store registry net security userns state
 //! sys                                             system calls; the only `unsafe`
 //! model                                           plain data, no I/O
 //! ```
 
-pub mod cgroup;
 pub mod cli;
 pub mod engine;
-pub mod host;
 pub mod model;
 pub mod monitor;
 pub mod net;

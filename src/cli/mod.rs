@@ -1,12 +1,16 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
+mod containers;
+mod images;
 pub mod progress;
+mod pull;
 
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::engine::{self, Context, Error, Ui, pull, run_args};
+use crate::engine::{self, Context, Error, Ui, run_args};
+use crate::model::text::escape;
 
 /// Containers for people without root.
 #[derive(Debug, clap::Parser)]
@@ -30,14 +34,22 @@ pub struct Cli {
 enum Verb {
     #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
     Run(Box<run_args::RunArgs>),
+    Pull(pull::PullArgs),
+    Ps(containers::PsArgs),
+    Rm(containers::RmArgs),
+    Images(images::ImagesArgs),
+    Rmi(images::RmiArgs),
+    Load(images::LoadArgs),
+    Save(images::SaveArgs),
+    Import(images::ImportArgs),
+    Tag(images::TagArgs),
+    Inspect(images::InspectArgs),
     /// Print a completion script for a shell
-    #[command(hide = true)]
     Completion {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
     /// Write the manual pages into a directory
-    #[command(hide = true)]
     Man {
         /// The directory
         directory: std::path::PathBuf,
@@ -52,6 +64,48 @@ pub fn main() -> u8 {
     };
     match cli.verb {
         Verb::Run(args) => run(&args),
+        Verb::Pull(args) => {
+            let ui = Terminal {
+                quiet: args.quiet,
+                verbose: false,
+            };
+            with_context(&ui, |context| {
+                Ok(print(pull::pull(context, &args)?.as_bytes()))
+            })
+        }
+        Verb::Images(args) => with_context(&Terminal::default(), |context| {
+            images::images(context, &args)
+        }),
+        Verb::Rmi(args) => {
+            with_context(&Terminal::default(), |context| images::rmi(context, &args))
+        }
+        Verb::Load(args) => {
+            with_context(&Terminal::default(), |context| images::load(context, &args))
+        }
+        Verb::Save(args) => {
+            with_context(&Terminal::default(), |context| images::save(context, &args))
+        }
+        Verb::Import(args) => with_context(&Terminal::default(), |context| {
+            images::import(context, &args)
+        }),
+        Verb::Tag(args) => {
+            with_context(&Terminal::default(), |context| images::tag(context, &args))
+        }
+        Verb::Inspect(args) => with_context(&Terminal::default(), |context| {
+            images::inspect(context, &args)
+        }),
+        Verb::Ps(args) => with_context(&Terminal::default(), |context| {
+            Ok(print(containers::ps(context, &args)?.as_bytes()))
+        }),
+        Verb::Rm(args) => with_context(&Terminal::default(), |context| {
+            let (done, failed) = containers::rm(context, &args);
+            let status = print(done.as_bytes());
+            Ok(failed
+                .iter()
+                .map(|error| context.ui.fail(error))
+                .fold(status, u8::max)
+                .min(1))
+        }),
         Verb::Completion { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rl", &mut out);
@@ -68,27 +122,24 @@ pub fn main() -> u8 {
 }
 
 fn run(args: &run_args::RunArgs) -> u8 {
+    if let Some(word) = args.words.first().filter(|w| w.starts_with('-')) {
+        return unknown_option(word);
+    }
     let ui = Terminal {
         quiet: args.quiet,
         verbose: args.verbose,
     };
-    if let Some(word) = args.words.first().filter(|w| w.starts_with('-')) {
-        return unknown_option(word);
-    }
-    finish(
-        &ui,
-        Context::find(&ui).and_then(|context| engine::run::run(&context, args)),
-    )
+    with_context(&ui, |context| engine::run::run(context, args))
 }
 
-fn finish(ui: &Terminal, result: Result<u8, Error>) -> u8 {
-    match result {
-        Ok(status) => status,
-        Err(error) => ui.fail(&error),
-    }
+/// Runs a verb that needs to know where things are.
+fn with_context(ui: &Terminal, verb: impl FnOnce(&Context<'_>) -> Result<u8, Error>) -> u8 {
+    let result = Context::find(ui).and_then(|context| verb(&context));
+    result.unwrap_or_else(|error| ui.fail(&error))
 }
 
 /// The person at the other end of standard error.
+#[derive(Debug, Default)]
 struct Terminal {
     quiet: bool,
     verbose: bool,
@@ -107,7 +158,7 @@ impl Ui for Terminal {
         }
     }
 
-    fn progress(&self) -> Box<dyn pull::Progress> {
+    fn progress(&self) -> Box<dyn engine::pull::Progress> {
         progress::for_stderr(self.quiet)
     }
 
@@ -132,19 +183,6 @@ fn complain(message: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         let _ = writeln!(err, "{cyan}hint:{off} {}", escape(hint));
     }
-}
-
-/// Control characters of what others wrote do nothing to a terminal.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
-    }
-    out
 }
 
 /// Data for standard output; a reader that has gone is no error.

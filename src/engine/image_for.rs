@@ -14,12 +14,12 @@ use oci_spec::image::{Descriptor, MediaType};
 use super::pull::{self, ImageSink, Policy, Progress, Pulled};
 use super::resolve::ImageDefaults;
 use super::run_args::RunArgs;
-use super::{Context, Error};
+use super::{Context, Error, images};
 use crate::model::reference::Source;
 use crate::model::spec::{ContainerSpec, RootfsSource};
 use crate::model::{Platform, Reference};
 use crate::registry::{self, Client, Settings};
-use crate::store::{Image, MapKey, Store, StoreError};
+use crate::store::{self, Image, MapKey, Store, StoreError};
 use crate::userns;
 
 /// How an image is fetched.
@@ -46,9 +46,9 @@ pub fn find(
     let reference = match Source::parse(word)? {
         Source::Registry(reference) => reference,
         Source::Rootfs(path) => {
-            return Ok((super::run::directory(&path)?, ImageDefaults::default()));
+            return Ok((directory(&path)?, ImageDefaults::default()));
         }
-        other => super::images::take_in(context, &other, plan)?,
+        other => return from_elsewhere(context, &other, word, plan),
     };
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
     let fetch = Fetch {
@@ -72,6 +72,46 @@ pub fn find(
         names,
     };
     Ok((rootfs, defaults(word, &image)))
+}
+
+/// The root file system of an image that an archive or a layout holds. It stays in the store.
+fn from_elsewhere(
+    context: &Context<'_>,
+    source: &Source,
+    word: &str,
+    plan: &userns::Plan,
+) -> Result<(RootfsSource, ImageDefaults), Error> {
+    let store = Store::open(&context.dirs.data)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    let image = take_in(&store, source)?;
+    unpack(context, &image, plan, &map)?;
+    let names = store.lower_dirs(&image, &map)?;
+    let base = store.layer_path(&map);
+    Ok((RootfsSource::Layers { base, names }, defaults(word, &image)))
+}
+
+/// Takes the first image of an archive or layout into the store, without unpacking it.
+fn take_in(store: &Store, source: &Source) -> Result<Image, Error> {
+    let loaded = images::load(store, source, None)?;
+    let missing = || images::ImageError::NoManifest;
+    let first = loaded.first().ok_or_else(missing)?;
+    Ok(store
+        .image_by_id(&first.manifest.to_string())?
+        .ok_or_else(missing)?)
+}
+
+/// A directory of the user's own as root file system.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
+    let failed = |source| Error::Rootfs {
+        path: path.to_owned(),
+        source,
+    };
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    std::fs::read_dir(&path).map_err(failed)?;
+    Ok(RootfsSource::Directory(path))
 }
 
 /// The image, complete and unpacked.
@@ -118,6 +158,25 @@ fn image(
     Ok(image)
 }
 
+/// Fetches an image as `rl pull` does, unpacked for the caller's default id maps.
+///
+/// # Errors
+/// `word` is no registry's image, or it cannot be had.
+pub fn pull(context: &Context<'_>, word: &str, fetch: &Fetch) -> Result<Image, Error> {
+    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    let store = Store::open(&context.dirs.data)?;
+    let reference = match Source::parse(word)? {
+        Source::Registry(reference) => reference,
+        other => {
+            let image = take_in(&store, &other)?;
+            unpack(context, &image, &plan, &map)?;
+            return Ok(image);
+        }
+    };
+    image(context, &store, &reference, word, fetch, &plan, &map)
+}
+
 /// An image by name; a word that is no name in the store may be the beginning of an id.
 fn lookup(store: &Store, reference: &Reference, word: &str) -> Result<Option<Image>, Error> {
     if let Some(image) = store.image(reference)? {
@@ -136,7 +195,9 @@ fn unpack(
     plan: &userns::Plan,
     map: &MapKey,
 ) -> Result<(), Error> {
-    context.ui.detail("unpacking the image's layers for these id maps");
+    context
+        .ui
+        .detail("unpacking the image's layers for these id maps");
     inside(context, plan, || {
         let store = Store::open(&context.dirs.data)?;
         Ok(store.ensure_layers(image, map)?)
@@ -287,7 +348,8 @@ pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Resul
     })
 }
 
-/// The last rung: all layers laid over each other in the container's own directory.
+/// The last rung: all layers laid over each other in the container's own directory, which must be
+/// empty.
 ///
 /// # Errors
 /// No space, or whatever else a copy runs into.
@@ -303,7 +365,9 @@ pub fn copy(
     let target = dir.join("upper");
     inside(context, plan, || {
         for name in names.iter().rev() {
-            crate::store::lay_over(&base.join(name), &target)?;
+            for note in store::lay_over(&base.join(name), &target)? {
+                context.ui.detail(&format!("layer {name}: {note}"));
+            }
         }
         Ok(())
     })

@@ -1,5 +1,6 @@
 //! What a verb means: the layer that knows images, networks, namespaces and containers at once.
 
+pub mod containers;
 pub mod dirs;
 pub mod image_for;
 pub mod images;
@@ -12,6 +13,7 @@ pub mod run;
 pub mod run_args;
 pub mod rungs;
 pub mod units;
+pub mod volumes;
 
 use crate::model::chain;
 use crate::{monitor, net, oci, runtime, security, state, store, userns};
@@ -74,6 +76,9 @@ pub enum Error {
     /// Image store.
     #[error(transparent)]
     Store(#[from] store::StoreError),
+    /// Image verbs.
+    #[error(transparent)]
+    Images(#[from] images::ImageError),
     /// Containers on disk.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -159,6 +164,7 @@ impl Error {
             Error::Net(e) => e.hint(),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
+            Error::Images(e) => e.hint(),
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
-use super::rungs::{self, Rung};
-use super::{Context, Error, mounts, names, network};
-use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
+use super::rungs::{self, Ladder, Rung};
+use super::{Context, Error, image_for, mounts, names, network, volumes};
+use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
@@ -37,20 +37,17 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     } = prepared;
     let containers = state::Containers::new(context.dirs.containers());
     let (spec, locked) = create(&containers, spec, args.name.is_some(), &plan)?;
-    let outcome = start(
-        context,
-        Start {
-            spec: &spec,
-            plan: &plan,
-            network,
-            attach,
-            files,
-        },
-        locked,
-    );
-    match outcome {
+    let task = Start {
+        spec: &spec,
+        plan: &plan,
+        network,
+        attach,
+        files,
+        container: &locked,
+    };
+    match start(context, &task) {
         Ok(ended) => Ok(ended.status()),
-        Err((error, locked)) => {
+        Err(error) => {
             let _ = monitor::remove(&locked, &plan);
             Err(error)
         }
@@ -92,8 +89,8 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
             .detail(&format!("network {}: {line}", network.mode()));
     }
     let (rootfs, defaults) = match (&args.rootfs, image) {
-        (Some(path), _) => (directory(path)?, ImageDefaults::default()),
-        (None, Some(image)) => super::image_for::find(context, args, image, &plan)?,
+        (Some(path), _) => (image_for::directory(path)?, ImageDefaults::default()),
+        (None, Some(image)) => image_for::find(context, args, image, &plan)?,
         (None, None) => return Err(Error::NoImage),
     };
     let id = names::random_id();
@@ -174,16 +171,6 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
     })
 }
 
-pub(super) fn directory(path: &Path) -> Result<RootfsSource, Error> {
-    let failed = |source| Error::Rootfs {
-        path: path.to_owned(),
-        source,
-    };
-    let path = std::fs::canonicalize(path).map_err(failed)?;
-    std::fs::read_dir(&path).map_err(failed)?;
-    Ok(RootfsSource::Directory(path))
-}
-
 /// Makes the container's directory; a made-up name that is taken is replaced by another, a given one
 /// is taken from a container that its killed monitor should have removed.
 fn create(
@@ -211,9 +198,9 @@ fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::P
         return false;
     };
     container.is_left_over()
-        && container.lock().is_ok_and(|locked| {
-            monitor::remove_left_over(&container.spec, &locked, plan).is_ok()
-        })
+        && container
+            .lock()
+            .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
 }
 
 struct Start<'a> {
@@ -222,64 +209,42 @@ struct Start<'a> {
     network: network::Decision,
     attach: Attach,
     files: EtcText,
+    container: &'a state::Locked,
 }
 
 /// Starts on the first rung that holds, and stays attached to the end.
-fn start(
-    context: &Context<'_>,
-    start: Start<'_>,
-    locked: state::Locked,
-) -> Result<Ended, (Error, state::Locked)> {
-    let own = start.plan.uid.to_host(0) == Some(context.caller.uid);
-    if !own
-        && start.spec.uid_map.to_host(0).is_some()
-        && let Err(error) = super::image_for::own_root(context, start.plan, locked.dir())
-    {
-        return Err((error, locked));
+fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
+    let Start { spec, plan, .. } = start;
+    let dir = start.container.dir();
+    let own = plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own && spec.uid_map.to_host(0).is_some() {
+        image_for::own_root(context, plan, dir)?;
     }
-    let etc = match write_files(&start, locked.dir()) {
-        Ok(etc) => etc,
-        Err(error) => return Err((error, locked)),
-    };
-    let mut container = locked;
-    let ladder = Rung::ladder(&start.spec.rootfs);
-    for (i, rung) in ladder.iter().enumerate() {
-        let plan = match init_plan(start.spec, start.plan, *rung, container.dir(), &etc) {
-            Ok(plan) => plan,
-            Err(error) => return Err((error, container)),
-        };
-        if *rung == Rung::Copy
-            && let Err(error) =
-                super::image_for::copy(context, start.spec, start.plan, container.dir())
-        {
-            return Err((error, container));
-        }
+    volumes::own(context, plan, spec)?;
+    let etc = write_files(start, dir)?;
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    loop {
+        let rung = ladder.rung();
+        context.ui.detail(&ladder.told());
+        rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan,
-            userns: start.plan.clone(),
+            plan: init_plan(spec, plan, rung, dir, &etc)?,
+            userns: (*plan).clone(),
             network: start.network.task(),
-            fuse: rungs::fuse(start.spec, container.dir()).filter(|_| *rung == Rung::Fuse),
-            tty: start.spec.tty,
-            remove: start.spec.remove,
-            container,
+            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
+            tty: spec.tty,
+            remove: spec.remove,
+            container: start.container,
             program: program(),
         };
-        context
-            .ui
-            .detail(&format!("root file system: {}", rung.name()));
-        let ended = monitor::spawn(&task).and_then(|client| client.attach(start.attach));
-        container = task.container;
-        match ended {
+        let notice = |text: &str| context.ui.notice(text);
+        match monitor::spawn(&task).and_then(|client| client.attach(start.attach, &notice)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
-                if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
-            {
-                context.ui.detail(&format!("{}: {failure}", rung.name()));
-            }
-            Err(error) => return Err((error.into(), container)),
+                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    unreachable!("the last rung returns")
 }
 
 fn init_plan(
@@ -302,6 +267,7 @@ fn init_plan(
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
+        fill: mounts::to_fill(&spec.mounts),
     };
     Ok(runtime::plan(
         &config,

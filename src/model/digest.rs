@@ -111,9 +111,22 @@ mod tests {
     #[test]
     fn refuses_what_is_not_a_digest() {
         let upper = format!("sha256:{}", "A".repeat(64));
-        for text in ["", "sha256:", "sha256:abc", "md5:00", "sha256:../../../etc/passwd", &upper] {
-            assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed(_))), "{text}");
+        for text in [
+            "",
+            "sha256:",
+            "sha256:abc",
+            "md5:00",
+            "sha256:../../../etc/passwd",
+            &upper,
+        ] {
+            assert!(
+                matches!(text.parse::<Digest>(), Err(DigestError::Malformed(_))),
+                "{text}"
+            );
         }
-        assert!(matches!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm(_))));
+        assert!(matches!(
+            "sha512:00".parse::<Digest>(),
+            Err(DigestError::Algorithm(_))
+        ));
     }
 }

@@ -69,8 +69,16 @@ impl IdMap {
                 || u64::from(r.container) + u64::from(r.length) > end
                 || u64::from(r.host) + u64::from(r.length) > end
             {
-                let IdRange { container, host, length } = *r;
-                return Err(IdMapError::BadRange { container, host, length });
+                let IdRange {
+                    container,
+                    host,
+                    length,
+                } = *r;
+                return Err(IdMapError::BadRange {
+                    container,
+                    host,
+                    length,
+                });
             }
         }
         ranges.sort_by_key(|r| r.host);
@@ -82,7 +90,11 @@ impl IdMap {
 
     /// The map of a single id.
     pub fn single(container: u32, host: u32) -> Self {
-        IdMap(vec![IdRange { container, host, length: 1 }])
+        IdMap(vec![IdRange {
+            container,
+            host,
+            length: 1,
+        }])
     }
 
     /// The ranges, ascending by container id.
@@ -134,7 +146,10 @@ fn overlap(
 ) -> Result<(), IdMapError> {
     for pair in sorted.windows(2) {
         if key(&pair[0]) + pair[0].length > key(&pair[1]) {
-            return Err(IdMapError::Overlap { side, id: key(&pair[1]) });
+            return Err(IdMapError::Overlap {
+                side,
+                id: key(&pair[1]),
+            });
         }
     }
     Ok(())
@@ -159,21 +174,37 @@ mod tests {
     use proptest::prelude::*;
 
     fn r(container: u32, host: u32, length: u32) -> IdRange {
-        IdRange { container, host, length }
+        IdRange {
+            container,
+            host,
+            length,
+        }
     }
 
     #[test]
     fn refuses_impossible_maps() {
         assert_eq!(IdMap::new(vec![]), Err(IdMapError::Empty));
-        assert!(matches!(IdMap::new(vec![r(0, 0, 0)]), Err(IdMapError::BadRange { .. })));
-        assert!(matches!(IdMap::new(vec![r(0, u32::MAX, 1)]), Err(IdMapError::BadRange { .. })));
+        assert!(matches!(
+            IdMap::new(vec![r(0, 0, 0)]),
+            Err(IdMapError::BadRange { .. })
+        ));
+        assert!(matches!(
+            IdMap::new(vec![r(0, u32::MAX, 1)]),
+            Err(IdMapError::BadRange { .. })
+        ));
         assert_eq!(
             IdMap::new(vec![r(0, 100, 10), r(9, 500, 1)]),
-            Err(IdMapError::Overlap { side: "container", id: 9 })
+            Err(IdMapError::Overlap {
+                side: "container",
+                id: 9
+            })
         );
         assert_eq!(
             IdMap::new(vec![r(0, 100, 10), r(10, 105, 1)]),
-            Err(IdMapError::Overlap { side: "host", id: 105 })
+            Err(IdMapError::Overlap {
+                side: "host",
+                id: 105
+            })
         );
     }
 

@@ -33,7 +33,11 @@ impl Platform {
             "loongarch64" => "loong64",
             other => other,
         };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
+        Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: None,
+        }
     }
 
     /// Whether an image for `other` can run where `self` is asked for: the same system and
@@ -55,7 +59,10 @@ impl FromStr for Platform {
         let bad = || PlatformError(text.to_owned());
         let parts: Vec<&str> = text.split('/').collect();
         if parts.iter().any(|p| {
-            p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+            p.is_empty()
+                || !p
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         }) {
             return Err(bad());
         }
@@ -66,10 +73,16 @@ impl FromStr for Platform {
             other => other.to_owned(),
         };
         match parts.as_slice() {
-            [arch] => Ok(Platform { os: "linux".into(), architecture: normal(arch), variant: None }),
-            [os, arch] => {
-                Ok(Platform { os: (*os).into(), architecture: normal(arch), variant: None })
-            }
+            [arch] => Ok(Platform {
+                os: "linux".into(),
+                architecture: normal(arch),
+                variant: None,
+            }),
+            [os, arch] => Ok(Platform {
+                os: (*os).into(),
+                architecture: normal(arch),
+                variant: None,
+            }),
             [os, arch, variant] => Ok(Platform {
                 os: (*os).into(),
                 architecture: normal(arch),
@@ -96,8 +109,14 @@ mod tests {
 
     #[test]
     fn parse_and_print() {
-        assert_eq!("linux/arm/v7".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
-        assert_eq!("x86_64".parse::<Platform>().unwrap().to_string(), "linux/amd64");
+        assert_eq!(
+            "linux/arm/v7".parse::<Platform>().unwrap().to_string(),
+            "linux/arm/v7"
+        );
+        assert_eq!(
+            "x86_64".parse::<Platform>().unwrap().to_string(),
+            "linux/amd64"
+        );
         assert!("linux/".parse::<Platform>().is_err());
         assert!("a/b/c/d".parse::<Platform>().is_err());
     }

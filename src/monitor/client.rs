@@ -40,11 +40,11 @@ impl Client {
     }
 
     /// Passes bytes and signals until the command ended. The process must be single-threaded and
-    /// its signals are blocked from here on.
+    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user.
     ///
     /// # Errors
     /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
-    pub fn attach(&self, how: Attach) -> Result<Ended, Error> {
+    pub fn attach(&self, how: Attach, notice: &dyn Fn(&str)) -> Result<Ended, Error> {
         let signals = signals().map_err(|errno| Error::Call {
             call: "signalfd()",
             errno,
@@ -68,6 +68,7 @@ impl Client {
         loop {
             match session.turn() {
                 Ok(None) => {}
+                Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
                 Ok(Some(FromMonitor::Exited(ended))) => {
                     return session.lost.map_or(Ok(ended), Err);
                 }
@@ -180,7 +181,7 @@ impl Session<'_> {
             self.pass_input()?;
         }
         if ready.channel {
-            self.receive()?;
+            return self.receive();
         }
         Ok(None)
     }
@@ -219,7 +220,8 @@ impl Session<'_> {
         Ok(ready)
     }
 
-    fn receive(&mut self) -> Result<(), Errno> {
+    /// Takes a message; a notice is handed on at once, the last one when its time has come.
+    fn receive(&mut self) -> Result<Option<FromMonitor>, Errno> {
         let mut buffer = vec![0; MAX_MESSAGE];
         match wire::receive(self.channel, &mut buffer) {
             Ok(Some(FromMonitor::Output(stream, bytes))) => {
@@ -230,6 +232,7 @@ impl Session<'_> {
             }
             Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
             Ok(Some(FromMonitor::Started(_))) => self.resize()?,
+            Ok(Some(FromMonitor::Notice(text))) => return Ok(Some(FromMonitor::Notice(text))),
             Ok(Some(last @ (FromMonitor::Exited(_) | FromMonitor::Failed(_)))) => {
                 self.last = Some(last);
             }
@@ -237,7 +240,7 @@ impl Session<'_> {
             Ok(None) => return Err(Errno::CONNRESET),
             Err(errno) => return Err(errno),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn pass_input(&mut self) -> Result<(), Errno> {
@@ -275,13 +278,20 @@ impl Session<'_> {
     /// Ctrl-Z without a terminal inside: the command stops, and so do we, until the shell goes on.
     fn suspend(&mut self) -> Result<(), Errno> {
         self.send(&ToMonitor::Signal(libc::SIGSTOP))?;
+        self.outside_raw(|| {
+            let own = rustix::process::getpid();
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+        });
+        self.send(&ToMonitor::Signal(libc::SIGCONT))
+    }
+
+    /// Does something with the terminal as we found it.
+    fn outside_raw(&mut self, work: impl FnOnce()) {
         let before = self.raw.take().is_some();
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        work();
         if before {
             self.raw = RawMode::enter(rustix::stdio::stdin()).ok();
         }
-        self.send(&ToMonitor::Signal(libc::SIGCONT))
     }
 
     /// A monitor that ended while we had something to say still has its last words in the channel.

@@ -24,13 +24,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use crate::model::spec::ContainerSpec;
 use crate::runtime::InitPlan;
 use crate::sys::process::{self, Ended, Fork, Namespaces, exit_now};
+use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::{net, state, userns};
 use wire::{FromMonitor, StartFailure};
 
 /// Everything a monitor needs, decided by the engine.
 #[derive(Debug)]
-pub struct Task {
+pub struct Task<'a> {
     /// What the container's first process does.
     pub plan: InitPlan,
     /// The id maps and who writes them.
@@ -42,7 +43,7 @@ pub struct Task {
     /// Whether the command runs on a terminal.
     pub tty: bool,
     /// The container's directory, locked for as long as the monitor lives.
-    pub container: state::Locked,
+    pub container: &'a state::Locked,
     /// Whether the container is removed when it ended.
     pub remove: bool,
     /// The path of this program.
@@ -95,7 +96,7 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error::Call`] when the fork fails; everything later comes through the channel.
-pub fn spawn(task: &Task) -> Result<client::Client, Error> {
+pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
     let call = |call| move |errno| Error::Call { call, errno };
     let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
     match process::fork(Namespaces::empty()).map_err(call("clone3()"))? {
@@ -108,8 +109,12 @@ pub fn spawn(task: &Task) -> Result<client::Client, Error> {
 }
 
 /// The monitor's life: start, watch, clean up, tell.
-fn run(task: &Task, client: &Channel) -> ! {
-    let _ = rustix::process::setsid();
+fn run(task: &Task<'_>, client: &Channel) -> ! {
+    if !dropped("session") {
+        let _ = rustix::process::setsid();
+    }
+    // Helpers are started with what they are given, and nothing that the caller had open besides.
+    process::cloexec_from(3);
     signals::settle();
     if let Ok(null) = null() {
         // What the front end was given is not held open by its monitor.
@@ -128,14 +133,14 @@ fn run(task: &Task, client: &Channel) -> ! {
     };
     let told = wire::send(client, &last);
     if told.is_err() && matches!(last, FromMonitor::Failed(_)) {
-        let _ = remove_files(&task.container, &task.userns);
+        let _ = remove_files(task.container, &task.userns);
     }
     sweep(task);
     exit_now(0)
 }
 
 /// Removes the containers of monitors that were killed, when nobody waits for us any more.
-fn sweep(task: &Task) {
+fn sweep(task: &Task<'_>) {
     let Some(root) = task.container.dir().parent() else {
         return;
     };
@@ -162,9 +167,9 @@ pub fn remove_left_over(
 }
 
 /// What remains on disk: nothing, or how it ended.
-fn finish(task: &Task, ended: Ended) {
+fn finish(task: &Task<'_>, ended: Ended) {
     if task.remove {
-        let _ = remove_files(&task.container, &task.userns);
+        let _ = remove_files(task.container, &task.userns);
     } else {
         let _ = task.container.ended(Some(ended));
     }

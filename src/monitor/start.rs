@@ -27,13 +27,17 @@ pub(super) struct Running {
 }
 
 /// Starts the container.
-pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailure> {
+pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartFailure> {
+    // A monitor that lives long must not keep the directory busy in which its user happened to be.
+    let dir = task.container.dir();
+    rustix::process::chdir(dir)
+        .map_err(|errno| StartFailure::other(format!("chdir(`{}`): {errno}", dir.display())))?;
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
         Streams::pipes()
     }
-    .map_err(failed("pipe2()"))?;
+    .map_err(StartFailure::failed("pipe2()"))?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
@@ -62,7 +66,7 @@ pub(super) fn start(task: &Task, client: &Channel) -> Result<Running, StartFailu
 }
 
 struct Steps<'a> {
-    task: &'a Task,
+    task: &'a Task<'a>,
     client: &'a Channel,
     launched: Launched,
     streams: Streams,
@@ -95,7 +99,8 @@ impl Steps<'_> {
                 ports: &wanted.ports,
                 forward_dns: wanted.forward_dns,
                 host_gateway: wanted.host_gateway,
-                api_socket: self.task.container.dir().join("slirp.sock"),
+                // Below the working directory: the full path can exceed what unix(7) allows.
+                api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
             };
             let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
@@ -116,12 +121,14 @@ impl Steps<'_> {
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
-                        .map_err(failed("ioctl(pty)"))?;
+                        .map_err(StartFailure::failed("ioctl(pty)"))?;
                 }
                 Event::Init(FromInit::Prepared, _) => prepared = true,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
                 Event::Init(FromInit::Console, None) => {
-                    return Err(other("the console message came without a terminal".into()));
+                    return Err(StartFailure::other(
+                        "the console message came without a terminal".into(),
+                    ));
                 }
                 Event::InitGone => return Err(self.died()),
                 Event::NetworkReady => self.finish_network()?,
@@ -143,7 +150,7 @@ impl Steps<'_> {
         match send(&self.launched.channel, &message, None) {
             // Why it went away is in the messages that it sent before.
             Ok(()) | Err(Errno::PIPE) => Ok(()),
-            Err(errno) => Err(failed("sendmsg(init)")(errno)),
+            Err(errno) => Err(StartFailure::failed("sendmsg(init)")(errno)),
         }
     }
 
@@ -174,14 +181,14 @@ impl Steps<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed("poll()")(errno)),
+            Err(errno) => return Err(StartFailure::failed("poll()")(errno)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             return match receive::<FromInit>(&self.launched.channel) {
                 Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
                 Ok(None) => Ok(Event::InitGone),
-                Err(errno) => Err(failed("recvmsg(init)")(errno)),
+                Err(errno) => Err(StartFailure::failed("recvmsg(init)")(errno)),
             };
         }
         if fuse > network && ready[network] {
@@ -217,7 +224,7 @@ impl Steps<'_> {
                 }
             }
             Err(Errno::AGAIN) => {}
-            Ok(None) | Err(_) => return Err(other("the front end went away".into())),
+            Ok(None) | Err(_) => return Err(StartFailure::other("the front end went away".into())),
         }
         Ok(())
     }
@@ -236,7 +243,7 @@ impl Steps<'_> {
             Ok(ended) => format!("with status {}", ended.status()),
             Err(errno) => format!("({errno})"),
         };
-        other(format!(
+        StartFailure::other(format!(
             "the container's first process ended {how} before it ran the command"
         ))
     }
@@ -246,7 +253,7 @@ impl Steps<'_> {
             .task
             .fuse
             .as_ref()
-            .ok_or_else(|| other("no rootfs helper".into()))?;
+            .ok_or_else(|| StartFailure::other("no rootfs helper".into()))?;
         let point = self.task.plan.mount_point();
         self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
         Ok(())
@@ -258,7 +265,7 @@ impl Steps<'_> {
                 let _ = helper.wait();
                 super::fuse::died(words)
             }
-            None => other("fuse-overlayfs is gone".into()),
+            None => StartFailure::other("fuse-overlayfs is gone".into()),
         }
     }
 
@@ -293,8 +300,21 @@ enum Event {
 }
 
 fn init(error: &InitError) -> StartFailure {
+    // Another way to make the root helps against a refusal, not against a full disk or a lost layer.
+    let refused = [
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NODEV,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::TIMEDOUT,
+        Errno::NOTCONN,
+    ]
+    .map(Errno::raw_os_error)
+    .contains(&error.errno);
     let part = match error.stage {
-        Stage::Rootfs => Part::Rootfs,
+        Stage::Rootfs if refused => Part::Rootfs,
         _ => Part::Other,
     };
     StartFailure {
@@ -311,23 +331,6 @@ fn network(error: net::Error) -> StartFailure {
         part: Part::Network,
         message,
         hint,
-        status: 125,
-    }
-}
-
-/// A system call of the monitor's own that failed while it started the container.
-pub(super) fn failed(call: &'static str) -> impl Fn(Errno) -> StartFailure {
-    move |errno| {
-        let errno = crate::sys::process::errno_name(errno.raw_os_error());
-        other(format!("monitor: {call}: {errno}"))
-    }
-}
-
-pub(super) fn other(message: String) -> StartFailure {
-    StartFailure {
-        part: Part::Other,
-        message,
-        hint: None,
         status: 125,
     }
 }

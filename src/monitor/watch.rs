@@ -70,6 +70,8 @@ struct Watch<'a> {
 #[derive(Clone, Copy)]
 enum Source {
     Exit,
+    Network,
+    Fuse,
     Client,
     Output(usize),
     Input,
@@ -93,6 +95,8 @@ impl Watch<'_> {
         for (source, flags) in sources {
             match source {
                 Source::Exit => self.ended = self.running.child.wait().ok(),
+                Source::Network => self.network_gone(),
+                Source::Fuse => self.fuse_gone(),
                 Source::Output(which) => self.read_output(which),
                 Source::Input => self.running.streams.flush(),
                 Source::Client => self.serve_client(flags),
@@ -103,11 +107,19 @@ impl Watch<'_> {
 
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
         let streams = &self.running.streams;
-        let mut fds = Vec::with_capacity(5);
-        let mut sources = Vec::with_capacity(5);
+        let mut fds = Vec::with_capacity(7);
+        let mut sources = Vec::with_capacity(7);
         if self.ended.is_none() {
             fds.push(PollFd::new(&self.running.child, PollFlags::IN));
             sources.push(Source::Exit);
+        }
+        if let Some(network) = &self.running.network {
+            fds.push(PollFd::from_borrowed_fd(network.pidfd(), PollFlags::IN));
+            sources.push(Source::Network);
+        }
+        if let Some(fuse) = &self.running.fuse {
+            fds.push(PollFd::new(fuse, PollFlags::IN));
+            sources.push(Source::Fuse);
         }
         if let Some(client) = self.client {
             let room = if self.backlog.is_empty() {
@@ -143,6 +155,52 @@ impl Watch<'_> {
             .zip(&fds)
             .map(|(s, fd)| (s, fd.revents()));
         Ok(events.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// The network helper ended. Where the container ends too, that is why: the helper follows its
+    /// network namespace. Else the user should know; the command goes on, without a network.
+    fn network_gone(&mut self) {
+        let Some(mut network) = self.running.network.take() else {
+            return;
+        };
+        if self.is_ending() {
+            return;
+        }
+        let how = match network.ended() {
+            Ok(Some(ended)) => ended.to_string(),
+            _ => format!("`{}` ended", network.program()),
+        };
+        self.notice(&format!("{how}: the container has no network from here on"));
+    }
+
+    fn fuse_gone(&mut self) {
+        let Some(fuse) = self.running.fuse.take() else {
+            return;
+        };
+        let how = match fuse.wait() {
+            Ok(Ended::Signaled(signal)) => format!("killed by signal {signal}"),
+            Ok(ended) => format!("exit status {}", ended.status()),
+            Err(errno) => errno.to_string(),
+        };
+        if !self.is_ending() {
+            self.notice(&format!(
+                "`fuse-overlayfs` ended ({how}): the container's root file system is gone"
+            ));
+        }
+    }
+
+    /// Whether the command has ended, or does within a moment: what it held goes a little earlier.
+    fn is_ending(&self) -> bool {
+        const MOMENT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        let mut fds = [PollFd::new(&self.running.child, PollFlags::IN)];
+        self.ended.is_some() || poll(&mut fds, Some(&MOMENT)).is_ok_and(|n| n > 0)
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.queue(FromMonitor::Notice(crate::model::text::escape(text)).encode());
     }
 
     fn read_output(&mut self, which: usize) {

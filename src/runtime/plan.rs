@@ -54,6 +54,9 @@ pub struct Extras {
     pub landlock: bool,
     /// Directory on which the root is mounted before pivot_root.
     pub mount_point: PathBuf,
+    /// Destinations of bind mounts whose source, when it is an empty directory, is filled with what
+    /// the root has there.
+    pub fill: Vec<String>,
 }
 
 /// A complete plan.
@@ -64,6 +67,7 @@ pub struct InitPlan {
     pub(super) mount_point: PathBuf,
     pub(super) rootfs: Rootfs,
     pub(super) read_only_root: bool,
+    pub(super) fills: Vec<Fill>,
     pub(super) mounts: Vec<MountPlan>,
     pub(super) masked: Vec<String>,
     pub(super) read_only: Vec<String>,
@@ -93,6 +97,13 @@ impl InitPlan {
     pub fn mount_point(&self) -> &Path {
         &self.mount_point
     }
+}
+
+/// A volume that begins with a directory of the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fill {
+    pub volume: PathBuf,
+    pub target: String,
 }
 
 /// One mount below the root.
@@ -146,9 +157,19 @@ pub(super) struct ProcessPlan {
     pub bounding: u64,
     pub ambient: u64,
     pub no_new_privs: bool,
-    pub landlock: bool,
+    pub landlock: Option<Scopes>,
     pub seccomp: Option<Vec<SockFilter>>,
     pub init: bool,
+}
+
+/// What a Landlock domain closes beside files. A namespace of the container's own closes the same, and
+/// leaves its processes free among each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Scopes {
+    /// Abstract unix sockets from outside: for the host's network namespace.
+    pub abstract_sockets: bool,
+    /// Signals to outside: for the host's pid namespace.
+    pub signals: bool,
 }
 
 /// Why a configuration cannot be carried out.
@@ -202,6 +223,14 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             other => return Err(PlanError::Namespace(other.to_string())),
         };
     }
+    let fills = mounts.iter().filter_map(|m| match &m.kind {
+        MountKind::Bind { source, .. } if extras.fill.contains(&m.target) => Some(Fill {
+            volume: source.clone(),
+            target: m.target.clone(),
+        }),
+        _ => None,
+    });
+    let fills = fills.collect();
     let console_size = extras.console_size;
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
@@ -213,6 +242,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
         mount_point,
         rootfs,
         read_only_root: root.readonly().unwrap_or(false),
+        fills,
         mounts,
         masked: linux.masked_paths().clone().unwrap_or_default(),
         read_only: linux.readonly_paths().clone().unwrap_or_default(),
@@ -227,11 +257,15 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             .as_ref()
             .is_some_and(|p| p.terminal().unwrap_or(false)),
         console_size,
-        process: process_plan(spec, extras)?,
+        process: process_plan(spec, extras, namespaces)?,
     })
 }
 
-fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
+fn process_plan(
+    spec: &Spec,
+    extras: Extras,
+    namespaces: Namespaces,
+) -> Result<ProcessPlan, PlanError> {
     let process = spec
         .process()
         .as_ref()
@@ -269,7 +303,10 @@ fn process_plan(spec: &Spec, extras: Extras) -> Result<ProcessPlan, PlanError> {
         bounding: bits(caps.and_then(|c| c.bounding().as_ref())),
         ambient: bits(caps.and_then(|c| c.ambient().as_ref())),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
-        landlock: extras.landlock,
+        landlock: extras.landlock.then_some(Scopes {
+            abstract_sockets: !namespaces.contains(Namespaces::NET),
+            signals: !namespaces.contains(Namespaces::PID),
+        }),
         seccomp: extras.seccomp,
         init: extras.init,
     })

@@ -25,7 +25,10 @@ pub(super) struct Parts {
 }
 
 enum Kind {
-    Overlay { options: String, _held: [OwnedFd; 2] },
+    Overlay {
+        options: String,
+        _held: [OwnedFd; 2],
+    },
     Provided,
     Directory(OwnedFd),
 }
@@ -33,7 +36,13 @@ enum Kind {
 /// Opens, as the caller. For overlay the working directory is that of the layers afterwards.
 pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
     let kind = match &plan.rootfs {
-        Rootfs::Overlay { base, lower, upper, work, throw_away } => {
+        Rootfs::Overlay {
+            base,
+            lower,
+            upper,
+            work,
+            throw_away,
+        } => {
             rustix::process::chdir(base)
                 .at(Stage::Rootfs, || format!("chdir(`{}`)", base.display()))?;
             let (upper, work) = (directory(upper)?, directory(work)?);
@@ -44,14 +53,21 @@ pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
                 upper.as_raw_fd(),
                 work.as_raw_fd(),
             );
-            Kind::Overlay { options, _held: [upper, work] }
+            Kind::Overlay {
+                options,
+                _held: [upper, work],
+            }
         }
         Rootfs::Provided => Kind::Provided,
         Rootfs::Directory(path) => Kind::Directory(directory(path)?),
     };
     let path = &plan.mount_point;
     let parent = directory(path.parent().unwrap_or(path))?;
-    Ok(Parts { parent, point: directory(path)?, kind })
+    Ok(Parts {
+        parent,
+        point: directory(path)?,
+        kind,
+    })
 }
 
 impl Parts {
@@ -65,8 +81,9 @@ impl Parts {
 
 fn directory(path: &Path) -> Result<OwnedFd, InitError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty())
-        .at(Stage::Rootfs, || format!("openat(CWD, `{}`)", path.display()))
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).at(Stage::Rootfs, || {
+        format!("openat(CWD, `{}`)", path.display())
+    })
 }
 
 /// Mounts the root, as root inside, and returns it opened.
@@ -84,17 +101,31 @@ pub(super) fn mount_root(
                 .at(Stage::Rootfs, || named("mount(overlay"))?;
         }
         Kind::Provided => {
+            // The server mounts in a namespace of its own, so that pivot_root(2) does not make this
+            // container's root and /proc its own: its mount comes here because the mount point is
+            // shared with the copy that it has of it (mount_namespaces(7)).
+            mount::bind(point, point, false).at(Stage::Rootfs, || named("bind(mount point"))?;
+            let shared = parts
+                .top(path)
+                .at(Stage::Rootfs, || named("openat(container"))?;
+            mount::propagation(shared.as_fd(), MountPropagationFlags::SHARED)
+                .at(Stage::Rootfs, || named("mount(shared"))?;
             send(channel, &FromInit::NeedRootfs, None)
                 .at(Stage::Rootfs, || "send(need rootfs)".into())?;
             wait(channel, Stage::Rootfs)?;
             await_mount(|| parts.top(path))?;
+            // pivot_root(2) wants the parent of the new root not shared either.
+            mount::propagation(shared.as_fd(), MountPropagationFlags::PRIVATE)
+                .at(Stage::Rootfs, || named("mount(private"))?;
         }
         Kind::Directory(from) => {
             mount::bind(from.as_fd(), point, true).at(Stage::Rootfs, || named("bind(root"))?;
         }
     }
     // The descriptor of the mount point is below what was just mounted: open what is there now.
-    let root = parts.top(path).at(Stage::Rootfs, || named("openat(container"))?;
+    let root = parts
+        .top(path)
+        .at(Stage::Rootfs, || named("openat(container"))?;
     // pivot_root(2) wants the new root on a mount that is not shared.
     mount::propagation(
         root.as_fd(),

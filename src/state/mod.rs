@@ -349,9 +349,19 @@ impl Container {
 
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
-        self.spec.remove
-            && self.state.status != Status::Running
-            && lock_file(&self.dir).is_none_or(|file| !is_locked(&file))
+        self.spec.remove && self.state.status != Status::Running && !self.is_held()
+    }
+
+    /// Whether a monitor, or another command, holds its lock.
+    pub fn is_held(&self) -> bool {
+        lock_file(&self.dir).is_some_and(|file| is_locked(&file))
+    }
+
+    /// Whether `pid` still is the container's first process: same boot, same start time.
+    pub fn is_still(&self, pid: rustix::process::Pid) -> bool {
+        self.state.boot_id == boot_id()
+            && self.state.start_time.is_some()
+            && self.state.start_time == start_time(pid.as_raw_nonzero().get())
     }
 
     fn link(&self) -> PathBuf {
@@ -499,7 +509,10 @@ impl Locked {
                 tv_sec: 10,
                 tv_nsec: 0,
             };
-            let mut end = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            let mut end = [rustix::event::PollFd::new(
+                &pidfd,
+                rustix::event::PollFlags::IN,
+            )];
             let _ = rustix::event::poll(&mut end, Some(&limit));
         }
     }

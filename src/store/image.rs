@@ -177,6 +177,15 @@ impl Store {
         })
     }
 
+    /// The descriptor of the manifest for this machine: `descriptor` itself, or an entry of the image
+    /// index it stands for, which must be in the store.
+    ///
+    /// # Errors
+    /// [`StoreError::NoPlatform`], or an unreadable index.
+    pub fn choose_platform(&self, descriptor: &Descriptor) -> Result<Descriptor> {
+        self.choose(descriptor, &Platform::host())
+    }
+
     /// The manifest behind a descriptor: itself, or the entry of an image index for `platform`.
     pub(super) fn choose(
         &self,

@@ -149,6 +149,37 @@ impl Store {
         Ok(names)
     }
 
+    /// Bytes of the image's files, layer by layer, if all layers are unpacked for some map; a layer
+    /// that occurs twice counts once.
+    ///
+    /// # Errors
+    /// The layers' directory cannot be read.
+    pub fn unpacked_size(&self, image: &Image) -> Result<Option<u64>> {
+        let layers = self.root.join("layers");
+        let maps: Vec<PathBuf> = std::fs::read_dir(&layers)
+            .map_err(StoreError::io(|| {
+                format!("readdir(`{}`)", layers.display())
+            }))?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        let mut total = 0u64;
+        let mut seen = Vec::new();
+        for diff_id in &image.diff_ids {
+            if seen.contains(diff_id) {
+                continue;
+            }
+            seen.push(*diff_id);
+            let name = format!("{}.json", self.layer_name(diff_id));
+            let found = maps.iter().find_map(|map| read_meta(&map.join(&name)));
+            match found.filter(|layer| layer.diff_id == *diff_id) {
+                Some(layer) => total += layer.bytes,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(total))
+    }
+
     /// Unpacks from the store's blobs the layers of `image` that this map does not have yet. To be
     /// called inside the user namespace with this map.
     ///
@@ -191,8 +222,9 @@ impl Store {
             }
             return Ok(());
         }
-        let temporary = self.scratch_path("layer")?;
-        std::fs::create_dir(&temporary).map_err(StoreError::io(|| {
+        let place = self.scratch("layer")?;
+        let temporary = &place.path;
+        std::fs::create_dir(temporary).map_err(StoreError::io(|| {
             format!("mkdir(`{}`)", temporary.display())
         }))?;
         let job = pipe::Job {
@@ -200,7 +232,7 @@ impl Store {
             size: blob.size(),
             diff_id: *diff_id,
         };
-        let root = Root::open(&temporary)?;
+        let root = Root::open(temporary)?;
         let writer = if keep_blob {
             Some(self.blob_writer()?)
         } else {
@@ -217,12 +249,12 @@ impl Store {
                     entries: report.entries,
                     notes: report.notes,
                 };
-                self.install(&temporary, map, &layer)
+                self.install(temporary, map, &layer)
             }
             Err(error) => {
                 // The scratch directory's end would delete it too, but a long-lived process keeps
                 // the space until then.
-                let _ = remove(&temporary);
+                let _ = remove(temporary);
                 Err(error)
             }
         }
@@ -259,9 +291,9 @@ impl Store {
         remove_meta(&self.meta_path(map, &layer.diff_id))?;
         if place.symlink_metadata().is_ok() {
             // Moved away first: a kill during the deletion must not leave half a tree here.
-            let old = self.scratch_path("old")?;
-            rename(&place, &old)?;
-            remove(&old)?;
+            let old = self.scratch("old")?;
+            rename(&place, &old.path)?;
+            remove(&old.path)?;
         }
         rename(tree, &place)?;
         self.write_meta(&self.meta_path(map, &layer.diff_id), layer)

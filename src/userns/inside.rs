@@ -30,8 +30,11 @@ pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
         }
         Fork::Parent(child) => {
             drop(theirs);
-            let mapped = start(&with_caller(plan), child.pid().as_raw_nonzero().get() as u32)
-                .and_then(super::Writing::wait);
+            let mapped = start(
+                &with_caller(plan),
+                child.pid().as_raw_nonzero().get() as u32,
+            )
+            .and_then(super::Writing::wait);
             if let Err(error) = mapped {
                 // End of file tells the child to go.
                 drop(ours);
@@ -62,11 +65,27 @@ fn with_caller(plan: &Plan) -> Plan {
         if map.to_container(own).is_some() {
             return map.clone();
         }
-        let free = map.ranges().iter().map(|r| r.container + r.length).max().unwrap_or(0);
+        let free = map
+            .ranges()
+            .iter()
+            .map(|r| r.container + r.length)
+            .max()
+            .unwrap_or(0);
         let mut ranges = map.ranges().to_vec();
-        ranges.push(IdRange { container: free, host: own, length: 1 });
+        ranges.push(IdRange {
+            container: free,
+            host: own,
+            length: 1,
+        });
         IdMap::new(ranges).unwrap_or_else(|_| map.clone())
     };
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Plan { uid: add(&plan.uid, uid), gid: add(&plan.gid, gid), ..plan.clone() }
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    Plan {
+        uid: add(&plan.uid, uid),
+        gid: add(&plan.gid, gid),
+        ..plan.clone()
+    }
 }

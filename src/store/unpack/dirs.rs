@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::Reason;
 use crate::model::text::escape_bytes;
-use crate::sys::fs::{CallError, Root, is_whiteout, remove_tree};
+use crate::sys::fs::{CallError, Root, is_whiteout, lchown, remove_tree};
 
 const GENERATION: usize = 64;
 
@@ -24,14 +24,17 @@ const IMPLIED_MODE: u32 = 0o755;
 
 pub(super) struct Dirs {
     pub root: Root,
+    /// Owner of directories that the archive uses but does not list, where that is not ourselves.
+    pub implied_owner: Option<(u32, u32)>,
     young: HashMap<Vec<u8>, Rc<OwnedFd>>,
     old: HashMap<Vec<u8>, Rc<OwnedFd>>,
 }
 
 impl Dirs {
-    pub(super) fn new(root: Root) -> Self {
+    pub(super) fn new(root: Root, implied_owner: Option<(u32, u32)>) -> Self {
         Dirs {
             root,
+            implied_owner,
             young: HashMap::new(),
             old: HashMap::new(),
         }
@@ -59,26 +62,39 @@ impl Dirs {
         self.old.clear();
     }
 
+    /// Opens a directory, making what is missing of its name. The longest part that exists is found
+    /// by halving: a name of thousands of components must not cost as many look-ups of its length.
     fn open_or_make(&mut self, path: &[u8]) -> Result<OwnedFd, Reason> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        match self.root.open_in_root(path, flags, Mode::empty()) {
-            Ok(fd) => Ok(fd),
-            // Not a directory: perhaps a whiteout, which a directory may follow.
-            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR) && !path.is_empty() => {
-                let (dir, name) = match path.iter().rposition(|&b| b == b'/') {
-                    Some(slash) => (&path[..slash], &path[slash + 1..]),
-                    None => (&path[..0], path),
-                };
-                let parent = self.get(dir)?;
-                if !self.make(&parent, name, IMPLIED_MODE)? {
-                    return Err(Reason::NotDir(escape_bytes(path)));
-                }
-                self.root
-                    .open_in_root(path, flags, Mode::empty())
-                    .map_err(Reason::from)
-            }
-            Err(e) => Err(e.into()),
+        // Not a directory: perhaps a whiteout, which a directory may follow.
+        let absent = |e: &CallError| matches!(e.errno, Errno::NOENT | Errno::NOTDIR);
+        match self.open(path) {
+            Err(e) if absent(&e) => {}
+            other => return other.map_err(Reason::from),
         }
+        let names: Vec<&[u8]> = path.split(|&b| b == b'/').collect();
+        let mut missing = names.len();
+        let mut here = self.open(b"")?;
+        let mut there = 0;
+        while there + 1 < missing {
+            let middle = there.midpoint(missing);
+            match self.open(&names[..middle].join(&b'/')) {
+                Ok(fd) => (here, there) = (fd, middle),
+                Err(e) if absent(&e) => missing = middle,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        for (i, name) in names.iter().enumerate().skip(there) {
+            if !self.make(&here, name, IMPLIED_MODE)? {
+                return Err(Reason::NotDir(escape_bytes(&names[..=i].join(&b'/'))));
+            }
+            here = open_dir(&here, name)?;
+        }
+        Ok(here)
+    }
+
+    fn open(&self, path: &[u8]) -> Result<OwnedFd, CallError> {
+        self.root
+            .open_in_root(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
     /// Makes a directory with exactly this mode. One that takes the place of a whiteout is opaque.
@@ -86,6 +102,7 @@ impl Dirs {
     fn make(&mut self, parent: &OwnedFd, name: &[u8], mode: u32) -> Result<bool, Reason> {
         match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => {
+                self.own(parent, name)?;
                 // The umask and a default ACL had their say in mkdir.
                 set_mode(parent, name, mode)?;
                 Ok(true)
@@ -95,10 +112,20 @@ impl Dirs {
                     return Ok(false);
                 }
                 self.over_whiteout(parent, name)?;
+                self.own(parent, name)?;
                 set_mode(parent, name, mode)?;
                 Ok(true)
             }
             Err(errno) => Err(call("mkdirat", name)(errno)),
+        }
+    }
+
+    fn own(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Reason> {
+        match self.implied_owner {
+            Some((uid, gid)) => {
+                lchown(parent.as_fd(), name, uid, gid).map_err(call("fchownat", name))
+            }
+            None => Ok(()),
         }
     }
 

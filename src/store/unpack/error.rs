@@ -118,7 +118,7 @@ pub enum Reason {
 }
 
 impl UnpackError {
-    pub(super) fn entry(path: &[u8], reason: Reason) -> Self {
+    pub(in crate::store) fn entry(path: &[u8], reason: Reason) -> Self {
         match reason {
             Reason::Read(source) => UnpackError::Read(source),
             reason => UnpackError::Entry {

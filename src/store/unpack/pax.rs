@@ -82,11 +82,12 @@ impl Pax {
                 self.sparse_map.push((offset, decimal(value)?));
             }
             b"GNU.sparse.map" => {
+                self.is_sparse = true;
                 let numbers: Vec<u64> = value
                     .split(|&b| b == b',')
                     .map(decimal)
                     .collect::<Result<_, _>>()?;
-                if numbers.len() % 2 != 0 {
+                if !numbers.len().is_multiple_of(2) {
                     return Err(Reason::Sparse);
                 }
                 self.sparse_map = numbers.chunks_exact(2).map(|c| (c[0], c[1])).collect();
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn values_may_hold_newlines() {
         let mut pax = Pax::default();
-        let mut data = b"34 SCHILY.xattr.user.a=1\n2=3\x00\xff4567\n".to_vec();
+        let mut data = b"35 SCHILY.xattr.user.a=1\n2=3\x00\xff4567\n".to_vec();
         data.extend(b"11 path=ab\n");
         pax.apply(&data).unwrap();
         assert_eq!(

@@ -26,7 +26,7 @@ const SPARSE_LIMIT: usize = 1 << 20;
 
 /// What an entry makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::store) enum Kind {
     File,
     Directory,
     Symlink,
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 
 /// An entry without its data.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(in crate::store) struct Entry {
     pub path: Vec<u8>,
     pub link: Vec<u8>,
     pub kind: Kind,
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 }
 
 /// The archive under way.
-pub(super) struct TarStream<R> {
+pub(in crate::store) struct TarStream<R> {
     source: R,
     /// Bytes taken from the source.
     offset: u64,
@@ -64,7 +64,7 @@ pub(super) struct TarStream<R> {
 }
 
 impl<R: BufRead> TarStream<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(in crate::store) fn new(source: R) -> Self {
         TarStream {
             source,
             offset: 0,
@@ -74,7 +74,7 @@ impl<R: BufRead> TarStream<R> {
     }
 
     /// The next entry, or `None` at the end-of-archive block or the end of the source.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
+    pub(in crate::store) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let wrap = |offset| {
             move |reason| match reason {
                 Reason::Read(source) => UnpackError::Read(source),
@@ -250,7 +250,7 @@ impl<R: BufRead> TarStream<R> {
 
     /// The next piece of the current entry's data, at most `most` bytes and as much as the source
     /// has at hand; empty at the end. [`TarStream::consume`] takes it.
-    pub(super) fn data(&mut self, most: u64) -> Result<&[u8], Reason> {
+    pub(in crate::store) fn data(&mut self, most: u64) -> Result<&[u8], Reason> {
         let most = most.min(self.left);
         if most == 0 {
             return Ok(&[]);
@@ -266,7 +266,7 @@ impl<R: BufRead> TarStream<R> {
     }
 
     /// Marks `n` bytes of the last piece as used.
-    pub(super) fn consume(&mut self, n: usize) {
+    pub(in crate::store) fn consume(&mut self, n: usize) {
         self.source.consume(n);
         self.left -= n as u64;
         self.offset += n as u64;

@@ -335,10 +335,6 @@ fn the_program_is_short() {
             .1
         };
         let most = (0..NUMBERS as u32).map(steps).max().unwrap();
-        println!(
-            "{} instructions, at most {most} for one call",
-            program.len()
-        );
         assert!(program.len() < 600 && most < 32);
     }
 }

@@ -1,0 +1,438 @@
+//! `rl images`, `rmi`, `load`, `save`, `import`, `tag`, `inspect`.
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal as _, Read, Write};
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::print;
+use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed, Row, Template};
+use crate::engine::{Context, Error, image_for};
+use crate::model::Reference;
+use crate::model::reference::Source;
+use crate::model::text::escape;
+use crate::store::{MapKey, Store};
+use crate::userns;
+
+/// List images
+#[derive(Debug, clap::Args)]
+pub struct ImagesArgs {
+    /// Show all images (there are no hidden ones, it changes nothing)
+    #[arg(short, long)]
+    all: bool,
+    /// Show only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show ids in full
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+    /// Print with a template such as `{{.Repository}}:{{.Tag}}`, or `json`
+    #[arg(long)]
+    format: Option<String>,
+    /// Show only what fits: reference=PATTERN, dangling=true|false, label=KEY[=VALUE]
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<Filter>,
+    /// A repository, or a repository with its tag
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: Option<String>,
+}
+
+/// Remove images
+#[derive(Debug, clap::Args)]
+pub struct RmiArgs {
+    /// Remove all names of an id, and the names of an image that containers use
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Load images from an archive or an OCI layout
+#[derive(Debug, clap::Args)]
+pub struct LoadArgs {
+    /// The archive (compressed or not) or directory; standard input without it
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Save images to an archive or an OCI layout
+#[derive(Debug, clap::Args)]
+pub struct SaveArgs {
+    /// The file or directory; standard output without it
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// docker-archive, oci-archive or oci-dir
+    #[arg(long, default_value = "docker-archive", value_name = "FORMAT")]
+    format: Format,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// Make an image from a tar of a root file system
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// Set the configuration with a Dockerfile instruction such as `CMD ["sh"]`
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// A comment for the image's history
+    #[arg(short, long)]
+    message: Option<String>,
+    /// The platform the files are for, such as linux/arm64
+    #[arg(long)]
+    platform: Option<crate::model::Platform>,
+    /// The archive, compressed or not; `-` for standard input
+    file: PathBuf,
+    /// The image's name
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    reference: Option<Reference>,
+}
+
+/// Give an image another name
+#[derive(Debug, clap::Args)]
+pub struct TagArgs {
+    /// A name or id
+    source: String,
+    /// The new name
+    target: String,
+}
+
+/// Show what is known about images, as JSON
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// Print with a template such as `{{.Config.Env}}`, or `json`
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    names: Vec<String>,
+}
+
+fn store(context: &Context<'_>) -> Result<Store, Error> {
+    Ok(Store::open(&context.dirs.data)?)
+}
+
+/// `rl images`.
+///
+/// # Errors
+/// The store cannot be read, or a bad template.
+pub fn images(context: &Context<'_>, args: &ImagesArgs) -> Result<u8, Error> {
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
+    let rows = images::rows(&store(context)?, args.name.as_deref(), &args.filter)?;
+    let id = |row: &Row| {
+        if args.no_trunc {
+            row.id.to_string()
+        } else {
+            row.id.short()
+        }
+    };
+    let mut out = String::new();
+    match template {
+        _ if args.quiet => {
+            let mut seen = std::collections::HashSet::new();
+            for row in rows.iter().filter(|row| seen.insert(row.id)) {
+                out += &format!("{}\n", id(row));
+            }
+        }
+        Some(template) => {
+            let mut lines = Vec::new();
+            if template.table {
+                lines.push(template.head(title));
+            }
+            for row in &rows {
+                lines.push(template.fill(&row.fields(args.no_trunc))?);
+            }
+            out = if template.table {
+                let cells = lines
+                    .iter()
+                    .map(|l| l.split('\t').map(str::to_owned).collect());
+                table(&cells.collect::<Vec<Vec<String>>>())
+            } else {
+                lines.iter().map(|line| format!("{line}\n")).collect()
+            };
+        }
+        None => {
+            let mut head = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+            if args.digests {
+                head.insert(2, "DIGEST");
+            }
+            let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
+            for row in &rows {
+                let mut line = vec![escape(&row.repository), escape(&row.tag), id(row)];
+                line.extend([row.age(), images::human_size(row.size)]);
+                if args.digests {
+                    line.insert(2, row.digest.to_string());
+                }
+                lines.push(line);
+            }
+            out = table(&lines);
+        }
+    }
+    Ok(print(out.as_bytes()))
+}
+
+/// The head of a template's column.
+fn title(field: &str) -> String {
+    match field {
+        "ID" => "IMAGE ID".to_owned(),
+        "CreatedSince" => "CREATED".to_owned(),
+        "CreatedAt" => "CREATED AT".to_owned(),
+        other => other.to_uppercase(),
+    }
+}
+
+/// Columns as Docker aligns them: ten wide at least, three blanks apart, the last one ragged.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let longest = rows
+            .iter()
+            .filter_map(|r| r.get(column))
+            .map(|c| c.chars().count())
+            .max();
+        longest.unwrap_or(0).max(7) + 3
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        for (i, cell) in row.iter().enumerate() {
+            if i + 1 == row.len() {
+                out += cell;
+            } else {
+                out += &format!("{cell:<width$}", width = widths[i]);
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// `rl rmi`: every failure is told, the rest is done.
+///
+/// # Errors
+/// The user namespace for the deletion of layers.
+pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
+    let store = store(context)?;
+    let mut status = 0;
+    let mut out = String::new();
+    let mut deleted = false;
+    for word in &args.images {
+        match images::remove(&store, word, args.force) {
+            Ok(done) => {
+                for removed in done {
+                    out += &match removed {
+                        Removed::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
+                        Removed::Deleted(id) => {
+                            deleted = true;
+                            format!("Deleted: {id}\n")
+                        }
+                    };
+                }
+            }
+            Err(error) => status = context.ui.fail(&error.into()).min(1),
+        }
+    }
+    if deleted {
+        let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+        let open = || self::store(context);
+        image_for::inside(context, &plan, || match open()?.gc(false)? {
+            Some(_) => Ok(()),
+            None => {
+                context
+                    .ui
+                    .detail("the store is in use; the space is freed by the next removal");
+                Ok(())
+            }
+        })?;
+    }
+    Ok(print(out.as_bytes()).max(status))
+}
+
+/// `rl load`.
+///
+/// # Errors
+/// No archive, a broken one, no space.
+pub fn load(context: &Context<'_>, args: &LoadArgs) -> Result<u8, Error> {
+    if args.input.is_none() && io::stdin().is_terminal() {
+        return Err(ImageError::TerminalInput.into());
+    }
+    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    image_for::inside(context, &plan, || {
+        let store = store(context)?;
+        let loaded = match &args.input {
+            Some(path) => images::load(&store, &Source::Rootfs(path.clone()), Some(&map))?,
+            None => images::load_stream(&store, BufReader::new(io::stdin().lock()), Some(&map))?,
+        };
+        let mut out = String::new();
+        for image in loaded {
+            for name in &image.references {
+                out += &format!("Loaded image: {}\n", name.familiar());
+            }
+            if image.references.is_empty() {
+                out += &format!("Loaded image ID: {}\n", image.id);
+            }
+        }
+        if !args.quiet {
+            print(out.as_bytes());
+        }
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+/// `rl save`.
+///
+/// # Errors
+/// No such image, a terminal on standard output, a failed write.
+pub fn save(context: &Context<'_>, args: &SaveArgs) -> Result<u8, Error> {
+    let store = store(context)?;
+    let written = match (&args.output, args.format) {
+        (Some(dir), Format::OciDir) => images::save(
+            &store,
+            &args.images,
+            args.format,
+            Some(dir),
+            &mut io::sink(),
+        ),
+        (Some(path), _) => save_file(&store, args, path),
+        (None, Format::OciDir) => Err(ImageError::NeedsDirectory),
+        (None, _) if io::stdout().is_terminal() => Err(ImageError::TerminalOutput),
+        (None, _) => {
+            // Not `Stdout`, which would look for line ends.
+            let out = rustix::io::dup(rustix::stdio::stdout()).map_err(|e| ImageError::Io {
+                call: "dup(stdout)".to_owned(),
+                source: e.into(),
+            })?;
+            let mut out = io::BufWriter::with_capacity(256 << 10, File::from(out));
+            let saved = images::save(&store, &args.images, args.format, None, &mut out);
+            match saved {
+                Err(ImageError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::BrokenPipe =>
+                {
+                    // Who reads no more has seen enough; there is nobody to tell.
+                    let _ = out.into_parts();
+                    return Err(Error::Reported(1));
+                }
+                other => other,
+            }
+        }
+    };
+    written.map_err(Error::from)?;
+    Ok(0)
+}
+
+/// Writes beside the name, then renames: an interrupted save leaves what was there.
+fn save_file(store: &Store, args: &SaveArgs, path: &std::path::Path) -> Result<(), ImageError> {
+    let failed = |call: &str| {
+        let call = format!("{call}(`{}`)", path.display());
+        move |source| ImageError::Io { call, source }
+    };
+    // A pipe or device named as the output is written as it is.
+    if path.exists() && !path.is_file() {
+        let mut file = File::options()
+            .write(true)
+            .open(path)
+            .map_err(failed("open"))?;
+        return images::save(store, &args.images, args.format, None, &mut file);
+    }
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let file = File::create(&part).map_err(failed("open"))?;
+    let mut out = io::BufWriter::with_capacity(256 << 10, file);
+    let result = images::save(store, &args.images, args.format, None, &mut out)
+        .and_then(|()| out.flush().map_err(failed("write")))
+        .and_then(|()| std::fs::rename(&part, path).map_err(failed("rename")));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    result
+}
+
+/// `rl import`.
+///
+/// # Errors
+/// A file that cannot be read or is no tar, a change that cannot be applied.
+pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
+    let stdin = args.file.as_os_str() == "-";
+    if stdin && io::stdin().is_terminal() {
+        return Err(ImageError::TerminalInput.into());
+    }
+    let reader: Box<dyn Read> = if stdin {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(&args.file).map_err(|source| ImageError::Io {
+            call: format!("open(`{}`)", args.file.display()),
+            source,
+        })?)
+    };
+    let options = Import {
+        reference: args.reference.clone(),
+        changes: args.change.clone(),
+        message: args.message.clone(),
+        platform: args.platform.clone(),
+    };
+    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let map = MapKey::of(&plan.uid, &plan.gid);
+    image_for::inside(context, &plan, || {
+        let store = store(context)?;
+        let loaded = images::import(&store, reader, &options, Some(&map))?;
+        print(format!("{}\n", loaded.id).as_bytes());
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+/// `rl tag`.
+///
+/// # Errors
+/// No such image, or a bad name.
+pub fn tag(context: &Context<'_>, args: &TagArgs) -> Result<u8, Error> {
+    images::tag(&store(context)?, &args.source, &args.target)?;
+    Ok(0)
+}
+
+/// `rl inspect`: what is there is printed even when something else is not.
+///
+/// # Errors
+/// A bad template.
+pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
+    let store = store(context)?;
+    let mut status = 0;
+    let mut found = Vec::new();
+    for name in &args.names {
+        let value = images::find(&store, name).and_then(|image| images::inspect(&store, &image));
+        match value {
+            Ok(value) => found.push(value),
+            Err(error) => status = context.ui.fail(&error.into()).min(1),
+        }
+    }
+    let out = match template {
+        Some(template) => {
+            let mut out = String::new();
+            for value in &found {
+                out += &template.fill(value)?;
+                out.push('\n');
+            }
+            out
+        }
+        None => format!("{}\n", json(&Value::Array(found))),
+    };
+    Ok(print(out.as_bytes()).max(status))
+}
+
+/// Indented JSON in which characters that a terminal would obey are written as escapes.
+fn json(value: &Value) -> String {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    images::escape_json(&text)
+}

@@ -1,0 +1,328 @@
+//! What the image verbs mean: `images`, `inspect`, `tag`, `rmi`, `load`, `save`, `import`.
+//!
+//! Nothing here makes a user namespace. What writes or deletes unpacked layers ([`load`] with maps,
+//! [`import`], [`remove`]) is to be called inside the one whose maps it is given.
+
+mod import;
+mod inspect;
+mod list;
+mod load;
+mod remove;
+mod save;
+mod template;
+mod time;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use import::{Import, import};
+pub use inspect::inspect;
+pub use list::{Filter, Row, human_size, rows};
+pub use load::{Loaded, load, load_stream};
+pub use remove::{Removed, containers_of, remove};
+pub use save::{Format, save};
+pub use template::{Template, escape_json};
+pub use time::{ago, now, parse_rfc3339, to_rfc3339};
+
+use crate::model::reference::{ReferenceError, Source, SourceError};
+use crate::model::{Digest, Reference};
+use crate::store::unpack::UnpackError;
+use crate::store::{Image, Store, StoreError};
+
+/// Why an image verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A transport that is none.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Nothing of that name or id.
+    #[error("no image `{0}` in the store")]
+    NotFound(String),
+    /// A file outside the store.
+    #[error("{call}: {source}")]
+    Io {
+        /// The operation with its arguments.
+        call: String,
+        /// The answer.
+        source: io::Error,
+    },
+    /// An archive of images that is broken.
+    #[error("image archive: {0}")]
+    Archive(#[source] UnpackError),
+    /// An archive with neither `manifest.json` nor `index.json`.
+    #[error("not an image archive: neither `manifest.json` nor `index.json` in it")]
+    NoManifest,
+    /// A member that the archive's manifest names and that is not there.
+    #[error("image archive has no member `{0}`")]
+    NoMember(String),
+    /// A JSON document of an archive or layout.
+    #[error("{what} is not valid: {source}")]
+    Json {
+        /// Which.
+        what: String,
+        /// Line and reason.
+        source: serde_json::Error,
+    },
+    /// A layout or archive with several images and no word which.
+    #[error("`{path}` has {count} images: {names}")]
+    Which {
+        /// The layout or archive.
+        path: String,
+        /// How many.
+        count: usize,
+        /// Their names.
+        names: String,
+    },
+    /// A layout without the asked-for name.
+    #[error("`{path}` has no image named `{name}`")]
+    NoName {
+        /// The layout or archive.
+        path: String,
+        /// The name.
+        name: String,
+    },
+    /// Containers stand in the way of a removal.
+    #[error("image `{image}` is used by container {}", .containers.join(", "))]
+    InUse {
+        /// As it was named.
+        image: String,
+        /// Short ids.
+        containers: Vec<String>,
+    },
+    /// An id with several names cannot be removed without force.
+    #[error("image `{image}` has several names: {}", .names.join(", "))]
+    SeveralNames {
+        /// As it was given.
+        image: String,
+        /// The names.
+        names: Vec<String>,
+    },
+    /// A `--filter` that does not exist.
+    #[error(
+        "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`"
+    )]
+    Filter(String),
+    /// A `--format` field that does not exist.
+    #[error("template `{template}`: {reason}")]
+    Template {
+        /// As it was given.
+        template: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A `--change` that cannot be applied.
+    #[error(
+        "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can"
+    )]
+    Change(String),
+    /// Not a format of `save`.
+    #[error("`{0}` is not a format: docker-archive, oci-archive or oci-dir")]
+    Format(String),
+    /// Nothing to read.
+    #[error("standard input is a terminal, not an archive")]
+    TerminalInput,
+    /// Nowhere to write.
+    #[error("an archive is not written to a terminal")]
+    TerminalOutput,
+    /// A directory format needs a place.
+    #[error("format oci-dir needs a directory")]
+    NeedsDirectory,
+}
+
+impl ImageError {
+    pub(super) fn io(call: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> ImageError {
+        move |source| ImageError::Io {
+            call: call(),
+            source,
+        }
+    }
+
+    pub(super) fn json(
+        what: impl FnOnce() -> String,
+    ) -> impl FnOnce(serde_json::Error) -> ImageError {
+        move |source| ImageError::Json {
+            what: what(),
+            source,
+        }
+    }
+
+    /// The command that fixes it, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ImageError::Store(error) => error.hint(),
+            ImageError::NotFound(name) => Some(format!("rl pull {name}")),
+            ImageError::InUse { containers, .. } => Some(format!(
+                "remove the container first: rl rm {}; or take the name away only: rl rmi --force",
+                containers.join(" ")
+            )),
+            ImageError::SeveralNames { names, .. } => Some(format!(
+                "remove one name: rl rmi {}; or all: rl rmi --force",
+                names[0]
+            )),
+            ImageError::Which { path, .. } => Some(format!("add the name: {path}:NAME")),
+            ImageError::TerminalInput => {
+                Some("name a file, such as `-i FILE`, or use a pipe".to_owned())
+            }
+            ImageError::TerminalOutput => Some("rl save -o FILE IMAGE".to_owned()),
+            ImageError::NeedsDirectory => Some("rl save --format oci-dir -o DIR IMAGE".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// What the functions of this module return.
+pub type Result<T> = std::result::Result<T, ImageError>;
+
+/// The image that `text` names: a reference, or the beginning of an id or digest. A name wins over an
+/// id, as with Docker.
+///
+/// # Errors
+/// [`ImageError::NotFound`], an ambiguous id, or an unreadable store.
+pub fn find(store: &Store, text: &str) -> Result<Image> {
+    match text.parse::<Reference>() {
+        Ok(reference) => {
+            if let Some(image) = store.image(&reference)? {
+                return Ok(image);
+            }
+        }
+        // Text that is no name may still be an id.
+        Err(error) => {
+            return store.image_by_id(text)?.ok_or(match error {
+                ReferenceError::ImageId(_) => ImageError::NotFound(text.to_owned()),
+                error => error.into(),
+            });
+        }
+    }
+    store
+        .image_by_id(text)?
+        .ok_or_else(|| ImageError::NotFound(text.to_owned()))
+}
+
+/// Gives an image another name.
+///
+/// # Errors
+/// As [`find`], or a target that is no name with a tag.
+pub fn tag(store: &Store, source: &str, target: &str) -> Result<Reference> {
+    let _lock = store.lock_shared()?;
+    let image = find(store, source)?;
+    let reference: Reference = target.parse()?;
+    if reference.tag().is_none() {
+        return Err(ReferenceError::Tag(target.to_owned()).into());
+    }
+    store.tag(&reference, &image.descriptor)?;
+    Ok(reference)
+}
+
+/// Brings an image of another place (`oci:`, `oci-archive:`, `docker-archive:`) into the store,
+/// unpacked for the plan's maps, and says under which name it is there. One that brings no name is
+/// called `localhost/` and the file's name, as podman does.
+///
+/// # Errors
+/// As [`load`]; [`ImageError::Which`] for several images.
+pub fn take_in(
+    context: &super::Context<'_>,
+    source: &Source,
+    plan: &crate::userns::Plan,
+) -> std::result::Result<Reference, super::Error> {
+    let store = Store::open(&context.dirs.data)?;
+    let map = crate::store::MapKey::of(&plan.uid, &plan.gid);
+    // The child knows what it loaded; the parent finds it by a name that both can work out.
+    let name = local_name(source)?;
+    super::image_for::inside(context, plan, || {
+        let loaded = load(&store, source, Some(&map))?;
+        let [one] = &loaded[..] else {
+            let names = loaded
+                .iter()
+                .flat_map(|l| &l.references)
+                .map(Reference::familiar);
+            let path = source_path(source).map_or_else(String::new, display);
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(ImageError::Which {
+                path,
+                count: loaded.len(),
+                names,
+            }
+            .into());
+        };
+        if let Some(image) = store.image_by_id(&one.manifest.to_string())? {
+            store.tag(&name, &image.descriptor)?;
+        }
+        Ok(())
+    })?;
+    Ok(name)
+}
+
+fn source_path(source: &Source) -> Option<&Path> {
+    match source {
+        Source::OciDir(path, _)
+        | Source::OciArchive(path, _)
+        | Source::DockerArchive(path, _)
+        | Source::Rootfs(path) => Some(path),
+        Source::Registry(_) => None,
+    }
+}
+
+/// `localhost/FILE:TAG`, made of what a reference allows.
+fn local_name(source: &Source) -> Result<Reference> {
+    if let Source::DockerArchive(_, Some(reference)) = source {
+        return Ok(reference.clone());
+    }
+    let path = source_path(source).unwrap_or(Path::new("image"));
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    let clean = |text: &str| -> String {
+        let dashes = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        dashes
+            .split('-')
+            .filter(|p| !p.is_empty())
+            .collect::<Vec<_>>()
+            .join("-")
+    };
+    let name = match clean(&stem) {
+        empty if empty.is_empty() => "image".to_owned(),
+        name => name,
+    };
+    let tag = match source {
+        Source::OciDir(_, Some(tag)) | Source::OciArchive(_, Some(tag)) => {
+            // A full reference as the tag is the name.
+            if tag.contains(['/', ':']) {
+                return Ok(tag.parse()?);
+            }
+            tag.clone()
+        }
+        _ => "latest".to_owned(),
+    };
+    Ok(format!("localhost/{name}:{tag}").parse()?)
+}
+
+/// A descriptor of ours for a blob.
+fn descriptor(
+    media_type: oci_spec::image::MediaType,
+    size: u64,
+    digest: &Digest,
+) -> oci_spec::image::Descriptor {
+    let digest: oci_spec::image::Digest = digest
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| unreachable!("a sha256 digest is one of oci-spec's"));
+    oci_spec::image::Descriptor::new(media_type, size, digest)
+}
+
+/// Where the containers of this store live.
+fn containers_dir(store: &Store) -> PathBuf {
+    store.root().join("containers")
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

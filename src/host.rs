@@ -1,1 +1,0 @@
-//! Read-only facts about this machine.
