@@ -37,6 +37,13 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// Whether the disk, or the user's quota of it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.errno, Errno::NOSPC | Errno::DQUOT)
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errno = nix::errno::Errno::from_raw(self.errno.raw_os_error());
