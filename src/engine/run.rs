@@ -36,7 +36,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
         files,
     } = prepared;
     let containers = state::Containers::new(context.dirs.containers());
-    let (spec, locked) = create(&containers, spec, args.name.is_some())?;
+    let (spec, locked) = create(&containers, spec, args.name.is_some(), &plan)?;
     let task = Start {
         spec: &spec,
         plan: &plan,
@@ -171,14 +171,18 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
     })
 }
 
-/// Makes the container's directory; a made-up name that is taken is replaced by another.
+/// Makes the container's directory; a made-up name that is taken is replaced by another, a given one
+/// is taken from a container that its killed monitor should have removed.
 fn create(
     containers: &state::Containers,
     mut spec: ContainerSpec,
     named: bool,
+    plan: &userns::Plan,
 ) -> Result<(ContainerSpec, state::Locked), Error> {
     for turn in 1.. {
         match containers.create(&spec) {
+            Err(state::Error::NameTaken { .. })
+                if named && turn == 1 && remove_left_over(containers, &spec.name, plan) => {}
             Err(state::Error::NameTaken { .. }) if !named && turn < 16 => {
                 spec.name = names::name_for(&spec.id, turn);
             }
@@ -186,6 +190,17 @@ fn create(
         }
     }
     unreachable!("the loop returns at the latest in its sixteenth turn")
+}
+
+/// Whether a container of this name was left over, and is removed now.
+fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::Plan) -> bool {
+    let Ok(container) = containers.find(name) else {
+        return false;
+    };
+    container.is_left_over()
+        && container
+            .lock()
+            .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
 }
 
 struct Start<'a> {
@@ -222,7 +237,8 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
             container: start.container,
             program: program(),
         };
-        match monitor::spawn(&task).and_then(|client| client.attach(start.attach)) {
+        let notice = |text: &str| context.ui.notice(text);
+        match monitor::spawn(&task).and_then(|client| client.attach(start.attach, &notice)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}

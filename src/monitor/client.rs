@@ -40,11 +40,11 @@ impl Client {
     }
 
     /// Passes bytes and signals until the command ended. The process must be single-threaded and
-    /// its signals are blocked from here on.
+    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user.
     ///
     /// # Errors
     /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
-    pub fn attach(&self, how: Attach) -> Result<Ended, Error> {
+    pub fn attach(&self, how: Attach, notice: &dyn Fn(&str)) -> Result<Ended, Error> {
         let signals = signals().map_err(|errno| Error::Call {
             call: "signalfd()",
             errno,
@@ -61,18 +61,26 @@ impl Client {
             waiting: false,
             output: [Pending::new(1), Pending::new(2)],
             last: None,
+            lost: None,
             raw,
             tty: how.tty,
         };
         loop {
             match session.turn() {
                 Ok(None) => {}
-                Ok(Some(FromMonitor::Exited(ended))) => return Ok(ended),
+                Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
+                Ok(Some(FromMonitor::Exited(ended))) => {
+                    return session.lost.map_or(Ok(ended), Err);
+                }
                 Ok(Some(FromMonitor::Failed(failure))) => {
                     return Err(Error::Start(Box::new(failure)));
                 }
                 Ok(Some(_)) => {}
-                Err(_) => return Err(Error::Gone),
+                Err(Errno::CONNRESET) => return Err(Error::Gone),
+                Err(errno) => {
+                    let call = "the connection to it";
+                    return Err(Error::Call { call, errno });
+                }
             }
         }
     }
@@ -88,6 +96,8 @@ struct Session<'a> {
     output: [Pending; 2],
     /// The last message: delivered when the output is written.
     last: Option<FromMonitor>,
+    /// Output that could not be written, though somebody wants it.
+    lost: Option<Error>,
     raw: Option<RawMode<BorrowedFd<'static>>>,
     tty: bool,
 }
@@ -131,18 +141,19 @@ impl Pending {
         self.done == self.bytes.len()
     }
 
-    /// Writes one step. False once nobody reads.
-    fn write(&mut self) -> bool {
+    /// Writes one step. An error once nothing can be written any more.
+    fn write(&mut self) -> Result<(), Errno> {
         let rest = &self.bytes[self.done..];
         match rustix::io::write(self.fd(), &rest[..rest.len().min(self.step)]) {
             Ok(n) => self.done += n,
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => {
+            Err(errno) => {
                 self.open = false;
                 self.done = self.bytes.len();
+                return Err(errno);
             }
         }
-        self.open
+        Ok(())
     }
 }
 
@@ -157,15 +168,20 @@ impl Session<'_> {
             self.pass_signal()?;
         }
         for (i, writable) in ready.output.into_iter().enumerate() {
-            if writable && !self.output[i].write() {
-                self.send(&ToMonitor::Close(self.output[i].stream))?;
+            if writable && let Err(errno) = self.output[i].write() {
+                let stream = self.output[i].stream;
+                // A reader or a terminal that went away is no failure; a full disk is.
+                if !matches!(errno, Errno::PIPE | Errno::IO) {
+                    self.lost = Some(Error::Output { stream, errno });
+                }
+                self.send(&ToMonitor::Close(stream))?;
             }
         }
         if ready.input {
             self.pass_input()?;
         }
         if ready.channel {
-            self.receive()?;
+            return self.receive();
         }
         Ok(None)
     }
@@ -204,7 +220,8 @@ impl Session<'_> {
         Ok(ready)
     }
 
-    fn receive(&mut self) -> Result<(), Errno> {
+    /// Takes a message; a notice is handed on at once, the last one when its time has come.
+    fn receive(&mut self) -> Result<Option<FromMonitor>, Errno> {
         let mut buffer = vec![0; MAX_MESSAGE];
         match wire::receive(self.channel, &mut buffer) {
             Ok(Some(FromMonitor::Output(stream, bytes))) => {
@@ -215,6 +232,7 @@ impl Session<'_> {
             }
             Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
             Ok(Some(FromMonitor::Started(_))) => self.resize()?,
+            Ok(Some(FromMonitor::Notice(text))) => return Ok(Some(FromMonitor::Notice(text))),
             Ok(Some(last @ (FromMonitor::Exited(_) | FromMonitor::Failed(_)))) => {
                 self.last = Some(last);
             }
@@ -222,7 +240,7 @@ impl Session<'_> {
             Ok(None) => return Err(Errno::CONNRESET),
             Err(errno) => return Err(errno),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn pass_input(&mut self) -> Result<(), Errno> {
@@ -260,13 +278,20 @@ impl Session<'_> {
     /// Ctrl-Z without a terminal inside: the command stops, and so do we, until the shell goes on.
     fn suspend(&mut self) -> Result<(), Errno> {
         self.send(&ToMonitor::Signal(libc::SIGSTOP))?;
+        self.outside_raw(|| {
+            let own = rustix::process::getpid();
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+        });
+        self.send(&ToMonitor::Signal(libc::SIGCONT))
+    }
+
+    /// Does something with the terminal as we found it.
+    fn outside_raw(&mut self, work: impl FnOnce()) {
         let before = self.raw.take().is_some();
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        work();
         if before {
             self.raw = RawMode::enter(rustix::stdio::stdin()).ok();
         }
-        self.send(&ToMonitor::Signal(libc::SIGCONT))
     }
 
     /// A monitor that ended while we had something to say still has its last words in the channel.

@@ -26,9 +26,8 @@ pub(super) fn start(
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|errno| StartFailure::other(format!("memfd_create(): {errno}")))?;
-    let forked = process::fork(Namespaces::empty())
-        .map_err(|errno| StartFailure::other(format!("clone3(): {errno}")))?;
+        .map_err(StartFailure::failed("memfd_create()"))?;
+    let forked = process::fork(Namespaces::empty()).map_err(StartFailure::failed("clone3()"))?;
     match forked {
         Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {

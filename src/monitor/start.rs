@@ -28,12 +28,16 @@ pub(super) struct Running {
 
 /// Starts the container.
 pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartFailure> {
+    // A monitor that lives long must not keep the directory busy in which its user happened to be.
+    let dir = task.container.dir();
+    rustix::process::chdir(dir)
+        .map_err(|errno| StartFailure::other(format!("chdir(`{}`): {errno}", dir.display())))?;
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
         Streams::pipes()
     }
-    .map_err(|errno| StartFailure::other(format!("pipe2(): {errno}")))?;
+    .map_err(StartFailure::failed("pipe2()"))?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
@@ -95,7 +99,8 @@ impl Steps<'_> {
                 ports: &wanted.ports,
                 forward_dns: wanted.forward_dns,
                 host_gateway: wanted.host_gateway,
-                api_socket: self.task.container.dir().join("slirp.sock"),
+                // Below the working directory: the full path can exceed what unix(7) allows.
+                api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
             };
             let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
@@ -116,7 +121,7 @@ impl Steps<'_> {
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
-                        .map_err(|errno| StartFailure::other(format!("ioctl(pty): {errno}")))?;
+                        .map_err(StartFailure::failed("ioctl(pty)"))?;
                 }
                 Event::Init(FromInit::Prepared, _) => prepared = true,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
@@ -145,7 +150,7 @@ impl Steps<'_> {
         match send(&self.launched.channel, &message, None) {
             // Why it went away is in the messages that it sent before.
             Ok(()) | Err(Errno::PIPE) => Ok(()),
-            Err(errno) => Err(StartFailure::other(format!("sendmsg(init): {errno}"))),
+            Err(errno) => Err(StartFailure::failed("sendmsg(init)")(errno)),
         }
     }
 
@@ -176,14 +181,14 @@ impl Steps<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(StartFailure::other(format!("poll(): {errno}"))),
+            Err(errno) => return Err(StartFailure::failed("poll()")(errno)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             return match receive::<FromInit>(&self.launched.channel) {
                 Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
                 Ok(None) => Ok(Event::InitGone),
-                Err(errno) => Err(StartFailure::other(format!("recvmsg(init): {errno}"))),
+                Err(errno) => Err(StartFailure::failed("recvmsg(init)")(errno)),
             };
         }
         if fuse > network && ready[network] {

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -17,6 +18,9 @@ use crate::sys::socket::{Channel, MAX_MESSAGE};
 /// Messages waiting for a slow client before the command's output is left in its pipe.
 const BACKLOG: usize = 8;
 
+/// How long a command may go on after its front end went away: what `docker stop` gives it.
+const HANG_UP_GRACE: Duration = Duration::from_secs(10);
+
 /// Serves the container until its first process ended and all its output was passed on.
 pub(super) fn watch(running: Running, client: &Channel) -> Ended {
     let acknowledge = running.fed;
@@ -28,8 +32,14 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
         acknowledge,
         ended: None,
         signaled: None,
+        limit: None,
     };
     while watch.turn() {}
+    if watch.ended.is_none() {
+        // Nothing can be waited for any more.
+        let _ = watch.running.child.signal(libc::SIGKILL);
+        watch.ended = watch.running.child.wait().ok();
+    }
     if let Some(network) = watch.running.network.take() {
         let _ = network.stop();
     }
@@ -53,11 +63,15 @@ struct Watch<'a> {
     ended: Option<Ended>,
     /// The command was ended in the name of this signal.
     signaled: Option<i32>,
+    /// The front end is gone: when the command is ended, should it not end itself.
+    limit: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 enum Source {
     Exit,
+    Network,
+    Fuse,
     Client,
     Output(usize),
     Input,
@@ -70,6 +84,10 @@ impl Watch<'_> {
             self.acknowledge = false;
             self.queue(FromMonitor::InputTaken.encode());
         }
+        if self.limit.is_some_and(|limit| limit <= Instant::now()) {
+            self.limit = None;
+            self.signal(libc::SIGKILL);
+        }
         let sources = match self.poll() {
             Ok(sources) => sources,
             Err(_) => return false,
@@ -77,6 +95,8 @@ impl Watch<'_> {
         for (source, flags) in sources {
             match source {
                 Source::Exit => self.ended = self.running.child.wait().ok(),
+                Source::Network => self.network_gone(),
+                Source::Fuse => self.fuse_gone(),
                 Source::Output(which) => self.read_output(which),
                 Source::Input => self.running.streams.flush(),
                 Source::Client => self.serve_client(flags),
@@ -87,11 +107,19 @@ impl Watch<'_> {
 
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
         let streams = &self.running.streams;
-        let mut fds = Vec::with_capacity(5);
-        let mut sources = Vec::with_capacity(5);
+        let mut fds = Vec::with_capacity(7);
+        let mut sources = Vec::with_capacity(7);
         if self.ended.is_none() {
             fds.push(PollFd::new(&self.running.child, PollFlags::IN));
             sources.push(Source::Exit);
+        }
+        if let Some(network) = &self.running.network {
+            fds.push(PollFd::from_borrowed_fd(network.pidfd(), PollFlags::IN));
+            sources.push(Source::Network);
+        }
+        if let Some(fuse) = &self.running.fuse {
+            fds.push(PollFd::new(fuse, PollFlags::IN));
+            sources.push(Source::Fuse);
         }
         if let Some(client) = self.client {
             let room = if self.backlog.is_empty() {
@@ -114,7 +142,11 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             sources.push(Source::Input);
         }
-        match poll(&mut fds, None) {
+        let left = self
+            .limit
+            .map(|limit| limit.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -123,6 +155,52 @@ impl Watch<'_> {
             .zip(&fds)
             .map(|(s, fd)| (s, fd.revents()));
         Ok(events.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// The network helper ended. Where the container ends too, that is why: the helper follows its
+    /// network namespace. Else the user should know; the command goes on, without a network.
+    fn network_gone(&mut self) {
+        let Some(mut network) = self.running.network.take() else {
+            return;
+        };
+        if self.is_ending() {
+            return;
+        }
+        let how = match network.ended() {
+            Ok(Some(ended)) => ended.to_string(),
+            _ => format!("`{}` ended", network.program()),
+        };
+        self.notice(&format!("{how}: the container has no network from here on"));
+    }
+
+    fn fuse_gone(&mut self) {
+        let Some(fuse) = self.running.fuse.take() else {
+            return;
+        };
+        let how = match fuse.wait() {
+            Ok(Ended::Signaled(signal)) => format!("killed by signal {signal}"),
+            Ok(ended) => format!("exit status {}", ended.status()),
+            Err(errno) => errno.to_string(),
+        };
+        if !self.is_ending() {
+            self.notice(&format!(
+                "`fuse-overlayfs` ended ({how}): the container's root file system is gone"
+            ));
+        }
+    }
+
+    /// Whether the command has ended, or does within a moment: what it held goes a little earlier.
+    fn is_ending(&self) -> bool {
+        const MOMENT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        let mut fds = [PollFd::new(&self.running.child, PollFlags::IN)];
+        self.ended.is_some() || poll(&mut fds, Some(&MOMENT)).is_ok_and(|n| n > 0)
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.queue(FromMonitor::Notice(crate::model::text::escape(text)).encode());
     }
 
     fn read_output(&mut self, which: usize) {
@@ -227,7 +305,8 @@ impl Watch<'_> {
     }
 
     /// The front end of a container that is not detached went away (it was killed, or its terminal
-    /// closed): the command gets what a plain program would get, a hang-up, and no reader.
+    /// closed): the command gets what a plain program would get, a hang-up, and no reader. One that
+    /// stays nevertheless can be reached by nobody any more: after a while it is ended.
     fn client_gone(&mut self) {
         self.client = None;
         self.backlog.clear();
@@ -235,6 +314,7 @@ impl Watch<'_> {
         self.running.streams.close(0);
         self.running.streams.close(1);
         self.signal(libc::SIGHUP);
+        self.limit = Some(Instant::now() + HANG_UP_GRACE);
     }
 }
 

@@ -35,6 +35,8 @@ pub enum FromMonitor {
     InputTaken,
     /// Bytes from standard output (1) or error (2).
     Output(u8, Vec<u8>),
+    /// A line for the user, about something that happened while the command runs.
+    Notice(String),
     /// The command ended; nothing follows.
     Exited(Ended),
     /// It could not be started; nothing follows.
@@ -55,6 +57,14 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
+    /// A system call of the monitor's own that failed while it started the container.
+    pub fn failed(call: &'static str) -> impl Fn(Errno) -> StartFailure {
+        move |errno| {
+            let errno = crate::sys::process::errno_name(errno.raw_os_error());
+            StartFailure::other(format!("monitor: {call}: {errno}"))
+        }
+    }
+
     /// A failure of no particular part, without a known fix.
     pub fn other(message: String) -> StartFailure {
         StartFailure {
@@ -92,6 +102,7 @@ const CLOSE: u8 = b'c';
 const STARTED: u8 = b'S';
 const TAKEN: u8 = b'T';
 const OUTPUT: u8 = b'O';
+const NOTICE: u8 = b'N';
 const EXITED: u8 = b'X';
 const FAILED: u8 = b'F';
 
@@ -142,6 +153,7 @@ impl Message for FromMonitor {
                 out.extend_from_slice(bytes);
                 out
             }
+            FromMonitor::Notice(text) => tagged(NOTICE, text.as_bytes()),
             FromMonitor::Exited(ended) => {
                 tagged(EXITED, &postcard::to_stdvec(ended).unwrap_or_default())
             }
@@ -157,6 +169,7 @@ impl Message for FromMonitor {
             STARTED => FromMonitor::Started(i32::from_le_bytes(rest.try_into().ok()?)),
             TAKEN => FromMonitor::InputTaken,
             OUTPUT => FromMonitor::Output(*rest.first()?, rest.get(1..)?.to_vec()),
+            NOTICE => FromMonitor::Notice(String::from_utf8(rest.to_vec()).ok()?),
             EXITED => FromMonitor::Exited(postcard::from_bytes(rest).ok()?),
             FAILED => FromMonitor::Failed(postcard::from_bytes(rest).ok()?),
             _ => return None,
@@ -216,6 +229,7 @@ mod tests {
             FromMonitor::Started(77),
             FromMonitor::InputTaken,
             FromMonitor::Output(2, b"x".to_vec()),
+            FromMonitor::Notice("gone".into()),
             FromMonitor::Exited(Ended::Signaled(9)),
             FromMonitor::Failed(failure),
         ] {

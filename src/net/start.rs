@@ -24,7 +24,8 @@ pub struct Request<'a> {
     pub forward_dns: bool,
     /// The host is to be reachable by its own address.
     pub host_gateway: bool,
-    /// Where slirp4netns makes its API socket: a path of at most 107 bytes in a directory of ours.
+    /// Where slirp4netns makes its API socket: a path of at most 107 bytes in a directory of ours; a
+    /// relative one stays valid for as long as the working directory does.
     pub api_socket: PathBuf,
     /// The caller is root of the initial user namespace.
     pub as_root: bool,
@@ -183,6 +184,17 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it wrote to standard error.
     pub log: String,
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = helper_process::ended(self.status);
+        write!(f, "`{}` ended ({how})", self.program)?;
+        match self.log.lines().rfind(|line| !line.trim().is_empty()) {
+            Some(last) => write!(f, ": {last}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Running {

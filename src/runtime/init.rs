@@ -43,8 +43,7 @@ pub fn main() -> ! {
 
 fn read_plan() -> Result<InitPlan, InitError> {
     let enter = Stage::Enter;
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
+    process::hide().at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
     // Set again: execve of the launcher's fork kept it, a change of ids before may not have.
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)

@@ -158,49 +158,72 @@ impl Containers {
         Containers { root }
     }
 
-    /// Makes a container's directory, claims its name and locks it.
+    /// Makes a container's directory, claims its name and locks it. What was made is removed again
+    /// when it cannot be finished.
     ///
     /// # Errors
     /// [`Error::NameTaken`], or [`Error::Io`].
     pub fn create(&self, spec: &ContainerSpec) -> Result<Locked, Error> {
-        let dir = self.root.join(&spec.id);
         let names = self.root.join("by-name");
-        let link = names.join(&spec.name);
         make_dir(&names)?;
-        make_dir(&dir)?;
-        let locked = Locked::open(dir, spec.name.clone(), &link)?;
-        match std::os::unix::fs::symlink(&spec.id, &link) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                let id = std::fs::read_link(&link).unwrap_or_default();
-                let holder = id.to_string_lossy().chars().take(12).collect::<String>();
-                if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
-                    let _ = std::fs::remove_dir_all(&locked.dir);
-                    return Err(Error::NameTaken {
-                        name: spec.name.clone(),
-                        id: holder,
-                    });
-                }
-                // Its container was never finished, or is gone: the claim is void.
-                std::fs::remove_file(&link).map_err(io("unlink", &link))?;
-                std::os::unix::fs::symlink(&spec.id, &link).map_err(io("symlink", &link))?;
+        let locked = self.make(spec, &names)?;
+        let made = self
+            .claim(spec, &names, &locked.link)
+            .and_then(|()| locked.furnish(spec));
+        match made {
+            Ok(()) => Ok(locked),
+            Err(error) => {
+                let _ = locked.remove();
+                Err(error)
             }
-            Err(e) => return Err(io("symlink", &link)(e)),
         }
-        for sub in ["upper", "work", "root", "etc"] {
-            let path = locked.dir.join(sub);
-            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
+    }
+
+    /// The directory, locked. [`Containers::list`] removes one that nobody holds, and may come in
+    /// between: then it is made again.
+    fn make(&self, spec: &ContainerSpec, names: &Path) -> Result<Locked, Error> {
+        let dir = self.root.join(&spec.id);
+        let mut turns = 0;
+        loop {
+            make_dir(&dir)?;
+            turns += 1;
+            match Locked::open(dir.clone(), spec.name.clone(), &names.join(&spec.name)) {
+                Ok(locked) if locked.is_there() => return Ok(locked),
+                Ok(_) | Err(Error::Running(_)) if turns < 100 => {}
+                Err(Error::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && turns < 100 => {}
+                other => return other,
+            }
         }
-        // What `/` of the container shows, whatever the caller's umask.
-        // Root inside, who need not be the caller, passes through the container's directory; nobody
-        // else can, because the directory above is closed.
-        let upper = locked.dir.join("upper");
-        std::fs::set_permissions(&locked.dir, std::fs::Permissions::from_mode(0o711))
-            .map_err(io("chmod", &locked.dir))?;
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
-            .map_err(io("chmod", &upper))?;
-        locked.write("spec.json", spec, spec.remove)?;
-        Ok(locked)
+    }
+
+    /// Claims the name. A claim whose container was never finished, or is gone, is void; one at a
+    /// time takes it away, so that it is never the next one's claim that goes.
+    fn claim(&self, spec: &ContainerSpec, names: &Path, link: &Path) -> Result<(), Error> {
+        let mut turn = None;
+        loop {
+            match std::os::unix::fs::symlink(&spec.id, link) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                other => return other.map_err(io("symlink", link)),
+            }
+            let Ok(id) = std::fs::read_link(link) else {
+                continue;
+            };
+            if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
+                return Err(Error::NameTaken {
+                    name: spec.name.clone(),
+                    id: id.to_string_lossy().chars().take(12).collect(),
+                });
+            }
+            if turn.is_some() {
+                std::fs::remove_file(link).map_err(io("unlink", link))?;
+                continue;
+            }
+            let dir = File::open(names).map_err(io("open", names))?;
+            rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
+                .map_err(|errno| io("flock", names)(errno.into()))?;
+            turn = Some(dir);
+        }
     }
 
     /// Whether a directory is neither locked nor complete.
@@ -242,20 +265,43 @@ impl Containers {
         for id in self.ids()? {
             match self.read(&id) {
                 Ok(container) => out.push(container),
-                Err(_) if self.is_debris(&id) => {
-                    let _ = std::fs::remove_dir_all(self.root.join(&id));
-                }
-                Err(_) => {}
+                Err(_) => self.remove_debris(&id),
             }
         }
         out.sort_by_key(|c| std::cmp::Reverse(c.spec.created));
         Ok(out)
     }
 
-    /// A directory without a specification that nobody holds: its maker was killed in between.
-    fn is_debris(&self, id: &str) -> bool {
+    /// Removes a directory without a specification that nobody holds: its maker was killed in between.
+    fn remove_debris(&self, id: &str) {
         let dir = self.root.join(id);
-        !dir.join("spec.json").exists() && self.abandoned(Path::new(id))
+        let bare = || !dir.join("spec.json").exists();
+        if bare()
+            && self.abandoned(Path::new(id))
+            && let Ok(locked) = Locked::open(dir.clone(), String::new(), &dir)
+            && bare()
+        {
+            let _ = locked.remove();
+        }
+    }
+
+    /// Locks every container that was to be removed at its end and whose monitor was killed before,
+    /// for the caller to remove.
+    pub fn left_over(&self) -> Vec<(ContainerSpec, Locked)> {
+        let mut found = Vec::new();
+        for id in self.ids().unwrap_or_default() {
+            if !self.abandoned(Path::new(&id)) {
+                continue;
+            }
+            match self.read(&id) {
+                Ok(container) if container.is_left_over() => {
+                    found.extend(container.lock().ok().map(|locked| (container.spec, locked)));
+                }
+                Ok(_) => {}
+                Err(_) => self.remove_debris(&id),
+            }
+        }
+        found
     }
 
     fn ids(&self) -> Result<Vec<String>, Error> {
@@ -346,7 +392,7 @@ pub struct Locked {
     dir: PathBuf,
     name: String,
     link: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Locked {
@@ -366,8 +412,32 @@ impl Locked {
             dir,
             name,
             link: link.to_owned(),
-            _lock: file,
+            lock: file,
         })
+    }
+
+    /// Whether the directory is still the one that was locked.
+    fn is_there(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        self.lock.metadata().is_ok_and(|m| m.nlink() > 0)
+    }
+
+    /// Fills a fresh directory.
+    fn furnish(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        for sub in ["upper", "work", "root", "etc"] {
+            let path = self.dir.join(sub);
+            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
+        }
+        // Root inside, who need not be the caller, passes through the container's directory; nobody
+        // else can, because the directory above is closed.
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .map_err(io("chmod", path))
+        };
+        mode(&self.dir, 0o711)?;
+        // What `/` of the container shows, whatever the caller's umask.
+        mode(&self.dir.join("upper"), 0o755)?;
+        self.write("spec.json", spec, spec.remove)
     }
 
     /// The container's directory.
@@ -413,6 +483,38 @@ impl Locked {
             ..before
         };
         self.write("state.json", &state, false)
+    }
+
+    /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
+    /// that was to end it is taken back when a process changes its ids (prctl(2), PR_SET_PDEATHSIG),
+    /// as entry points do that step down from root.
+    pub fn end_orphan(&self) {
+        use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
+            return;
+        };
+        let running = state.status == Status::Running && state.boot_id == boot_id();
+        let Some(pid) = state.pid.filter(|_| running) else {
+            return;
+        };
+        // Opened before it is compared, so that it stays the process that was compared.
+        let pidfd = rustix::process::Pid::from_raw(pid)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(pidfd) = pidfd
+            && state.start_time.is_some()
+            && start_time(pid) == state.start_time
+            && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+        {
+            let limit = rustix::event::Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            let mut end = [rustix::event::PollFd::new(
+                &pidfd,
+                rustix::event::PollFlags::IN,
+            )];
+            let _ = rustix::event::poll(&mut end, Some(&limit));
+        }
     }
 
     /// Removes the container's directory and its claim to the name. Files that belong to other ids

@@ -42,7 +42,7 @@ pub mod unpack;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, Weak};
 
 use rustix::fs::FlockOperation;
 
@@ -62,7 +62,7 @@ use scratch::Scratch;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    scratch: Mutex<Option<Scratch>>,
+    scratch: Mutex<Weak<Scratch>>,
     boot_id: OnceLock<String>,
 }
 
@@ -79,7 +79,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Store> {
         let store = Store {
             root: root.to_owned(),
-            scratch: Mutex::new(None),
+            scratch: Mutex::new(Weak::new()),
             boot_id: OnceLock::new(),
         };
         if rustix::fs::access(store.index_path(), rustix::fs::Access::EXISTS).is_err() {
@@ -182,17 +182,18 @@ impl Store {
 
     /// Replaces `path` by a file with this content, or makes it; flushed first when `durable`.
     fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<()> {
-        let temporary = self.scratch_path("file")?;
-        std::fs::write(&temporary, content).map_err(StoreError::io(|| {
+        let place = self.scratch("file")?;
+        let temporary = &place.path;
+        std::fs::write(temporary, content).map_err(StoreError::io(|| {
             format!("write(`{}`)", temporary.display())
         }))?;
         if durable {
-            let fd = open_path(&temporary)?;
+            let fd = open_path(temporary)?;
             rustix::fs::fsync(&fd).map_err(CallError::of(|| {
                 format!("fsync(`{}`)", temporary.display())
             }))?;
         }
-        rename(&temporary, path)
+        rename(temporary, path)
     }
 }
 

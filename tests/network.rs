@@ -1,0 +1,648 @@
+//! The network of a container, on a machine of the test's own: a network namespace with a loopback
+//! device, `eth0` with documentation addresses and default routes, and its own `/etc/resolv.conf`.
+//! The test's thread lives there, and so does every program that it starts; nothing listens or is
+//! sent outside of it. Into a container's namespace the test goes by setns(2).
+
+#[macro_use]
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Env, Identity, Program, Running, images, skip, wait_for};
+
+/// For what must not arrive, and for a packet that is sent again.
+const BRIEFLY: Duration = Duration::from_secs(1);
+const HELPERS: [&str; 2] = ["pasta", "slirp4netns"];
+
+/// A machine of the test's own, for as long as the calling thread lives.
+struct Host;
+
+impl Host {
+    /// With a default route in both address families.
+    #[track_caller]
+    fn new() -> Option<Host> {
+        let host = Host::offline()?;
+        run(&[
+            "ip link add eth0 type veth peer name wire",
+            "ip link set wire up",
+            "ip addr add 192.0.2.2/24 dev eth0",
+            "ip addr add 2001:db8::2/64 dev eth0 nodad",
+            "ip link set eth0 up",
+            "ip route add default via 192.0.2.1",
+            "ip route add default via 2001:db8::1",
+        ]);
+        host.resolver("nameserver 192.0.2.53\n");
+        Some(host)
+    }
+
+    /// With nothing but `lo`.
+    #[track_caller]
+    fn offline() -> Option<Host> {
+        if !support::identity::is_root() {
+            skip("a network namespace of the test's own needs root");
+            return None;
+        }
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        run(&["mount --make-rprivate /", "ip link set lo up"]);
+        let host = Host;
+        host.resolver("nameserver 192.0.2.53\n");
+        Some(host)
+    }
+
+    /// Gives the machine this `/etc/resolv.conf`.
+    fn resolver(&self, text: &str) {
+        let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        fs::write(file.path(), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(file.path(), mode).unwrap();
+        let target = fs::canonicalize("/etc/resolv.conf").unwrap();
+        run(&[&format!(
+            "mount --bind {} {}",
+            file.path().display(),
+            target.display()
+        )]);
+    }
+
+    /// Makes programs that are installed look as if they were not.
+    fn hide(&self, programs: &[&str]) {
+        for program in programs {
+            for dir in ["/usr/bin", "/usr/sbin", "/usr/local/bin"] {
+                let path = fs::canonicalize(format!("{dir}/{program}"));
+                if let Ok(path) = path {
+                    // Not executable, which is as good as not there.
+                    run(&[&format!("mount --bind /etc/hostname {}", path.display())]);
+                }
+            }
+        }
+    }
+}
+
+fn run(lines: &[&str]) {
+    for line in lines {
+        let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+    }
+}
+
+fn container<'a>(t: &'a Env, options: &[&str], command: &[&str]) -> Program<'a> {
+    let program = t.rl(["run", "--rm"]).args(options);
+    program.arg(images::busybox()).args(command)
+}
+
+/// A container that runs until it is dropped or killed.
+struct Up<'a> {
+    env: &'a Env,
+    running: Running<'a>,
+    /// Its first process, as seen from here.
+    pid: i32,
+}
+
+impl<'a> Up<'a> {
+    #[track_caller]
+    fn start(env: &'a Env, options: &[&str]) -> Self {
+        let mut running = container(env, options, &["sh", "-c", "echo ready; cat"])
+            .stdin_open()
+            .spawn();
+        running.expect("ready");
+        let before = |p: &support::leak::Process| p.command == "cat";
+        wait_for("the command", || env.processes().iter().any(before));
+        // Several containers of one test: the youngest.
+        let pid = env
+            .processes()
+            .iter()
+            .filter(|p| before(p))
+            .map(|p| p.pid)
+            .max()
+            .unwrap();
+        Up { env, running, pid }
+    }
+
+    /// Does something in the container's network.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(self.pid, work)
+    }
+
+    /// The processes of the test with this name.
+    fn named(&self, name: &str) -> Vec<i32> {
+        let all = self.env.processes();
+        all.iter()
+            .filter(|p| p.name.starts_with(name))
+            .map(|p| p.pid)
+            .collect()
+    }
+
+    /// Ends the command, which must have gone well.
+    #[track_caller]
+    fn end(mut self) -> String {
+        self.running.close_stdin();
+        self.running.wait().ok().err()
+    }
+}
+
+fn inside<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Bytes that no text conversion leaves alone.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Listens in the current thread's network; whoever sends its end gets everything back.
+fn echo(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut bytes) = (stream.unwrap(), Vec::new());
+            // A look-up of whether the port is open yet sends nothing and goes.
+            let _ = stream
+                .read_to_end(&mut bytes)
+                .and_then(|_| stream.write_all(&bytes));
+        }
+    });
+}
+
+/// The same for datagrams.
+fn echo_udp(address: &str) {
+    let socket = UdpSocket::bind(address).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..n], from);
+        }
+    });
+}
+
+/// What comes back from an [`echo`] for these bytes.
+fn ask(address: &str, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(support::DEADLINE))?;
+    let mut answer = Vec::new();
+    std::thread::scope(|scope| {
+        let mut writer = stream.try_clone()?;
+        scope.spawn(move || {
+            writer
+                .write_all(bytes)
+                .and_then(|()| writer.shutdown(Shutdown::Write))
+        });
+        stream.read_to_end(&mut answer).map(|_| answer)
+    })
+}
+
+#[track_caller]
+fn echoes(address: &str) {
+    let sent = noise(1 << 20);
+    let got = ask(address, &sent).unwrap_or_else(|e| panic!("{address}: {e}"));
+    assert!(got == sent, "{address}: {} bytes came back", got.len());
+}
+
+#[track_caller]
+fn echoes_udp(address: &str) {
+    let to: SocketAddr = address.parse().unwrap();
+    let own = if to.is_ipv4() {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
+    };
+    let socket = UdpSocket::bind(own).unwrap();
+    socket.set_read_timeout(Some(BRIEFLY)).unwrap();
+    let sent = noise(1200);
+    let mut got = [0; 2000];
+    // A datagram may be lost.
+    wait_for(&format!("an answer from {address}"), || {
+        socket.send_to(&sent, to).unwrap();
+        socket.recv(&mut got).is_ok_and(|n| got[..n] == sent)
+    });
+}
+
+/// Sockets on the host's loopback, and whether anything ever came.
+struct Loopback {
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+}
+
+impl Loopback {
+    const PORT: u16 = 4321;
+
+    fn listen() -> Self {
+        let all = ["127.0.0.1:4321", "[::1]:4321"];
+        let tcp = all.map(|a| TcpListener::bind(a).unwrap()).into();
+        let udp = all.map(|a| UdpSocket::bind(a).unwrap()).into();
+        let both = Loopback { tcp, udp };
+        both.tcp
+            .iter()
+            .for_each(|s| s.set_nonblocking(true).unwrap());
+        both.udp
+            .iter()
+            .for_each(|s| s.set_nonblocking(true).unwrap());
+        both
+    }
+
+    /// Who has come since the last time.
+    fn visitors(&self) -> Vec<SocketAddr> {
+        let tcp = self.tcp.iter().filter_map(|s| Some(s.accept().ok()?.1));
+        let udp = self
+            .udp
+            .iter()
+            .filter_map(|s| Some(s.recv_from(&mut [0; 9]).ok()?.1));
+        tcp.chain(udp).collect()
+    }
+
+    /// Knocks at this port of every address, TCP and UDP, from the current thread's network.
+    fn knock(addresses: &[&str]) {
+        std::thread::scope(|scope| {
+            for address in addresses {
+                let ip: IpAddr = address.parse().unwrap();
+                let to = SocketAddr::new(ip, Self::PORT);
+                // New threads are in the network of the one that makes them.
+                scope.spawn(move || TcpStream::connect_timeout(&to, BRIEFLY).is_ok());
+                scope.spawn(move || {
+                    let any = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                    UdpSocket::bind(any).and_then(|s| s.send_to(b"knock", to))
+                });
+            }
+        });
+    }
+}
+
+/// A name server on an address of the host: every name has the address 198.51.100.7. What it was asked
+/// comes out of the channel.
+fn name_server(address: &str) -> Receiver<String> {
+    let socket = UdpSocket::bind(address).unwrap();
+    let (asked, out) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            let (mut name, mut at) = (String::new(), 12);
+            while at < n && buffer[at] != 0 {
+                let label = &buffer[at + 1..at + 1 + usize::from(buffer[at])];
+                name.push_str(&String::from_utf8_lossy(label));
+                name.push('.');
+                at += 1 + label.len();
+            }
+            let question = &buffer[12..at + 5];
+            // RFC 1035, 4.1: an answer without error, one record for an A question and none else.
+            let is_a = question[question.len() - 3] == 1;
+            let mut answer = buffer[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            answer.extend(question);
+            if is_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 51, 100, 7]);
+            }
+            let _ = socket.send_to(&answer, from);
+            let _ = asked.send(name);
+        }
+    });
+    out
+}
+
+identities! {
+    fn none_has_the_loopback_device_only(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        let script = "ip -o link; cat /etc/resolv.conf; ip route; ip -6 route | grep -v '^ff'; ping -c 1 -W 5 127.0.0.1 && ping -c 1 -W 5 ::1";
+        let out = container(t, &["--network", "none"], &["sh", "-c", script]).run().ok().out();
+        assert!(out.starts_with("1: lo: <LOOPBACK,UP,LOWER_UP>"), "{out}");
+        assert!(!out.contains("2: ") && !out.contains("default") && !out.contains("nameserver"), "{out}");
+    }
+
+    fn host_is_the_hosts(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        echo("127.0.0.1:7000");
+        let script = "ip -o addr show eth0; cat /etc/resolv.conf; echo through | nc -w 10 127.0.0.1 7000";
+        let out = container(t, &["--network", "host"], &["sh", "-c", script]).run().ok().out();
+        for part in ["192.0.2.2/24", "2001:db8::2/64", "nameserver 192.0.2.53", "through"] {
+            assert!(out.contains(part), "{part} in {out}");
+        }
+    }
+
+    fn a_helper_gives_addresses_routes_and_loopback(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        for (helper, own) in HELPERS.into_iter().zip(["192.0.2.2/24", "10.0.2.100/24"]) {
+            let script = "ip -o addr; ip route; ip -6 route; ping -c 1 -W 5 127.0.0.1 >&2 && ping -c 1 -W 5 ::1 >&2";
+            let out = container(t, &["--network", helper], &["sh", "-c", script]).run().ok().out();
+            for part in [own, "127.0.0.1/8", "default via ", "::1/128"] {
+                assert!(out.contains(part), "{helper}: {part} in {out}");
+            }
+        }
+    }
+
+    fn the_loopback_of_the_host_is_closed(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        let loopback = Loopback::listen();
+        let doors = [
+            "127.0.0.1", "::1", "127.0.1.1", "192.0.2.1", "192.0.2.2", "10.0.2.2", "10.0.2.3", "10.0.2.100",
+            "169.254.1.1", "2001:db8::1", "2001:db8::2", "fd00::2", "fd00::3", "::ffff:127.0.0.1",
+        ];
+        for options in [vec![], vec!["--add-host", "gateway:host-gateway"], vec!["-p", "127.0.0.1:4400:4321"]] {
+            for helper in HELPERS {
+                let up = Up::start(t, &[&["--network", helper], options.as_slice()].concat());
+                up.inside(|| Loopback::knock(&doors));
+                assert_eq!(loopback.visitors(), [], "{helper} {options:?}");
+                up.end();
+            }
+        }
+        let up = Up::start(t, &["--network", "none"]);
+        up.inside(|| Loopback::knock(&doors));
+        assert_eq!(loopback.visitors(), []);
+        up.end();
+        // The knock is loud enough to be heard where the door is open.
+        let up = Up::start(t, &["--network", "host"]);
+        up.inside(|| Loopback::knock(&["127.0.0.1", "::1"]));
+        assert_eq!(loopback.visitors().len(), 4);
+        up.end();
+    }
+
+    fn published_ports_are_reached(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let options = [
+                "--network", helper, "-p", "127.0.0.1:8080:80", "-p", "8081:81", "-p", "127.0.0.1:9000-9002:100-102",
+                "-p", "127.0.0.1:5300:53/udp", "-p", "127.0.0.1::82", "-p", "8083:83/udp",
+            ];
+            let up = Up::start(t, &options);
+            up.inside(|| {
+                let _ = ["80", "81", "82", "100", "101", "102"].map(|port| echo(&format!("[::]:{port}")));
+                let _ = ["53", "83"].map(|port| echo_udp(&format!("0.0.0.0:{port}")));
+            });
+            let mut doors = vec!["127.0.0.1:8080", "127.0.0.1:8081", "192.0.2.2:8081", "127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"];
+            if helper == "pasta" {
+                doors.push("[::1]:8081");
+            }
+            doors.into_iter().for_each(echoes);
+            echoes_udp("127.0.0.1:5300");
+            echoes_udp("127.0.0.1:8083");
+            // Only where it was asked for.
+            for closed in ["192.0.2.2:8080", "192.0.2.2:9000", "127.0.0.1:9003", "127.0.0.1:80", "[::1]:8080"] {
+                assert!(TcpStream::connect(closed).is_err(), "{helper}: {closed}");
+            }
+            // The port that was picked is shown.
+            let table = t.rl(["ps"]).run().ok().out();
+            let picked = table.split([' ', ',']).find_map(|word| word.strip_suffix(":82/tcp")).unwrap_or_else(|| panic!("{table}"));
+            echoes(picked);
+            up.end();
+        }
+    }
+
+    fn a_port_on_an_ipv6_address(t: [sub]) {
+        let Some(_host) = Host::new() else { return };
+        let up = Up::start(t, &["--network", "pasta", "-p", "[::1]:8080:80"]);
+        up.inside(|| echo("[::]:80"));
+        echoes("[::1]:8080");
+        assert!(TcpStream::connect("127.0.0.1:8080").is_err());
+        up.end();
+        let slirp = ["--network", "slirp4netns", "-p", "[::1]:8080:80"];
+        container(t, &slirp, &["true"]).run().refuses(125, "IPv6").complains("hint: use pasta");
+    }
+
+    fn a_server_inside_answers_the_host(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let server = "mkdir /www; echo from inside > /www/index.html; httpd -p 80 -h /www; echo ready; cat";
+            let options = ["--network", helper, "-p", "127.0.0.1:8080:80"];
+            let mut running = container(t, &options, &["sh", "-c", server]).stdin_open().spawn();
+            running.expect("ready");
+            let answer = || ask("127.0.0.1:8080", b"GET / HTTP/1.0\r\n\r\n").unwrap_or_default();
+            wait_for("the page", || String::from_utf8_lossy(&answer()).ends_with("from inside\n"));
+            running.wait().ok();
+        }
+    }
+
+    fn ports_that_cannot_be_had_are_refused_before_the_start(t: [sub nosub]) {
+        let Some(_host) = Host::new() else { return };
+        let _taken = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let _udp = UdpSocket::bind("127.0.0.1:8081").unwrap();
+        let refused = |ports: &[&str], text: &str| {
+            for helper in HELPERS {
+                let options: Vec<&str> = ports.iter().flat_map(|p| ["-p", p]).chain(["--network", helper]).collect();
+                // Not even the image is looked for.
+                let output = t.rl(["run", "--rm"]).args(&options).args(["oci:/no/such/image", "true"]).run();
+                output.refuses(125, text);
+            }
+        };
+        refused(&["127.0.0.1:8080:80"], "port 8080/tcp of the host is already in use on 127.0.0.1");
+        refused(&["8080:80"], "port 8080/tcp of the host is already in use");
+        refused(&["127.0.0.1:8079-8082:79-82"], "port 8080/tcp of the host is already in use");
+        refused(&["127.0.0.1:8081:80/udp"], "port 8081/udp of the host is already in use");
+        refused(&["127.0.0.1:9000:80", "127.0.0.1:9000:81"], "port 9000/tcp of the host is already in use");
+        refused(&["127.0.0.1:80:80"], "port 80 of the host is reserved for root");
+        refused(&["192.0.2.77:8000:80"], "`192.0.2.77` is not an address of this host");
+        for mode in ["none", "host"] {
+            let output = container(t, &["--network", mode, "-p", "127.0.0.1:8000:80"], &["true"]).run();
+            output.refuses(125, &format!("ports cannot be published with `--network {mode}`"));
+        }
+        // A port of the same number of the other protocol is free.
+        let up = Up::start(t, &["-p", "127.0.0.1:8080:80/udp", "-p", "127.0.0.1:8081:80/tcp"]);
+        up.end();
+    }
+
+    fn root_may_publish_a_low_port(t: [root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let up = Up::start(t, &["--network", helper, "-p", "127.0.0.1:80:8080"]);
+            up.inside(|| echo("[::]:8080"));
+            echoes("127.0.0.1:80");
+            up.end();
+        }
+    }
+
+    fn two_containers_at_once(t: [sub nosub]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let one = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8001:80"]);
+            let two = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8002:80"]);
+            one.inside(|| echo("[::]:80"));
+            echoes("127.0.0.1:8001");
+            assert!(!ask("127.0.0.1:8002", b"x").is_ok_and(|answer| answer == b"x"));
+            two.inside(|| echo("[::]:80"));
+            echoes("127.0.0.1:8002");
+            one.end();
+            echoes("127.0.0.1:8002");
+            two.end();
+        }
+    }
+
+    fn the_resolver_file(t: [sub nosub unshared root]) {
+        let Some(host) = Host::new() else { return };
+        let file = |options: &[&str]| container(t, options, &["cat", "/etc/resolv.conf"]).run().ok().out();
+        host.resolver("# local\nnameserver 127.0.0.1\nnameserver 192.0.2.53\nsearch lan example.org\noptions edns0\n");
+        for helper in HELPERS {
+            assert_eq!(file(&["--network", helper]), "nameserver 192.0.2.53\nsearch lan example.org\noptions edns0");
+            let given = ["--network", helper, "--dns", "192.0.2.9", "--dns", "2001:db8::9", "--dns-search", "test", "--dns-option", "ndots:3"];
+            assert_eq!(file(&given), "nameserver 192.0.2.9\nnameserver 2001:db8::9\nsearch test\noptions ndots:3");
+        }
+        assert!(file(&["--network", "host"]).starts_with("nameserver 127.0.0.1\nnameserver 192.0.2.53"));
+        assert!(!file(&["--network", "none"]).contains("nameserver"));
+        assert!(file(&["--network", "none", "--dns", "192.0.2.9"]).starts_with("nameserver 192.0.2.9"));
+        for (helper, door) in HELPERS.into_iter().zip(["169.254.1.1", "10.0.2.3"]) {
+            host.resolver("nameserver 127.0.0.53\nsearch lan\n");
+            assert_eq!(file(&["--network", helper]), format!("nameserver {door}\nsearch lan"));
+            host.resolver("");
+            assert_eq!(file(&["--network", helper]), format!("nameserver {door}"));
+        }
+        container(t, &["--dns", "nonsense"], &["true"]).run().refuses(125, "`--dns nonsense`: not an address");
+    }
+
+    fn names_are_found_through_a_resolver_on_the_hosts_loopback(t: [sub nosub unshared root]) {
+        let Some(host) = Host::new() else { return };
+        let asked = name_server("127.0.0.53:53");
+        host.resolver("nameserver 127.0.0.53\noptions edns0 trust-ad\n");
+        for helper in HELPERS.into_iter().chain(["host"]) {
+            let script = "nslookup -type=a name.test && nslookup -type=a other.test";
+            let out = container(t, &["--network", helper], &["sh", "-c", script]).run().ok().out();
+            assert!(out.contains("198.51.100.7"), "{helper}: {out}");
+            let names: Vec<String> = asked.try_iter().collect();
+            assert!(["name.test.", "other.test."].iter().all(|n| names.iter().any(|m| m == n)), "{helper}: {names:?}");
+        }
+        container(t, &["--network", "none"], &["nslookup", "-type=a", "name.test"]).run().exits(1);
+        assert_eq!(asked.try_iter().count(), 0);
+    }
+
+    fn names_for_hosts(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS.into_iter().chain(["none", "host"]) {
+            let options = ["--network", helper, "--hostname", "box", "--add-host", "db:192.0.2.9", "--add-host", "v6;six=2001:db8::6"];
+            let out = container(t, &options, &["cat", "/etc/hosts"]).run().ok().out();
+            for line in ["127.0.0.1\tlocalhost", "192.0.2.9\tdb", "2001:db8::6\tv6 six", "\tbox"] {
+                assert!(out.contains(line), "{helper}: {line} in {out}");
+            }
+        }
+        container(t, &["--add-host", "db"], &["true"]).run().refuses(125, "`db` is no host entry");
+        container(t, &["--network", "none", "--add-host", "gw:host-gateway"], &["true"]).run().refuses(125, "`gw:host-gateway`");
+    }
+
+    fn host_gateway_leads_to_the_host(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        echo("192.0.2.2:7000");
+        for helper in HELPERS {
+            let script = "grep gw /etc/hosts; echo through | nc -w 10 $(sed -n 's/\tgw$//p' /etc/hosts) 7000";
+            let options = ["--network", helper, "--add-host", "gw:host-gateway"];
+            let out = container(t, &options, &["sh", "-c", script]).run().ok().out();
+            assert!(out.ends_with("through"), "{helper}: {out}");
+        }
+    }
+
+    fn ipv6_where_the_host_has_it(t: [sub nosub]) {
+        let Some(_host) = Host::new() else { return };
+        // Any address inside leads to the one that the host would reach under it.
+        echo("[2001:db8::2]:7000");
+        let out = |helper| container(t, &["--network", helper], &["sh", "-c", "sleep 3; ip -6 route; ip -6 addr"]).run().ok().out();
+        for helper in HELPERS {
+            assert!(out(helper).contains("default via "), "{helper}: {}", out(helper));
+        }
+        run(&["ip -6 route del default", "ip addr del 2001:db8::2/64 dev eth0"]);
+        for helper in HELPERS {
+            assert!(!out(helper).contains("default via "), "{helper}: {}", out(helper));
+        }
+    }
+
+    fn a_host_without_a_route(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::offline() else { return };
+        let up = Up::start(t, &["-p", "127.0.0.1:8080:80"]);
+        assert!(!up.named("slirp4netns").is_empty(), "{:?}", t.processes());
+        up.inside(|| echo("[::]:80"));
+        echoes("127.0.0.1:8080");
+        up.end();
+    }
+
+    fn a_missing_helper(t: [sub nosub root]) {
+        let Some(host) = Host::new() else { return };
+        host.hide(&["pasta"]);
+        container(t, &["--network", "pasta"], &["true"]).run().refuses(125, "`pasta` is not installed").complains("apt-get install passt");
+        let up = Up::start(t, &[]);
+        assert!(!up.named("slirp4netns").is_empty(), "the other one is taken");
+        up.end();
+        host.hide(&["slirp4netns"]);
+        let output = container(t, &["--network", "slirp4netns"], &["true"]).run();
+        output.refuses(125, "`slirp4netns` is not installed").complains("apt-get install slirp4netns");
+        let output = container(t, &[], &["true"]).run();
+        output.refuses(125, "neither `pasta` nor `slirp4netns` is installed").complains("--network none");
+        container(t, &["--network", "none"], &["true"]).run().ok();
+    }
+
+    fn no_tun_device(t: [sub nosub]) {
+        let Some(_host) = Host::new() else { return };
+        run(&["mount -t tmpfs none /dev/net"]);
+        container(t, &[], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("as root: modprobe tun");
+        run(&["touch /dev/net/tun", "chmod 600 /dev/net/tun"]);
+        container(t, &[], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("as root: chmod 0666 /dev/net/tun");
+    }
+
+    fn a_helper_that_dies_is_told(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let mut up = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8080:80"]);
+            let process = up.named(helper);
+            assert_eq!(process.len(), 1, "{:?}", t.processes());
+            kill_process(Pid::from_raw(process[0]).unwrap(), Signal::KILL).unwrap();
+            wait_for("the monitor to reap it", || up.named(helper).is_empty());
+            // The command goes on.
+            up.running.write(b"still here\n");
+            up.running.expect("still here");
+            let err = up.end();
+            let told = format!("rl: `{helper}` ended (killed by signal 9): the container has no network from here on\n");
+            assert_eq!(err.matches(&told).count(), 1, "{err}");
+        }
+    }
+
+    fn no_helper_outlives_its_container(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        for helper in HELPERS {
+            let up = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8080:80"]);
+            assert!(!up.end().contains("ended"), "a helper that follows its container is no news");
+            t.quiet();
+            assert!(TcpStream::connect("127.0.0.1:8080").is_err());
+
+            // The monitor is the one of our program's processes that is not the front end.
+            t.keeps_containers();
+            let up = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8080:80"]);
+            let front = up.running.pid();
+            let monitor: Vec<i32> = up.named("rl").into_iter().filter(|pid| *pid != front).collect();
+            assert_eq!(monitor.len(), 1, "{:?}", t.processes());
+            kill_process(Pid::from_raw(monitor[0]).unwrap(), Signal::KILL).unwrap();
+            up.running.wait().refuses(125, "the container's monitor was killed");
+            t.quiet();
+            assert!(TcpStream::connect("127.0.0.1:8080").is_err());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_network_mode() {
+    let Some(t) = Env::new(Identity::Sub) else {
+        return;
+    };
+    container(&t, &["--network", "past"], &["true"])
+        .run()
+        .refuses(125, "`past` is no network mode");
+    let output = container(&t, &["--network", "bridge"], &["true"]).run();
+    output
+        .refuses(125, "`--network bridge` is not supported yet")
+        .complains("hint: leave `--network` out");
+    container(&t, &["--network", "container:x"], &["true"])
+        .run()
+        .refuses(125, "not supported yet");
+}
