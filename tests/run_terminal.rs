@@ -65,11 +65,14 @@ identities! {
         support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep"));
         shell.send("\x1a");
         shell.expect("Stopped");
-        shell.send("kill %1; wait; echo go\"\"ne\n");
-        shell.expect("gone\r\n");
-        // Ctrl-D is the end of input.
+        shell.send("fg\n");
+        shell.expect("fg\r\n");
+        shell.expect("sleep 1001");
+        shell.send("\x03");
+        shell.expect("# ");
+        // Ctrl-D is the end of input; the status is that of the last command.
         shell.send("\x04");
-        shell.exits(0);
+        shell.exits(130);
     }
 
     fn keys_reach_a_handler(t: [sub root]) {

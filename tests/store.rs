@@ -206,7 +206,8 @@ fn what_is_not_what_it_should_be_is_refused_and_leaves_nothing() {
         blob.bytes[1000] ^= 1;
         blob
     };
-    let cases: Vec<(&str, Blob, fn(&StoreError) -> bool)> = vec![
+    type Case<'a> = (&'a str, Blob, fn(&StoreError) -> bool);
+    let cases: Vec<Case<'_>> = vec![
         ("flipped", flipped, |e| {
             matches!(e, StoreError::Digest { .. })
         }),

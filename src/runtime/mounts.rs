@@ -159,7 +159,7 @@ fn finish_bind(
         let stat = rustix::fs::fstat(fd).at(Stage::Mounts, || format!("fstat(`{target}`)"))?;
         Ok((stat.st_dev, stat.st_ino))
     };
-    if id(from)? != id(&mounted)? {
+    if id(from)? != id(&mounted)? && !dropped("attributes") {
         let call = format!("`{target}` leads elsewhere since something was mounted on it");
         return Err(InitError {
             stage: Stage::Mounts,

@@ -17,15 +17,19 @@
 //! other repair and no index: a crash at any point leaves a directory that the next command
 //! understands or removes.
 
+mod files;
+mod locked;
+
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
+use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
+pub use locked::Locked;
 
 /// Where a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,14 +129,6 @@ impl Error {
             }
             _ => None,
         }
-    }
-}
-
-fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io {
-        call,
-        path: path.to_owned(),
-        source,
     }
 }
 
@@ -383,270 +379,4 @@ impl State {
             ended: None,
         }
     }
-}
-
-/// A container that this process may change. The lock is of the open file, so it passes to a forked
-/// monitor and ends with the last copy.
-#[derive(Debug)]
-pub struct Locked {
-    dir: PathBuf,
-    name: String,
-    link: PathBuf,
-    lock: File,
-}
-
-impl Locked {
-    fn open(dir: PathBuf, name: String, link: &Path) -> Result<Locked, Error> {
-        let path = dir.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        if !try_lock(&file) {
-            return Err(Error::Running(name));
-        }
-        Ok(Locked {
-            dir,
-            name,
-            link: link.to_owned(),
-            lock: file,
-        })
-    }
-
-    /// Whether the directory is still the one that was locked.
-    fn is_there(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        self.lock.metadata().is_ok_and(|m| m.nlink() > 0)
-    }
-
-    /// Fills a fresh directory.
-    fn furnish(&self, spec: &ContainerSpec) -> Result<(), Error> {
-        for sub in ["upper", "work", "root", "etc"] {
-            let path = self.dir.join(sub);
-            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
-        }
-        // Root inside, who need not be the caller, passes through the container's directory; nobody
-        // else can, because the directory above is closed.
-        let mode = |path: &Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-                .map_err(io("chmod", path))
-        };
-        mode(&self.dir, 0o711)?;
-        // What `/` of the container shows, whatever the caller's umask.
-        mode(&self.dir.join("upper"), 0o755)?;
-        self.write("spec.json", spec, spec.remove)
-    }
-
-    /// The container's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Notes that the command runs as `pid`.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn running(&self, pid: i32) -> Result<(), Error> {
-        let state = State {
-            status: Status::Running,
-            pid: Some(pid),
-            start_time: start_time(pid),
-            boot_id: boot_id(),
-            started: Some(now()),
-            ..State::created()
-        };
-        self.write("state.json", &state, true)
-    }
-
-    /// Notes how the command ended; `None` if it never ran.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
-        let path = self.dir.join("state.json");
-        let before: State = read_json(&path).unwrap_or_else(|_| State::created());
-        let status = if ended.is_some() {
-            Status::Exited
-        } else {
-            Status::Created
-        };
-        let finished = ended.map(|_| now());
-        let state = State {
-            status,
-            pid: None,
-            start_time: None,
-            ended,
-            finished,
-            ..before
-        };
-        self.write("state.json", &state, false)
-    }
-
-    /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
-    /// that was to end it is taken back when a process changes its ids (prctl(2), PR_SET_PDEATHSIG),
-    /// as entry points do that step down from root.
-    pub fn end_orphan(&self) {
-        use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-        let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
-            return;
-        };
-        let running = state.status == Status::Running && state.boot_id == boot_id();
-        let Some(pid) = state.pid.filter(|_| running) else {
-            return;
-        };
-        // Opened before it is compared, so that it stays the process that was compared.
-        let pidfd = rustix::process::Pid::from_raw(pid)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        if let Some(pidfd) = pidfd
-            && state.start_time.is_some()
-            && start_time(pid) == state.start_time
-            && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
-        {
-            let limit = rustix::event::Timespec {
-                tv_sec: 10,
-                tv_nsec: 0,
-            };
-            let mut end = [rustix::event::PollFd::new(
-                &pidfd,
-                rustix::event::PollFlags::IN,
-            )];
-            let _ = rustix::event::poll(&mut end, Some(&limit));
-        }
-    }
-
-    /// Removes the container's directory and its claim to the name. Files that belong to other ids
-    /// can only be removed inside the user namespace.
-    ///
-    /// # Errors
-    /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
-    /// container that can be removed again.
-    pub fn remove(&self) -> Result<(), Error> {
-        for sub in ["upper", "work", "root", "etc"] {
-            remove_tree(&self.dir.join(sub))?;
-        }
-        // The name first: a directory without its name is found by id, a name without its directory
-        // is void.
-        match std::fs::read_link(&self.link) {
-            Ok(id) if self.dir.ends_with(&id) => {
-                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))?;
-            }
-            _ => {}
-        }
-        remove_tree(&self.dir)
-    }
-
-    /// The container's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Replaces a file atomically; without `brief` it is on disk before the new name shows.
-    fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
-        let path = self.dir.join(name);
-        let temporary = self.dir.join(format!(".{name}.tmp"));
-        let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
-        file.write_all(&bytes).map_err(io("write", &temporary))?;
-        if !brief {
-            file.sync_data().map_err(io("fdatasync", &temporary))?;
-        }
-        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
-    }
-}
-
-fn remove_tree(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        // Overlay leaves its work directory without any permission.
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            open_up(path);
-            std::fs::remove_dir_all(path).map_err(io("remove", path))
-        }
-        other => other.map_err(io("remove", path)),
-    }
-}
-
-/// Gives the owner access to every directory below, so that it can be emptied.
-fn open_up(path: &Path) {
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
-}
-
-fn lock_file(dir: &Path) -> Option<File> {
-    File::open(dir.join("lock")).ok()
-}
-
-/// Takes the whole-file lock of this open file description (fcntl_locking(2), F_OFD_SETLK): it passes
-/// on at fork, and it can be asked for without being taken, so a look never disturbs an owner.
-fn try_lock(file: &File) -> bool {
-    let want = whole_file(libc::F_WRLCK);
-    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&want)).is_ok()
-}
-
-/// Whether some process holds the lock.
-fn is_locked(file: &File) -> bool {
-    let mut probe = whole_file(libc::F_WRLCK);
-    let asked = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut probe));
-    asked.is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
-}
-
-fn whole_file(kind: i32) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
-fn make_dir(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("mkdir", path))
-}
-
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut text))
-        .map_err(io("read", path))?;
-    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs())
-}
-
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
-
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything: count from the last one.
-    stat.rsplit(')')
-        .next()?
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
 }

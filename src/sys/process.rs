@@ -352,10 +352,21 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 /// Puts every signal back to its default action and empties the mask, as a program expects to be
 /// started (a Rust program ignores SIGPIPE, and a shell may have ignored others).
 pub fn reset_signals() {
+    // The kernel's own structure, all zero: SIG_DFL, no flags, no mask (include/linux/signal_types.h).
+    // The C library's call would leave out the two signals that it keeps for itself.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is valid for every signal; the kernel refuses SIGKILL, SIGSTOP and libc
-        // its two internal ones, which is harmless.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` is at least as large as the kernel's `struct sigaction` with its mask of
+        // 8 bytes; SIGKILL and SIGSTOP answer EINVAL, which is harmless.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8usize,
+            )
+        };
     }
     // SAFETY: an empty, initialised set.
     unsafe {

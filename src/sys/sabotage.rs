@@ -14,6 +14,7 @@ compile_error!("the feature `sabotage` takes guards out for tests and must not b
 /// - `fds`: close-on-exec for everything that was inherited
 /// - `links`: look-ups that cannot leave the root file system
 /// - `kernel`: `/proc` and `/sys` are what they claim to be
+/// - `attributes`: those of a bind mount go to that mount
 /// - `dev`: a fresh `/dev`
 /// - `masks`, `readonly`: hidden and write-protected kernel paths
 /// - `pivot`: the old root goes away (chroot(2) in its place)
