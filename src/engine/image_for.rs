@@ -19,7 +19,7 @@ use crate::model::reference::Source;
 use crate::model::spec::{ContainerSpec, RootfsSource};
 use crate::model::{Platform, Reference};
 use crate::registry::{self, Client, Settings};
-use crate::store::{Image, MapKey, Store, StoreError};
+use crate::store::{self, Image, MapKey, Store, StoreError};
 use crate::userns;
 
 /// How an image is fetched.
@@ -348,7 +348,8 @@ pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Resul
     })
 }
 
-/// The last rung: all layers laid over each other in the container's own directory.
+/// The last rung: all layers laid over each other in the container's own directory, which must be
+/// empty.
 ///
 /// # Errors
 /// No space, or whatever else a copy runs into.
@@ -364,7 +365,9 @@ pub fn copy(
     let target = dir.join("upper");
     inside(context, plan, || {
         for name in names.iter().rev() {
-            crate::store::lay_over(&base.join(name), &target)?;
+            for note in store::lay_over(&base.join(name), &target)? {
+                context.ui.detail(&format!("layer {name}: {note}"));
+            }
         }
         Ok(())
     })

@@ -13,6 +13,7 @@ pub mod run;
 pub mod run_args;
 pub mod rungs;
 pub mod units;
+pub mod volumes;
 
 use crate::model::chain;
 use crate::{monitor, net, oci, runtime, security, state, store, userns};
@@ -167,6 +168,9 @@ impl Error {
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),
+            Error::Write { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some(format!("the disk of `{}` is full", path.display()))
+            }
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),
             Error::WrongPlatform { host, .. } => Some(format!(

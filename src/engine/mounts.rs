@@ -112,7 +112,11 @@ fn apply_option(
         "nosuid" | "nodev" | "noexec" | "private" | "rprivate" | "slave" | "rslave" | "shared"
         | "rshared" => mount.options.push(option.to_owned()),
         // Labels of SELinux, on a machine where we set none: nothing to do, as with podman.
-        "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated" => {}
+        "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+        "nocopy" => match &mut mount.source {
+            MountSource::Volume { fill, .. } => *fill = false,
+            _ => return Err(form(flag, value, "`nocopy` is for named volumes")),
+        },
         "rbind" | "bind" => {
             if let MountSource::Bind { recursive, .. } = &mut mount.source {
                 *recursive = option == "rbind";
@@ -155,6 +159,7 @@ fn volume_source(
     Ok(MountSource::Volume {
         name: source.to_owned(),
         path,
+        fill: true,
     })
 }
 
@@ -220,6 +225,8 @@ pub fn mount(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
             ("target" | "dst" | "destination", path) => target = Some(path),
             ("readonly" | "ro", "" | "true" | "1") => rest.push("ro"),
             ("readonly" | "ro", "false" | "0") => rest.push("rw"),
+            ("volume-nocopy", "" | "true" | "1") => rest.push("nocopy"),
+            ("volume-nocopy", "false" | "0") => {}
             ("bind-propagation", word) => rest.push(word),
             ("tmpfs-size", size) => tmpfs.push(format!("size={size}")),
             ("tmpfs-mode", mode) => tmpfs.push(format!("mode={mode}")),
@@ -347,6 +354,13 @@ pub fn device(value: &str) -> Result<Device, Error> {
     })
 }
 
+/// The destinations of the volumes that begin with the image's content.
+pub fn to_fill(mounts: &[VolumeMount]) -> Vec<String> {
+    let fills = |m: &&VolumeMount| matches!(m.source, MountSource::Volume { fill: true, .. });
+    let targets = mounts.iter().filter(fills);
+    targets.map(|m| m.target.clone()).collect()
+}
+
 /// Refuses two mounts on one target and sorts parents before what lies below them.
 ///
 /// # Errors
@@ -379,8 +393,17 @@ mod tests {
         ));
         let named = volume("data:/data", &volumes).unwrap();
         assert!(matches!(named.source, MountSource::Volume { name, .. } if name == "data"));
+        let fills = |m: VolumeMount| match m.source {
+            MountSource::Volume { fill, .. } => fill,
+            other => panic!("{other:?}"),
+        };
+        assert!(fills(volume("data:/data:ro", &volumes).unwrap()));
+        assert!(!fills(volume("data:/data:nocopy", &volumes).unwrap()));
+        let nocopy = mount("type=volume,src=data,dst=/d,volume-nocopy", &volumes);
+        assert!(!fills(nocopy.unwrap()));
         std::fs::remove_dir_all(&volumes).unwrap();
         for bad in [
+            "/etc:/etc:nocopy",
             "/etc:relative",
             "/etc:/",
             "/etc:/a/../b",

@@ -264,9 +264,6 @@ fn environment(
         }
         given(variable, &mut set);
     }
-    if let Some(zone) = &args.tz {
-        set("TZ", &time_zone(zone)?);
-    }
     Ok(env
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))
@@ -285,28 +282,39 @@ fn given(variable: &str, set: &mut impl FnMut(&str, &str)) {
     }
 }
 
-/// `local` is the host's zone by name; anything else must look like a zone's name.
-fn time_zone(zone: &str) -> Result<String, Error> {
+/// The host's file of a zone, shown as `/etc/localtime`, as podman does it: the image need not know
+/// any zones.
+fn time_zone(zone: &str) -> Result<VolumeMount, Error> {
     let bad = |reason: &str| Error::Value {
         option: "--tz",
         value: zone.to_owned(),
         reason: reason.to_owned(),
     };
-    if zone == "local" {
-        let link = std::fs::canonicalize("/etc/localtime").unwrap_or_default();
-        let link = link.to_string_lossy();
-        return match link.split_once("/zoneinfo/") {
-            Some((_, name)) => Ok(name.to_owned()),
-            None => Ok("UTC".to_owned()),
-        };
-    }
     let plain = zone
         .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"/_+-,.:".contains(&b));
-    if zone.is_empty() || !plain || zone.contains("..") {
+        .all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b));
+    if zone.is_empty() || !plain || zone.starts_with('/') {
         return Err(bad("expected a zone such as `Europe/Berlin`, or `local`"));
     }
-    Ok(zone.to_owned())
+    let path = match zone {
+        "local" => PathBuf::from("/etc/localtime"),
+        zone => Path::new("/usr/share/zoneinfo").join(zone),
+    };
+    let path = std::fs::canonicalize(&path).unwrap_or(path);
+    if !path.is_file() {
+        return Err(bad(
+            "this machine has no such zone below `/usr/share/zoneinfo`",
+        ));
+    }
+    Ok(VolumeMount {
+        target: "/etc/localtime".into(),
+        source: MountSource::Bind {
+            path,
+            recursive: false,
+        },
+        read_only: true,
+        options: Vec::new(),
+    })
 }
 
 fn workdir(args: &RunArgs, image: &ImageDefaults) -> Result<String, Error> {
@@ -336,6 +344,9 @@ fn all_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error>
     }
     for value in &args.tmpfs {
         all.push(mounts::tmpfs(value)?);
+    }
+    if let Some(zone) = &args.tz {
+        all.push(time_zone(zone)?);
     }
     // A read-only root still has places to write that forget: as podman has them.
     if args.read_only {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
-use super::rungs::{self, Rung};
-use super::{Context, Error, image_for, mounts, names, network};
+use super::rungs::{self, Ladder, Rung};
+use super::{Context, Error, image_for, mounts, names, network, volumes};
 use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
@@ -36,7 +36,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
         files,
     } = prepared;
     let containers = state::Containers::new(context.dirs.containers());
-    let (spec, locked) = create(&containers, spec, args.name.is_some())?;
+    let (spec, locked) = create(&containers, spec, args.name.is_some(), &plan)?;
     let task = Start {
         spec: &spec,
         plan: &plan,
@@ -171,14 +171,18 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
     })
 }
 
-/// Makes the container's directory; a made-up name that is taken is replaced by another.
+/// Makes the container's directory; a made-up name that is taken is replaced by another, a given one
+/// is taken from a container that its killed monitor should have removed.
 fn create(
     containers: &state::Containers,
     mut spec: ContainerSpec,
     named: bool,
+    plan: &userns::Plan,
 ) -> Result<(ContainerSpec, state::Locked), Error> {
     for turn in 1.. {
         match containers.create(&spec) {
+            Err(state::Error::NameTaken { .. })
+                if named && turn == 1 && remove_left_over(containers, &spec.name, plan) => {}
             Err(state::Error::NameTaken { .. }) if !named && turn < 16 => {
                 spec.name = names::name_for(&spec.id, turn);
             }
@@ -186,6 +190,17 @@ fn create(
         }
     }
     unreachable!("the loop returns at the latest in its sixteenth turn")
+}
+
+/// Whether a container of this name was left over, and is removed now.
+fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::Plan) -> bool {
+    let Ok(container) = containers.find(name) else {
+        return false;
+    };
+    container.is_left_over()
+        && container
+            .lock()
+            .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
 }
 
 struct Start<'a> {
@@ -205,37 +220,31 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
     if !own && spec.uid_map.to_host(0).is_some() {
         image_for::own_root(context, plan, dir)?;
     }
+    volumes::own(context, plan, spec)?;
     let etc = write_files(start, dir)?;
-    let ladder = Rung::ladder(&spec.rootfs);
-    for (i, rung) in ladder.iter().enumerate() {
-        if *rung == Rung::Copy {
-            image_for::copy(context, spec, plan, dir)?;
-        }
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    loop {
+        let rung = ladder.rung();
+        context.ui.detail(&ladder.told());
+        rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan: init_plan(spec, plan, *rung, dir, &etc)?,
+            plan: init_plan(spec, plan, rung, dir, &etc)?,
             userns: (*plan).clone(),
             network: start.network.task(),
-            fuse: rungs::fuse(spec, dir).filter(|_| *rung == Rung::Fuse),
+            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             tty: spec.tty,
             remove: spec.remove,
             container: start.container,
             program: program(),
         };
-        context
-            .ui
-            .detail(&format!("root file system: {}", rung.name()));
         let notice = |text: &str| context.ui.notice(text);
         match monitor::spawn(&task).and_then(|client| client.attach(start.attach, &notice)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
-                if failure.part == Part::Rootfs && i + 1 < ladder.len() =>
-            {
-                context.ui.detail(&format!("{}: {failure}", rung.name()));
-            }
+                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    unreachable!("the last rung returns")
 }
 
 fn init_plan(
@@ -258,6 +267,7 @@ fn init_plan(
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
+        fill: mounts::to_fill(&spec.mounts),
     };
     Ok(runtime::plan(
         &config,

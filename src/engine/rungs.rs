@@ -1,10 +1,28 @@
-//! The ladder of root file systems: the kernel's overlay, fuse-overlayfs, a copy. The next rung is
-//! taken when the real mount of the one before was refused.
+//! The ladder of root file systems: the kernel's overlay, fuse-overlayfs, a copy.
+//!
+//! A rung is taken when the real mount of the one before was refused; what cannot even be tried
+//! (no fuse-overlayfs program, no /dev/fuse) is passed over. A refused rung leaves nothing to the next
+//! one. That the overlay was refused is remembered, so that later starts do not pay for the try: for
+//! an hour, in this boot, in these namespaces, as long as the kernel knows the same file systems.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Error, image_for};
+use crate::model::chain;
 use crate::model::spec::{ContainerSpec, RootfsSource};
+use crate::monitor::wire::StartFailure;
 use crate::runtime::Rootfs;
+use crate::sys::fs::{Root, remove_tree};
+use crate::{store, userns};
+
+/// How long a refusal is believed. A person may have mended its cause meanwhile.
+const BELIEVED: Duration = Duration::from_secs(3600);
 
 /// A way to make `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +38,6 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// The rungs for a source, best first.
-    pub fn ladder(source: &RootfsSource) -> &'static [Rung] {
-        match source {
-            RootfsSource::Layers { .. } => &[Rung::Overlay, Rung::Fuse, Rung::Copy],
-            RootfsSource::Directory(_) => &[Rung::Directory],
-        }
-    }
-
     /// What a person calls it.
     pub fn name(self) -> &'static str {
         match self {
@@ -36,6 +46,204 @@ impl Rung {
             Rung::Copy => "copy of the layers",
             Rung::Directory => "directory",
         }
+    }
+}
+
+/// Where a start stands on the ladder.
+#[derive(Debug)]
+pub struct Ladder {
+    rung: Rung,
+    /// Why it is not one of those above, each with its name.
+    why: Vec<String>,
+    /// Something was tried and may have left traces.
+    used: bool,
+    /// The caller exists inside.
+    mapped: bool,
+    refusal: PathBuf,
+}
+
+impl Ladder {
+    /// The best rung that there is a reason to try. `data` is where refusals are remembered.
+    pub fn new(spec: &ContainerSpec, caller: &userns::Caller, data: &Path) -> Ladder {
+        let mapped = spec.uid_map.to_container(caller.uid).is_some()
+            && spec.gid_map.to_container(caller.gid).is_some();
+        let mut ladder = Ladder {
+            rung: Rung::Overlay,
+            why: Vec::new(),
+            used: false,
+            mapped,
+            refusal: data.join("overlay-refused.json"),
+        };
+        match &spec.rootfs {
+            RootfsSource::Directory(_) => ladder.rung = Rung::Directory,
+            RootfsSource::Layers { .. } => {
+                if let Some(why) = recall(&ladder.refusal) {
+                    let name = ladder.rung.name();
+                    ladder.why.push(format!("{name}, tried before: {why}"));
+                    ladder.below_overlay();
+                }
+            }
+        }
+        ladder
+    }
+
+    /// The rung to try.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// The rung and why it is this one, for who wants to know.
+    pub fn told(&self) -> String {
+        let mut text = format!("root file system: {}", self.rung.name());
+        if !self.why.is_empty() {
+            text.push_str(&format!(" ({})", self.why.join("; ")));
+        }
+        text
+    }
+
+    /// Goes down a step after the try failed like this; false when there is none.
+    pub fn descend(&mut self, failure: &StartFailure) -> bool {
+        let why = failure.to_string();
+        self.used = true;
+        match self.rung {
+            Rung::Overlay => {
+                remember(&self.refusal, &why);
+                self.why.push(format!("{}: {why}", self.rung.name()));
+                self.below_overlay();
+            }
+            Rung::Fuse => {
+                self.why.push(why);
+                self.rung = Rung::Copy;
+            }
+            Rung::Copy | Rung::Directory => return false,
+        }
+        true
+    }
+
+    fn below_overlay(&mut self) {
+        let possible = if self.mapped {
+            fuse_is_there()
+        } else {
+            // It runs as root inside and is told paths.
+            Err("fuse-overlayfs cannot enter the directories of a caller who is not mapped".into())
+        };
+        self.rung = match possible {
+            Ok(()) => Rung::Fuse,
+            Err(why) => {
+                self.why.push(why);
+                Rung::Copy
+            }
+        };
+    }
+}
+
+/// Whether fuse-overlayfs can be tried, and if not, why, with what would help.
+fn fuse_is_there() -> Result<(), String> {
+    let program = fuse_overlayfs::PROGRAM;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let executable = |dir: PathBuf| {
+        rustix::fs::access(dir.join(program), rustix::fs::Access::EXEC_OK).is_ok()
+            && dir.join(program).is_file()
+    };
+    let missing = if std::env::split_paths(&path).any(executable) {
+        fuse_overlayfs::check_device()
+    } else {
+        Err(fuse_overlayfs::Error::Spawn {
+            program: program.into(),
+            source: std::io::Error::from_raw_os_error(libc::ENOENT),
+        })
+    };
+    missing.map_err(|e| match e.hint() {
+        Some(hint) => format!("{}: try `{hint}`", chain(&e)),
+        None => chain(&e),
+    })
+}
+
+/// Makes ready what the rung stands on.
+///
+/// # Errors
+/// What an earlier try left cannot be removed, or the layers cannot be copied.
+pub fn prepare(
+    context: &Context<'_>,
+    ladder: &Ladder,
+    spec: &ContainerSpec,
+    plan: &userns::Plan,
+    dir: &Path,
+) -> Result<(), Error> {
+    if ladder.used {
+        // What belongs to other ids can only be removed where these ids exist.
+        if clean(dir).is_err() {
+            image_for::inside(context, plan, || Ok(clean(dir)?))?;
+        }
+    }
+    if ladder.rung == Rung::Copy {
+        image_for::copy(context, spec, plan, dir)?;
+    }
+    Ok(())
+}
+
+/// Empties the directories that a refused overlay may have used; they keep their owners.
+fn clean(dir: &Path) -> Result<(), store::StoreError> {
+    for name in ["upper", "work"] {
+        let path = dir.join(name);
+        let call = || format!("readdir(`{}`)", path.display());
+        let root = Root::open(&path)?;
+        for entry in std::fs::read_dir(&path).map_err(store::StoreError::io(call))? {
+            let entry = entry.map_err(store::StoreError::io(call))?;
+            remove_tree(root.as_fd(), entry.file_name().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// A refusal on disk.
+#[derive(Serialize, Deserialize)]
+struct Refusal {
+    /// Under which circumstances.
+    place: String,
+    /// What the kernel said.
+    why: String,
+}
+
+/// What the answer may depend on: boot, kernel, the namespaces we are in, the file systems known.
+fn place() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let namespace = |kind: &str| {
+        let meta = std::fs::metadata(format!("/proc/self/ns/{kind}"));
+        meta.map_or(0, |m| m.ino())
+    };
+    let overlay = read("/proc/filesystems")
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("overlay"));
+    format!(
+        "{} {} user:{} mnt:{} overlay:{overlay}",
+        read("/proc/sys/kernel/random/boot_id").trim(),
+        rustix::system::uname().release().to_string_lossy(),
+        namespace("user"),
+        namespace("mnt"),
+    )
+}
+
+/// Why the overlay was refused, if it was lately and nothing has changed.
+fn recall(path: &Path) -> Option<String> {
+    let age = std::fs::metadata(path).ok()?.modified().ok()?.elapsed();
+    let refusal: Refusal = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (age.ok()? < BELIEVED && refusal.place == place()).then_some(refusal.why)
+}
+
+/// Remembers a refusal; that it cannot be written costs a try the next time, nothing else.
+fn remember(path: &Path, why: &str) {
+    let refusal = Refusal {
+        place: place(),
+        why: why.to_owned(),
+    };
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    if let Ok(bytes) = serde_json::to_vec(&refusal)
+        && std::fs::write(&temporary, bytes)
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .is_err()
+    {
+        let _ = std::fs::remove_file(&temporary);
     }
 }
 
@@ -65,7 +273,7 @@ pub fn fuse(spec: &ContainerSpec, dir: &Path) -> Option<fuse_overlayfs::Options>
         lower,
         upper: Some((dir.join("upper"), dir.join("work"))),
         volatile: spec.remove,
-        squash_to_root: spec.uid_map.len() == 1,
+        squash_to_root: spec.uid_map.len() == 1 && spec.uid_map.to_host(0).is_some(),
         extra: Vec::new(),
     })
 }

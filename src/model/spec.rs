@@ -117,18 +117,25 @@ pub enum MountSource {
         /// With the mounts below it.
         recursive: bool,
     },
-    /// A named volume: a bind of its data directory, filled from the image when empty.
+    /// A named volume: a bind of its data directory.
     Volume {
         /// Its name.
         name: String,
         /// Its data directory.
         path: PathBuf,
+        /// Whether it is filled from the image when it is empty (no `nocopy`).
+        #[serde(default = "yes")]
+        fill: bool,
     },
     /// A file system in memory.
     Tmpfs {
         /// Options of tmpfs(5), such as `size=64m,mode=1777`.
         options: String,
     },
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How a container reaches the network.

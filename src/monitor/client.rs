@@ -61,6 +61,7 @@ impl Client {
             waiting: false,
             output: [Pending::new(1), Pending::new(2)],
             last: None,
+            lost: None,
             raw,
             tty: how.tty,
         };
@@ -68,12 +69,18 @@ impl Client {
             match session.turn() {
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
-                Ok(Some(FromMonitor::Exited(ended))) => return Ok(ended),
+                Ok(Some(FromMonitor::Exited(ended))) => {
+                    return session.lost.map_or(Ok(ended), Err);
+                }
                 Ok(Some(FromMonitor::Failed(failure))) => {
                     return Err(Error::Start(Box::new(failure)));
                 }
                 Ok(Some(_)) => {}
-                Err(_) => return Err(Error::Gone),
+                Err(Errno::CONNRESET) => return Err(Error::Gone),
+                Err(errno) => {
+                    let call = "the connection to it";
+                    return Err(Error::Call { call, errno });
+                }
             }
         }
     }
@@ -89,6 +96,8 @@ struct Session<'a> {
     output: [Pending; 2],
     /// The last message: delivered when the output is written.
     last: Option<FromMonitor>,
+    /// Output that could not be written, though somebody wants it.
+    lost: Option<Error>,
     raw: Option<RawMode<BorrowedFd<'static>>>,
     tty: bool,
 }
@@ -132,18 +141,19 @@ impl Pending {
         self.done == self.bytes.len()
     }
 
-    /// Writes one step. False once nobody reads.
-    fn write(&mut self) -> bool {
+    /// Writes one step. An error once nothing can be written any more.
+    fn write(&mut self) -> Result<(), Errno> {
         let rest = &self.bytes[self.done..];
         match rustix::io::write(self.fd(), &rest[..rest.len().min(self.step)]) {
             Ok(n) => self.done += n,
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => {
+            Err(errno) => {
                 self.open = false;
                 self.done = self.bytes.len();
+                return Err(errno);
             }
         }
-        self.open
+        Ok(())
     }
 }
 
@@ -158,8 +168,13 @@ impl Session<'_> {
             self.pass_signal()?;
         }
         for (i, writable) in ready.output.into_iter().enumerate() {
-            if writable && !self.output[i].write() {
-                self.send(&ToMonitor::Close(self.output[i].stream))?;
+            if writable && let Err(errno) = self.output[i].write() {
+                let stream = self.output[i].stream;
+                // A reader or a terminal that went away is no failure; a full disk is.
+                if !matches!(errno, Errno::PIPE | Errno::IO) {
+                    self.lost = Some(Error::Output { stream, errno });
+                }
+                self.send(&ToMonitor::Close(stream))?;
             }
         }
         if ready.input {

@@ -1,8 +1,12 @@
-//! The second rung of the root file system: fuse-overlayfs, run in the container's user and mount
-//! namespaces but outside its pid namespace, so that nothing inside sees or signals it.
+//! The second rung of the root file system: fuse-overlayfs, run in the container's user namespace but
+//! outside its pid namespace, so that nothing inside sees or signals it.
 //!
-//! The process joins and executes; it ends with the monitor (PR_SET_PDEATHSIG), because it holds the
-//! mount namespace. Whether its mount stands is seen by the init stage, which lives there.
+//! It has a mount namespace of its own, a copy of the container's as it is before pivot_root(2): that
+//! call would give every process of the namespace the container's root, and fuse-overlayfs reaches its
+//! layers through /proc/self. Its mount shows in the container's namespace by propagation; whether it
+//! stands is seen by the init stage, which lives there.
+//!
+//! The process joins, makes its namespace and executes; it ends with the monitor (PR_SET_PDEATHSIG).
 
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,18 +26,14 @@ pub(super) fn start(
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|errno| StartFailure::other(format!("memfd_create(): {errno}")))?;
-    let forked = process::fork(Namespaces::empty())
-        .map_err(|errno| StartFailure::other(format!("clone3(): {errno}")))?;
+        .map_err(StartFailure::failed("memfd_create()"))?;
+    let forked = process::fork(Namespaces::empty()).map_err(StartFailure::failed("clone3()"))?;
     match forked {
         Fork::Parent(helper) => Ok((helper, words)),
         Fork::Child => {
             let kill = Some(rustix::process::Signal::KILL);
             let _ = process::replace_stdio(words.as_fd(), 2);
-            let joined = process::join(container.as_fd(), Namespaces::USER | Namespaces::MOUNT);
-            if joined.is_ok() && !rustix::process::getuid().is_root() {
-                let _ = crate::sys::caps::keep_across_exec();
-            }
+            let joined = enter(container);
             let _ = rustix::process::set_parent_process_death_signal(kill);
             process::reset_signals();
             let error = match joined {
@@ -46,6 +46,21 @@ pub(super) fn start(
             let _ = rustix::io::write(&words, error.as_bytes());
             exit_now(127)
         }
+    }
+}
+
+/// Enters the container's user namespace, as root where it has one: fuse-overlayfs gives files to
+/// whoever makes them. The new mount namespace is of that user namespace.
+fn enter(container: &Child) -> rustix::io::Result<()> {
+    process::join(container.as_fd(), Namespaces::USER | Namespaces::MOUNT)?;
+    let errno = |e: nix::errno::Errno| rustix::io::Errno::from_raw_os_error(e as i32);
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(errno)?;
+    let (uid, gid) = (0.into(), 0.into());
+    let root =
+        nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid));
+    match root {
+        Ok(()) => Ok(()),
+        Err(_) => crate::sys::caps::keep_across_exec(),
     }
 }
 

@@ -21,8 +21,10 @@ pub mod wire;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use crate::model::spec::ContainerSpec;
 use crate::runtime::InitPlan;
 use crate::sys::process::{self, Ended, Fork, Namespaces, exit_now};
+use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::{net, state, userns};
 use wire::{FromMonitor, StartFailure};
@@ -67,11 +69,19 @@ pub struct Network {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call of the hand-over failed.
-    #[error("{call}: {errno}")]
+    #[error("monitor: {call}: {}", process::errno_name(errno.raw_os_error()))]
     Call {
         /// The call.
         call: &'static str,
         /// Its error.
+        errno: rustix::io::Errno,
+    },
+    /// What the command wrote could not be passed on.
+    #[error("write({}): {}", ["standard output", "standard error"][usize::from(*stream == 2)], process::errno_name(errno.raw_os_error()))]
+    Output {
+        /// 1 or 2.
+        stream: u8,
+        /// Why.
         errno: rustix::io::Errno,
     },
     /// The monitor ended without a word.
@@ -100,7 +110,11 @@ pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
 
 /// The monitor's life: start, watch, clean up, tell.
 fn run(task: &Task<'_>, client: &Channel) -> ! {
-    let _ = rustix::process::setsid();
+    if !dropped("session") {
+        let _ = rustix::process::setsid();
+    }
+    // Helpers are started with what they are given, and nothing that the caller had open besides.
+    process::cloexec_from(3);
     signals::settle();
     if let Ok(null) = null() {
         // What the front end was given is not held open by its monitor.
@@ -117,25 +131,62 @@ fn run(task: &Task<'_>, client: &Channel) -> ! {
         // The front end removes what was prepared, or tries another rung with it.
         Err(failure) => FromMonitor::Failed(failure),
     };
-    let _ = wire::send(client, &last);
+    let told = wire::send(client, &last);
+    if told.is_err() && matches!(last, FromMonitor::Failed(_)) {
+        let _ = remove_files(task.container, &task.userns);
+    }
+    sweep(task);
     exit_now(0)
+}
+
+/// Removes the containers of monitors that were killed, when nobody waits for us any more.
+fn sweep(task: &Task<'_>) {
+    let Some(root) = task.container.dir().parent() else {
+        return;
+    };
+    for (spec, container) in state::Containers::new(root.to_owned()).left_over() {
+        let _ = remove_left_over(&spec, &container, &task.userns);
+    }
+}
+
+/// Removes a container whose monitor was killed, with `plan` as a pattern for who writes its id maps.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_left_over(
+    spec: &ContainerSpec,
+    container: &state::Locked,
+    plan: &userns::Plan,
+) -> Result<(), state::Error> {
+    let plan = userns::Plan {
+        uid: spec.uid_map.clone(),
+        gid: spec.gid_map.clone(),
+        ..plan.clone()
+    };
+    remove(container, &plan)
 }
 
 /// What remains on disk: nothing, or how it ended.
 fn finish(task: &Task<'_>, ended: Ended) {
     if task.remove {
-        let _ = remove(task.container, &task.userns);
+        let _ = remove_files(task.container, &task.userns);
     } else {
         let _ = task.container.ended(Some(ended));
     }
 }
 
-/// Removes a container's directory. Files of other ids below its upper directory can only be removed
-/// by root of its id maps, so that is who tries when the user cannot.
+/// Ends what a killed monitor may have left running of a container, and removes its directory.
 ///
 /// # Errors
 /// [`state::Error`] of the second try.
 pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
+    container.end_orphan();
+    remove_files(container, plan)
+}
+
+/// Files of other ids below a container's upper directory can only be removed by root of its id maps,
+/// so that is who tries when the user cannot.
+fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
     if container.remove().is_ok() {
         return Ok(());
     }

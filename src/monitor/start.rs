@@ -37,7 +37,7 @@ pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartF
     } else {
         Streams::pipes()
     }
-    .map_err(|errno| StartFailure::other(format!("pipe2(): {errno}")))?;
+    .map_err(StartFailure::failed("pipe2()"))?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
     let network = Network::Off;
@@ -121,7 +121,7 @@ impl Steps<'_> {
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
-                        .map_err(|errno| StartFailure::other(format!("ioctl(pty): {errno}")))?;
+                        .map_err(StartFailure::failed("ioctl(pty)"))?;
                 }
                 Event::Init(FromInit::Prepared, _) => prepared = true,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
@@ -150,7 +150,7 @@ impl Steps<'_> {
         match send(&self.launched.channel, &message, None) {
             // Why it went away is in the messages that it sent before.
             Ok(()) | Err(Errno::PIPE) => Ok(()),
-            Err(errno) => Err(StartFailure::other(format!("sendmsg(init): {errno}"))),
+            Err(errno) => Err(StartFailure::failed("sendmsg(init)")(errno)),
         }
     }
 
@@ -181,14 +181,14 @@ impl Steps<'_> {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(StartFailure::other(format!("poll(): {errno}"))),
+            Err(errno) => return Err(StartFailure::failed("poll()")(errno)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             return match receive::<FromInit>(&self.launched.channel) {
                 Ok(Some((message, fd))) => Ok(Event::Init(message, fd)),
                 Ok(None) => Ok(Event::InitGone),
-                Err(errno) => Err(StartFailure::other(format!("recvmsg(init): {errno}"))),
+                Err(errno) => Err(StartFailure::failed("recvmsg(init)")(errno)),
             };
         }
         if fuse > network && ready[network] {
@@ -300,8 +300,21 @@ enum Event {
 }
 
 fn init(error: &InitError) -> StartFailure {
+    // Another way to make the root helps against a refusal, not against a full disk or a lost layer.
+    let refused = [
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NODEV,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+        Errno::TIMEDOUT,
+        Errno::NOTCONN,
+    ]
+    .map(Errno::raw_os_error)
+    .contains(&error.errno);
     let part = match error.stage {
-        Stage::Rootfs => Part::Rootfs,
+        Stage::Rootfs if refused => Part::Rootfs,
         _ => Part::Other,
     };
     StartFailure {

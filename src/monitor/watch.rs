@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -17,6 +18,9 @@ use crate::sys::socket::{Channel, MAX_MESSAGE};
 /// Messages waiting for a slow client before the command's output is left in its pipe.
 const BACKLOG: usize = 8;
 
+/// How long a command may go on after its front end went away: what `docker stop` gives it.
+const HANG_UP_GRACE: Duration = Duration::from_secs(10);
+
 /// Serves the container until its first process ended and all its output was passed on.
 pub(super) fn watch(running: Running, client: &Channel) -> Ended {
     let acknowledge = running.fed;
@@ -28,8 +32,14 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
         acknowledge,
         ended: None,
         signaled: None,
+        limit: None,
     };
     while watch.turn() {}
+    if watch.ended.is_none() {
+        // Nothing can be waited for any more.
+        let _ = watch.running.child.signal(libc::SIGKILL);
+        watch.ended = watch.running.child.wait().ok();
+    }
     if let Some(network) = watch.running.network.take() {
         let _ = network.stop();
     }
@@ -53,6 +63,8 @@ struct Watch<'a> {
     ended: Option<Ended>,
     /// The command was ended in the name of this signal.
     signaled: Option<i32>,
+    /// The front end is gone: when the command is ended, should it not end itself.
+    limit: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +83,10 @@ impl Watch<'_> {
         if self.acknowledge && self.running.streams.drained() {
             self.acknowledge = false;
             self.queue(FromMonitor::InputTaken.encode());
+        }
+        if self.limit.is_some_and(|limit| limit <= Instant::now()) {
+            self.limit = None;
+            self.signal(libc::SIGKILL);
         }
         let sources = match self.poll() {
             Ok(sources) => sources,
@@ -126,7 +142,11 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             sources.push(Source::Input);
         }
-        match poll(&mut fds, None) {
+        let left = self
+            .limit
+            .map(|limit| limit.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -285,7 +305,8 @@ impl Watch<'_> {
     }
 
     /// The front end of a container that is not detached went away (it was killed, or its terminal
-    /// closed): the command gets what a plain program would get, a hang-up, and no reader.
+    /// closed): the command gets what a plain program would get, a hang-up, and no reader. One that
+    /// stays nevertheless can be reached by nobody any more: after a while it is ended.
     fn client_gone(&mut self) {
         self.client = None;
         self.backlog.clear();
@@ -293,6 +314,7 @@ impl Watch<'_> {
         self.running.streams.close(0);
         self.running.streams.close(1);
         self.signal(libc::SIGHUP);
+        self.limit = Some(Instant::now() + HANG_UP_GRACE);
     }
 }
 

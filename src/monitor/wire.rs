@@ -57,6 +57,14 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
+    /// A system call of the monitor's own that failed while it started the container.
+    pub fn failed(call: &'static str) -> impl Fn(Errno) -> StartFailure {
+        move |errno| {
+            let errno = crate::sys::process::errno_name(errno.raw_os_error());
+            StartFailure::other(format!("monitor: {call}: {errno}"))
+        }
+    }
+
     /// A failure of no particular part, without a known fix.
     pub fn other(message: String) -> StartFailure {
         StartFailure {

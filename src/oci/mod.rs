@@ -285,6 +285,14 @@ fn kernel_mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
         if spec.mounts.iter().any(|m| m.target == target) && target != "/proc" {
             continue;
         }
+        // Those of a shared IPC namespace are the host's own.
+        if spec.share.ipc && matches!(target, "/dev/shm" | "/dev/mqueue") {
+            let host = Path::new(target);
+            if host.is_dir() {
+                out.push(bind(target, host, &["bind", "nosuid", "nodev", "noexec"])?);
+            }
+            continue;
+        }
         let options: Vec<String> = options
             .iter()
             .filter(|o| **o != "gid=5" || gid_5_mapped)

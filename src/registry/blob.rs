@@ -255,18 +255,18 @@ impl<R: Read> Read for VerifyingReader<R> {
             if let Some(hasher) = &mut self.hasher {
                 hasher.update(&buf[..count]);
             }
-        } else if !buf.is_empty() {
-            if let Some(hasher) = self.hasher.take() {
-                let actual = Digest::from_bytes(hasher.finalize().into());
-                if actual != self.expected {
-                    let what = "blob".to_owned();
-                    return Err(Error::DigestMismatch {
-                        what,
-                        expected: self.expected,
-                        actual,
-                    }
-                    .into_io());
+        } else if !buf.is_empty()
+            && let Some(hasher) = self.hasher.take()
+        {
+            let actual = Digest::from_bytes(hasher.finalize().into());
+            if actual != self.expected {
+                let what = "blob".to_owned();
+                return Err(Error::DigestMismatch {
+                    what,
+                    expected: self.expected,
+                    actual,
                 }
+                .into_io());
             }
         }
         Ok(count)

@@ -180,12 +180,12 @@ pub(super) fn parse(
         .contains(&content_type.as_str())
         .then_some(content_type.clone());
     // One text must not be two things to two readers (CVE-2021-41190).
-    if let (Some(header), Some(inner)) = (&named, &raw.media_type) {
-        if header != inner {
-            return Err(malformed(
-                "its `mediaType` and the Content-Type contradict each other",
-            ));
-        }
+    if let (Some(header), Some(inner)) = (&named, &raw.media_type)
+        && header != inner
+    {
+        return Err(malformed(
+            "its `mediaType` and the Content-Type contradict each other",
+        ));
     }
     let media_type = match named.or(raw.media_type) {
         Some(media_type) => media_type,

@@ -348,20 +348,21 @@ impl Client {
         })?;
         let mut tried = Tried::default();
         // A challenge of a redirect's target is no concern of this registry's credentials.
-        if answer.response.status() == StatusCode::UNAUTHORIZED && answer.same_origin {
-            if let Some(challenge) = Challenge::from_headers(answer.response.headers()) {
-                let remote = http::remote_words(&mut answer.response);
-                authorization =
-                    self.authorize(name, &challenge, authorization.as_deref(), &mut tried)?;
-                if authorization.is_none() {
-                    return Err(denied(name, remote, tried));
-                }
-                let again = Call {
-                    authorization: authorization.as_deref(),
-                    ..call.clone()
-                };
-                answer = self.0.http.send(&again)?;
+        if answer.response.status() == StatusCode::UNAUTHORIZED
+            && answer.same_origin
+            && let Some(challenge) = Challenge::from_headers(answer.response.headers())
+        {
+            let remote = http::remote_words(&mut answer.response);
+            authorization =
+                self.authorize(name, &challenge, authorization.as_deref(), &mut tried)?;
+            if authorization.is_none() {
+                return Err(denied(name, remote, tried));
             }
+            let again = Call {
+                authorization: authorization.as_deref(),
+                ..call.clone()
+            };
+            answer = self.0.http.send(&again)?;
         }
         if matches!(answer.response.status().as_u16(), 401 | 403) {
             let remote = http::remote_words(&mut answer.response);

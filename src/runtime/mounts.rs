@@ -17,6 +17,7 @@ use super::error::{At, InitError, Stage};
 use super::inside::{Root, open_kernel};
 use super::plan::{InitPlan, MountKind, MountPlan};
 use crate::sys::mount::{self, Attr};
+use crate::sys::sabotage::dropped;
 use crate::sys::tty;
 
 /// f_type of procfs and sysfs (statfs(2)).
@@ -90,8 +91,10 @@ fn mount_one(
         }
         MountKind::Dev { data } => {
             let point = directory(root, target)?;
-            mount::new("tmpfs", "tmpfs", point.as_fd(), attr - Attr::NOEXEC, data)
-                .at(Stage::Mounts, || named("tmpfs"))?;
+            if !dropped("dev") {
+                mount::new("tmpfs", "tmpfs", point.as_fd(), attr - Attr::NOEXEC, data)
+                    .at(Stage::Mounts, || named("tmpfs"))?;
+            }
             fill_dev(root, target)?;
         }
         MountKind::Tmpfs { data } => {
@@ -129,7 +132,7 @@ fn mount_one(
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;
-            finish_bind(entry, root, attr, *recursive)?;
+            finish_bind(entry, root, &from, attr, *recursive)?;
         }
     }
     Ok(())
@@ -139,6 +142,7 @@ fn mount_one(
 fn finish_bind(
     entry: &MountPlan,
     root: &Root,
+    from: &OwnedFd,
     attr: Attr,
     recursive: bool,
 ) -> Result<(), InitError> {
@@ -150,6 +154,19 @@ fn finish_bind(
     let mounted = root
         .resolve(target)
         .at(Stage::Mounts, || format!("openat2(root, `{target}`)"))?;
+    // Symbolic links that now lead elsewhere must not take the attributes elsewhere.
+    let id = |fd: &OwnedFd| {
+        let stat = rustix::fs::fstat(fd).at(Stage::Mounts, || format!("fstat(`{target}`)"))?;
+        Ok((stat.st_dev, stat.st_ino))
+    };
+    if id(from)? != id(&mounted)? && !dropped("attributes") {
+        let call = format!("`{target}` leads elsewhere since something was mounted on it");
+        return Err(InitError {
+            stage: Stage::Mounts,
+            call,
+            errno: 0,
+        });
+    }
     if !attr.is_empty() {
         mount::add_attr(mounted.as_fd(), attr, recursive).at(Stage::Mounts, || {
             format!("mount_setattr(`{target}`, {attr:?})")
@@ -175,7 +192,10 @@ fn mount_kernel(
     magic: i64,
 ) -> Result<OwnedFd, InitError> {
     directory(root, target)?;
-    let open = || open_kernel(root.as_fd(), target.trim_start_matches('/'), OFlags::PATH);
+    let open = || match dropped("kernel") {
+        true => root.resolve(target),
+        false => open_kernel(root.as_fd(), target.trim_start_matches('/'), OFlags::PATH),
+    };
     let named = |call: &str| format!("{call}({kind}, `{target}`)");
     let point = open().at(Stage::Mounts, || named("openat2"))?;
     match mount::new(kind, kind, point.as_fd(), attr, "") {
@@ -185,7 +205,10 @@ fn mount_kernel(
                     .at(Stage::Mounts, || format!("openat(CWD, `{outer}`)"))?;
             mount::bind(from.as_fd(), point.as_fd(), true).at(Stage::Mounts, || named("bind"))?;
             let mounted = open().at(Stage::Mounts, || named("openat2"))?;
-            mount::add_attr(mounted.as_fd(), attr, false)
+            // What is mounted below /sys (control groups that the user may own, among others) is as
+            // read-only as /sys itself.
+            let below = attr.contains(Attr::RDONLY);
+            mount::add_attr(mounted.as_fd(), attr, below)
                 .at(Stage::Mounts, || named("mount_setattr"))?;
         }
         other => other.at(Stage::Mounts, || named("mount"))?,
@@ -194,7 +217,7 @@ fn mount_kernel(
     let found = rustix::fs::fstatfs(&mounted)
         .at(Stage::Mounts, || named("fstatfs"))?
         .f_type;
-    if found as i64 != magic {
+    if found as i64 != magic && !dropped("kernel") {
         let call = format!("{target} is not the {kind} that was mounted there");
         return Err(InitError {
             stage: Stage::Mounts,
@@ -302,7 +325,7 @@ pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(
         set_sysctl(kernel, key, value)?;
     }
     let null = host_device("/dev/null", 1, 3)?;
-    for path in &plan.read_only {
+    for path in plan.read_only.iter().filter(|_| !dropped("readonly")) {
         if let Some(fd) = find(root, kernel, path)? {
             mount::bind(fd.as_fd(), fd.as_fd(), true)
                 .at(Stage::Masks, || format!("bind(`{path}`, `{path}`)"))?;
@@ -311,7 +334,7 @@ pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(
                 .at(Stage::Masks, || format!("mount_setattr(`{path}`, RDONLY)"))?;
         }
     }
-    for path in &plan.masked {
+    for path in plan.masked.iter().filter(|_| !dropped("masks")) {
         if let Some(fd) = find(root, kernel, path)? {
             mask(&fd, null.as_fd()).at(Stage::Masks, || format!("mask(`{path}`)"))?;
         }

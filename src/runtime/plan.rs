@@ -54,6 +54,9 @@ pub struct Extras {
     pub landlock: bool,
     /// Directory on which the root is mounted before pivot_root.
     pub mount_point: PathBuf,
+    /// Destinations of bind mounts whose source, when it is an empty directory, is filled with what
+    /// the root has there.
+    pub fill: Vec<String>,
 }
 
 /// A complete plan.
@@ -64,6 +67,7 @@ pub struct InitPlan {
     pub(super) mount_point: PathBuf,
     pub(super) rootfs: Rootfs,
     pub(super) read_only_root: bool,
+    pub(super) fills: Vec<Fill>,
     pub(super) mounts: Vec<MountPlan>,
     pub(super) masked: Vec<String>,
     pub(super) read_only: Vec<String>,
@@ -93,6 +97,13 @@ impl InitPlan {
     pub fn mount_point(&self) -> &Path {
         &self.mount_point
     }
+}
+
+/// A volume that begins with a directory of the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fill {
+    pub volume: PathBuf,
+    pub target: String,
 }
 
 /// One mount below the root.
@@ -212,6 +223,14 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             other => return Err(PlanError::Namespace(other.to_string())),
         };
     }
+    let fills = mounts.iter().filter_map(|m| match &m.kind {
+        MountKind::Bind { source, .. } if extras.fill.contains(&m.target) => Some(Fill {
+            volume: source.clone(),
+            target: m.target.clone(),
+        }),
+        _ => None,
+    });
+    let fills = fills.collect();
     let console_size = extras.console_size;
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
@@ -223,6 +242,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
         mount_point,
         rootfs,
         read_only_root: root.readonly().unwrap_or(false),
+        fills,
         mounts,
         masked: linux.masked_paths().clone().unwrap_or_default(),
         read_only: linux.readonly_paths().clone().unwrap_or_default(),

@@ -15,6 +15,7 @@ use super::error::{At, InitError, Stage};
 use super::inside::Root;
 use super::plan::ProcessPlan;
 use super::{reaper, users};
+use crate::sys::sabotage::dropped;
 use crate::sys::{caps, landlock, process, seccomp};
 
 /// Becomes the command. Returns only on failure.
@@ -32,20 +33,15 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
             format!("setrlimit({resource}, {soft}, {hard})")
         })?;
     }
-    root.directory(&plan.cwd)
+    let cwd = root
+        .directory(&plan.cwd)
         .at(Stage::User, || format!("mkdirat(root, `{}`)", plan.cwd))?;
-    rustix::process::chdir(plan.cwd.as_str())
-        .at(Stage::User, || format!("chdir(`{}`)", plan.cwd))?;
+    // By the descriptor: chdir(2) by name would follow a link of /proc to wherever one of our own
+    // descriptors leads.
+    rustix::process::fchdir(&cwd).at(Stage::User, || format!("fchdir(`{}`)", plan.cwd))?;
     own_stdio(&who, tty);
-    if plan.init {
-        reaper::split().at(Stage::User, || "clone(init)".into())?;
-    }
-    if tty {
-        let stdin = rustix::stdio::stdin();
-        process::take_terminal(stdin).at(Stage::Console, || "ioctl(TIOCSCTTY)".into())?;
-    }
     rustix::process::umask(rustix::fs::Mode::from(0o022));
-    confine(plan, &who)?;
+    confine(plan, &who, tty)?;
     let mut env = plan.env.clone();
     if !env.iter().any(|v| v.starts_with("HOME=")) {
         env.push(format!("HOME={}", who.home));
@@ -53,13 +49,25 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
     c_strings(&env)
 }
 
-fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
+/// Keeps others from looking into this process, unless they hold CAP_SYS_PTRACE over it (prctl(2),
+/// PR_SET_DUMPABLE). Undone by execve.
+pub(super) fn hide() -> Result<(), Errno> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if dropped("dumpable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), InitError> {
     let confine = Stage::Confine;
-    caps::limit_bounding(plan.bounding).at(confine, || "prctl(PR_CAPBSET_DROP)".into())?;
+    if !dropped("caps") {
+        caps::limit_bounding(plan.bounding).at(confine, || "prctl(PR_CAPBSET_DROP)".into())?;
+    }
     if plan.no_new_privs {
         caps::set_no_new_privs().at(confine, || "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
-    if let Some(scopes) = plan.landlock {
+    if let Some(scopes) = plan.landlock.filter(|_| !dropped("landlock")) {
         let slash = rustix::fs::openat(
             rustix::fs::CWD,
             c"/",
@@ -76,8 +84,10 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
             .at(confine, || "landlock_restrict_self()".into())?;
     }
     let filter = |install: bool| match &plan.seccomp {
-        Some(program) if install => seccomp::install(program, seccomp::Flags::empty())
-            .at(confine, || "seccomp(SET_MODE_FILTER)".into()),
+        Some(program) if install && !dropped("seccomp") => {
+            seccomp::install(program, seccomp::Flags::empty())
+                .at(confine, || "seccomp(SET_MODE_FILTER)".into())
+        }
         _ => Ok(()),
     };
     filter(!plan.no_new_privs)?;
@@ -92,22 +102,39 @@ fn confine(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
         permitted: effective,
         inheritable: ambient,
     };
-    caps::set(sets).at(confine, || "capset()".into())?;
-    caps::set_ambient(ambient).at(confine, || "prctl(PR_CAP_AMBIENT)".into())?;
+    if !dropped("caps") {
+        caps::set(sets).at(confine, || "capset()".into())?;
+        caps::set_ambient(ambient).at(confine, || "prctl(PR_CAP_AMBIENT)".into())?;
+    }
     // Cleared by the change of ids (prctl(2), PR_SET_PDEATHSIG): set for the command itself.
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)
         .at(confine, || "prctl(PR_SET_PDEATHSIG)".into())?;
-    process::cloexec_from(3);
-    process::reset_signals();
-    filter(plan.no_new_privs)
+    // From here on PID 1 of `--init` and the command are two; one is as confined as the other.
+    let command = match plan.init {
+        true => reaper::split().at(confine, || "clone(init)".into())?,
+        false => None,
+    };
+    if command.is_none() {
+        if tty {
+            let stdin = rustix::stdio::stdin();
+            process::take_terminal(stdin).at(Stage::Console, || "ioctl(TIOCSCTTY)".into())?;
+        }
+        process::cloexec_from(3);
+        process::reset_signals();
+    }
+    filter(plan.no_new_privs)?;
+    match command {
+        Some(command) => reaper::reap(command),
+        None => Ok(()),
+    }
 }
 
 fn change_ids(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError> {
     let gid = nix::unistd::Gid::from_raw(who.gid);
     let uid = nix::unistd::Uid::from_raw(who.uid);
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
-    if plan.setgroups {
+    if plan.setgroups && !dropped("groups") {
         let groups: Vec<_> = who
             .groups
             .iter()

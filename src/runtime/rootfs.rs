@@ -101,10 +101,22 @@ pub(super) fn mount_root(
                 .at(Stage::Rootfs, || named("mount(overlay"))?;
         }
         Kind::Provided => {
+            // The server mounts in a namespace of its own, so that pivot_root(2) does not make this
+            // container's root and /proc its own: its mount comes here because the mount point is
+            // shared with the copy that it has of it (mount_namespaces(7)).
+            mount::bind(point, point, false).at(Stage::Rootfs, || named("bind(mount point"))?;
+            let shared = parts
+                .top(path)
+                .at(Stage::Rootfs, || named("openat(container"))?;
+            mount::propagation(shared.as_fd(), MountPropagationFlags::SHARED)
+                .at(Stage::Rootfs, || named("mount(shared"))?;
             send(channel, &FromInit::NeedRootfs, None)
                 .at(Stage::Rootfs, || "send(need rootfs)".into())?;
             wait(channel, Stage::Rootfs)?;
             await_mount(|| parts.top(path))?;
+            // pivot_root(2) wants the parent of the new root not shared either.
+            mount::propagation(shared.as_fd(), MountPropagationFlags::PRIVATE)
+                .at(Stage::Rootfs, || named("mount(private"))?;
         }
         Kind::Directory(from) => {
             mount::bind(from.as_fd(), point, true).at(Stage::Rootfs, || named("bind(root"))?;

@@ -17,15 +17,19 @@
 //! other repair and no index: a crash at any point leaves a directory that the next command
 //! understands or removes.
 
+mod files;
+mod locked;
+
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
+use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
+pub use locked::Locked;
 
 /// Where a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,14 +132,6 @@ impl Error {
     }
 }
 
-fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| Error::Io {
-        call,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// All containers of a user.
 #[derive(Clone, Debug)]
 pub struct Containers {
@@ -158,49 +154,72 @@ impl Containers {
         Containers { root }
     }
 
-    /// Makes a container's directory, claims its name and locks it.
+    /// Makes a container's directory, claims its name and locks it. What was made is removed again
+    /// when it cannot be finished.
     ///
     /// # Errors
     /// [`Error::NameTaken`], or [`Error::Io`].
     pub fn create(&self, spec: &ContainerSpec) -> Result<Locked, Error> {
-        let dir = self.root.join(&spec.id);
         let names = self.root.join("by-name");
-        let link = names.join(&spec.name);
         make_dir(&names)?;
-        make_dir(&dir)?;
-        let locked = Locked::open(dir, spec.name.clone(), &link)?;
-        match std::os::unix::fs::symlink(&spec.id, &link) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                let id = std::fs::read_link(&link).unwrap_or_default();
-                let holder = id.to_string_lossy().chars().take(12).collect::<String>();
-                if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
-                    let _ = std::fs::remove_dir_all(&locked.dir);
-                    return Err(Error::NameTaken {
-                        name: spec.name.clone(),
-                        id: holder,
-                    });
-                }
-                // Its container was never finished, or is gone: the claim is void.
-                std::fs::remove_file(&link).map_err(io("unlink", &link))?;
-                std::os::unix::fs::symlink(&spec.id, &link).map_err(io("symlink", &link))?;
+        let locked = self.make(spec, &names)?;
+        let made = self
+            .claim(spec, &names, &locked.link)
+            .and_then(|()| locked.furnish(spec));
+        match made {
+            Ok(()) => Ok(locked),
+            Err(error) => {
+                let _ = locked.remove();
+                Err(error)
             }
-            Err(e) => return Err(io("symlink", &link)(e)),
         }
-        for sub in ["upper", "work", "root", "etc"] {
-            let path = locked.dir.join(sub);
-            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
+    }
+
+    /// The directory, locked. [`Containers::list`] removes one that nobody holds, and may come in
+    /// between: then it is made again.
+    fn make(&self, spec: &ContainerSpec, names: &Path) -> Result<Locked, Error> {
+        let dir = self.root.join(&spec.id);
+        let mut turns = 0;
+        loop {
+            make_dir(&dir)?;
+            turns += 1;
+            match Locked::open(dir.clone(), spec.name.clone(), &names.join(&spec.name)) {
+                Ok(locked) if locked.is_there() => return Ok(locked),
+                Ok(_) | Err(Error::Running(_)) if turns < 100 => {}
+                Err(Error::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && turns < 100 => {}
+                other => return other,
+            }
         }
-        // What `/` of the container shows, whatever the caller's umask.
-        // Root inside, who need not be the caller, passes through the container's directory; nobody
-        // else can, because the directory above is closed.
-        let upper = locked.dir.join("upper");
-        std::fs::set_permissions(&locked.dir, std::fs::Permissions::from_mode(0o711))
-            .map_err(io("chmod", &locked.dir))?;
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
-            .map_err(io("chmod", &upper))?;
-        locked.write("spec.json", spec, spec.remove)?;
-        Ok(locked)
+    }
+
+    /// Claims the name. A claim whose container was never finished, or is gone, is void; one at a
+    /// time takes it away, so that it is never the next one's claim that goes.
+    fn claim(&self, spec: &ContainerSpec, names: &Path, link: &Path) -> Result<(), Error> {
+        let mut turn = None;
+        loop {
+            match std::os::unix::fs::symlink(&spec.id, link) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                other => return other.map_err(io("symlink", link)),
+            }
+            let Ok(id) = std::fs::read_link(link) else {
+                continue;
+            };
+            if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
+                return Err(Error::NameTaken {
+                    name: spec.name.clone(),
+                    id: id.to_string_lossy().chars().take(12).collect(),
+                });
+            }
+            if turn.is_some() {
+                std::fs::remove_file(link).map_err(io("unlink", link))?;
+                continue;
+            }
+            let dir = File::open(names).map_err(io("open", names))?;
+            rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
+                .map_err(|errno| io("flock", names)(errno.into()))?;
+            turn = Some(dir);
+        }
     }
 
     /// Whether a directory is neither locked nor complete.
@@ -242,20 +261,43 @@ impl Containers {
         for id in self.ids()? {
             match self.read(&id) {
                 Ok(container) => out.push(container),
-                Err(_) if self.is_debris(&id) => {
-                    let _ = std::fs::remove_dir_all(self.root.join(&id));
-                }
-                Err(_) => {}
+                Err(_) => self.remove_debris(&id),
             }
         }
         out.sort_by_key(|c| std::cmp::Reverse(c.spec.created));
         Ok(out)
     }
 
-    /// A directory without a specification that nobody holds: its maker was killed in between.
-    fn is_debris(&self, id: &str) -> bool {
+    /// Removes a directory without a specification that nobody holds: its maker was killed in between.
+    fn remove_debris(&self, id: &str) {
         let dir = self.root.join(id);
-        !dir.join("spec.json").exists() && self.abandoned(Path::new(id))
+        let bare = || !dir.join("spec.json").exists();
+        if bare()
+            && self.abandoned(Path::new(id))
+            && let Ok(locked) = Locked::open(dir.clone(), String::new(), &dir)
+            && bare()
+        {
+            let _ = locked.remove();
+        }
+    }
+
+    /// Locks every container that was to be removed at its end and whose monitor was killed before,
+    /// for the caller to remove.
+    pub fn left_over(&self) -> Vec<(ContainerSpec, Locked)> {
+        let mut found = Vec::new();
+        for id in self.ids().unwrap_or_default() {
+            if !self.abandoned(Path::new(&id)) {
+                continue;
+            }
+            match self.read(&id) {
+                Ok(container) if container.is_left_over() => {
+                    found.extend(container.lock().ok().map(|locked| (container.spec, locked)));
+                }
+                Ok(_) => {}
+                Err(_) => self.remove_debris(&id),
+            }
+        }
+        found
     }
 
     fn ids(&self) -> Result<Vec<String>, Error> {
@@ -337,214 +379,4 @@ impl State {
             ended: None,
         }
     }
-}
-
-/// A container that this process may change. The lock is of the open file, so it passes to a forked
-/// monitor and ends with the last copy.
-#[derive(Debug)]
-pub struct Locked {
-    dir: PathBuf,
-    name: String,
-    link: PathBuf,
-    _lock: File,
-}
-
-impl Locked {
-    fn open(dir: PathBuf, name: String, link: &Path) -> Result<Locked, Error> {
-        let path = dir.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        if !try_lock(&file) {
-            return Err(Error::Running(name));
-        }
-        Ok(Locked {
-            dir,
-            name,
-            link: link.to_owned(),
-            _lock: file,
-        })
-    }
-
-    /// The container's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Notes that the command runs as `pid`.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn running(&self, pid: i32) -> Result<(), Error> {
-        let state = State {
-            status: Status::Running,
-            pid: Some(pid),
-            start_time: start_time(pid),
-            boot_id: boot_id(),
-            started: Some(now()),
-            ..State::created()
-        };
-        self.write("state.json", &state, true)
-    }
-
-    /// Notes how the command ended; `None` if it never ran.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
-        let path = self.dir.join("state.json");
-        let before: State = read_json(&path).unwrap_or_else(|_| State::created());
-        let status = if ended.is_some() {
-            Status::Exited
-        } else {
-            Status::Created
-        };
-        let finished = ended.map(|_| now());
-        let state = State {
-            status,
-            pid: None,
-            start_time: None,
-            ended,
-            finished,
-            ..before
-        };
-        self.write("state.json", &state, false)
-    }
-
-    /// Removes the container's directory and its claim to the name. Files that belong to other ids
-    /// can only be removed inside the user namespace.
-    ///
-    /// # Errors
-    /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
-    /// container that can be removed again.
-    pub fn remove(&self) -> Result<(), Error> {
-        for sub in ["upper", "work", "root", "etc"] {
-            remove_tree(&self.dir.join(sub))?;
-        }
-        // The name first: a directory without its name is found by id, a name without its directory
-        // is void.
-        match std::fs::read_link(&self.link) {
-            Ok(id) if self.dir.ends_with(&id) => {
-                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))?;
-            }
-            _ => {}
-        }
-        remove_tree(&self.dir)
-    }
-
-    /// The container's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Replaces a file atomically; without `brief` it is on disk before the new name shows.
-    fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
-        let path = self.dir.join(name);
-        let temporary = self.dir.join(format!(".{name}.tmp"));
-        let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
-        file.write_all(&bytes).map_err(io("write", &temporary))?;
-        if !brief {
-            file.sync_data().map_err(io("fdatasync", &temporary))?;
-        }
-        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
-    }
-}
-
-fn remove_tree(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        // Overlay leaves its work directory without any permission.
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            open_up(path);
-            std::fs::remove_dir_all(path).map_err(io("remove", path))
-        }
-        other => other.map_err(io("remove", path)),
-    }
-}
-
-/// Gives the owner access to every directory below, so that it can be emptied.
-fn open_up(path: &Path) {
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
-}
-
-fn lock_file(dir: &Path) -> Option<File> {
-    File::open(dir.join("lock")).ok()
-}
-
-/// Takes the whole-file lock of this open file description (fcntl_locking(2), F_OFD_SETLK): it passes
-/// on at fork, and it can be asked for without being taken, so a look never disturbs an owner.
-fn try_lock(file: &File) -> bool {
-    let want = whole_file(libc::F_WRLCK);
-    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&want)).is_ok()
-}
-
-/// Whether some process holds the lock.
-fn is_locked(file: &File) -> bool {
-    let mut probe = whole_file(libc::F_WRLCK);
-    let asked = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut probe));
-    asked.is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
-}
-
-fn whole_file(kind: i32) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
-fn make_dir(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("mkdir", path))
-}
-
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut text))
-        .map_err(io("read", path))?;
-    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs())
-}
-
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
-}
-
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything: count from the last one.
-    stat.rsplit(')')
-        .next()?
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
 }

@@ -34,7 +34,7 @@ impl<R: BufRead> Archive<R> {
     ///
     /// # Errors
     /// A broken archive, or one with a link or name that leads outside.
-    pub fn next(&mut self) -> Result<Option<(String, Member)>, UnpackError> {
+    pub fn next_member(&mut self) -> Result<Option<(String, Member)>, UnpackError> {
         let Some(entry) = self.stream.next()? else {
             return Ok(None);
         };

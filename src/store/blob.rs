@@ -9,6 +9,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::scratch::Place;
 use super::{Result, Store, StoreError, open_path, rename};
 use crate::model::Digest;
 use crate::sys::fs::CallError;
@@ -23,7 +24,7 @@ const DOCUMENT_LIMIT: u64 = 16 << 20;
 pub struct BlobWriter<'a> {
     store: &'a Store,
     file: File,
-    path: PathBuf,
+    place: Place,
     hasher: Sha256,
     written: u64,
 }
@@ -43,7 +44,7 @@ impl Write for BlobWriter<'_> {
 
 impl Drop for BlobWriter<'_> {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.place.path);
     }
 }
 
@@ -55,7 +56,7 @@ impl BlobWriter<'_> {
 
     /// Where the unfinished blob lies, for errors.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
     }
 
     /// Only compares the digest; the blob is dropped.
@@ -85,10 +86,10 @@ impl BlobWriter<'_> {
                 .is_ok();
         if !marked {
             rustix::fs::fdatasync(&self.file).map_err(CallError::of(|| {
-                format!("fdatasync(`{}`)", self.path.display())
+                format!("fdatasync(`{}`)", self.place.path.display())
             }))?;
         }
-        rename(&self.path, &self.store.blob_path(&actual))?;
+        rename(&self.place.path, &self.store.blob_path(&actual))?;
         Ok(actual)
     }
 }
@@ -104,18 +105,19 @@ impl Store {
     /// # Errors
     /// The temporary file cannot be made.
     pub fn blob_writer(&self) -> Result<BlobWriter<'_>> {
-        let path = self.scratch_path("blob")?;
+        let place = self.scratch("blob")?;
+        let path = &place.path;
         let file = File::options()
             .write(true)
             .create_new(true)
-            .open(&path)
+            .open(path)
             .map_err(StoreError::io(|| {
                 format!("open(`{}`, O_CREAT)", path.display())
             }))?;
         Ok(BlobWriter {
             store: self,
             file,
-            path,
+            place,
             hasher: Sha256::new(),
             written: 0,
         })
@@ -127,7 +129,7 @@ impl Store {
     /// The failing call.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let mut writer = self.blob_writer()?;
-        let failed = format!("write(`{}`)", writer.path.display());
+        let failed = format!("write(`{}`)", writer.place.path.display());
         writer.write_all(bytes).map_err(StoreError::io(|| failed))?;
         writer.finish(None)
     }

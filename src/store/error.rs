@@ -136,10 +136,28 @@ impl StoreError {
         }
     }
 
+    /// Whether the disk, or the user's quota of it, is full.
+    fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            StoreError::Call(call) => call.is_full(),
+            StoreError::Io { source, .. } | StoreError::Stream { source, .. } => {
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            StoreError::Unpack { source, .. } => source.is_full(),
+            _ => false,
+        }
+    }
+
     /// The command that fixes it, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             StoreError::MissingBlob(_) => Some("fetch the image again: rl pull IMAGE".to_owned()),
+            error if error.is_full() => Some(
+                "the disk with the images is full: `df -h` shows which that is; free some space, or \
+                 set XDG_DATA_HOME to a directory on another disk"
+                    .to_owned(),
+            ),
             StoreError::Unpack { source, .. } => source.hint(),
             StoreError::Ambiguous { .. } => {
                 Some("give more digits: rl images --no-trunc".to_owned())

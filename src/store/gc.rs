@@ -168,9 +168,9 @@ impl Store {
     }
 
     fn remove_layer_dir(&self, dir: &Path) -> Result<()> {
-        let old = self.scratch_path("old")?;
-        match rename(dir, &old) {
-            Ok(()) => remove(&old).map_err(StoreError::from),
+        let old = self.scratch("old")?;
+        match rename(dir, &old.path) {
+            Ok(()) => remove(&old.path).map_err(StoreError::from),
             Err(StoreError::Call(e)) if e.errno == rustix::io::Errno::NOENT => Ok(()),
             Err(e) => Err(e),
         }

@@ -222,8 +222,9 @@ impl Store {
             }
             return Ok(());
         }
-        let temporary = self.scratch_path("layer")?;
-        std::fs::create_dir(&temporary).map_err(StoreError::io(|| {
+        let place = self.scratch("layer")?;
+        let temporary = &place.path;
+        std::fs::create_dir(temporary).map_err(StoreError::io(|| {
             format!("mkdir(`{}`)", temporary.display())
         }))?;
         let job = pipe::Job {
@@ -231,7 +232,7 @@ impl Store {
             size: blob.size(),
             diff_id: *diff_id,
         };
-        let root = Root::open(&temporary)?;
+        let root = Root::open(temporary)?;
         let writer = if keep_blob {
             Some(self.blob_writer()?)
         } else {
@@ -248,12 +249,12 @@ impl Store {
                     entries: report.entries,
                     notes: report.notes,
                 };
-                self.install(&temporary, map, &layer)
+                self.install(temporary, map, &layer)
             }
             Err(error) => {
                 // The scratch directory's end would delete it too, but a long-lived process keeps
                 // the space until then.
-                let _ = remove(&temporary);
+                let _ = remove(temporary);
                 Err(error)
             }
         }
@@ -290,9 +291,9 @@ impl Store {
         remove_meta(&self.meta_path(map, &layer.diff_id))?;
         if place.symlink_metadata().is_ok() {
             // Moved away first: a kill during the deletion must not leave half a tree here.
-            let old = self.scratch_path("old")?;
-            rename(&place, &old)?;
-            remove(&old)?;
+            let old = self.scratch("old")?;
+            rename(&place, &old.path)?;
+            remove(&old.path)?;
         }
         rename(tree, &place)?;
         self.write_meta(&self.meta_path(map, &layer.diff_id), layer)

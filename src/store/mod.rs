@@ -33,6 +33,7 @@ mod error;
 mod gc;
 mod image;
 mod index;
+mod lay;
 mod layer;
 mod pipe;
 mod scratch;
@@ -41,7 +42,7 @@ pub mod unpack;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, Weak};
 
 use rustix::fs::FlockOperation;
 
@@ -51,6 +52,7 @@ pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
 pub use index::REF_NAME;
+pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
 
 use crate::sys::fs::CallError;
@@ -60,7 +62,7 @@ use scratch::Scratch;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    scratch: Mutex<Option<Scratch>>,
+    scratch: Mutex<Weak<Scratch>>,
     boot_id: OnceLock<String>,
 }
 
@@ -77,7 +79,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Store> {
         let store = Store {
             root: root.to_owned(),
-            scratch: Mutex::new(None),
+            scratch: Mutex::new(Weak::new()),
             boot_id: OnceLock::new(),
         };
         if rustix::fs::access(store.index_path(), rustix::fs::Access::EXISTS).is_err() {
@@ -180,17 +182,18 @@ impl Store {
 
     /// Replaces `path` by a file with this content, or makes it; flushed first when `durable`.
     fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<()> {
-        let temporary = self.scratch_path("file")?;
-        std::fs::write(&temporary, content).map_err(StoreError::io(|| {
+        let place = self.scratch("file")?;
+        let temporary = &place.path;
+        std::fs::write(temporary, content).map_err(StoreError::io(|| {
             format!("write(`{}`)", temporary.display())
         }))?;
         if durable {
-            let fd = open_path(&temporary)?;
+            let fd = open_path(temporary)?;
             rustix::fs::fsync(&fd).map_err(CallError::of(|| {
                 format!("fsync(`{}`)", temporary.display())
             }))?;
         }
-        rename(&temporary, path)
+        rename(temporary, path)
     }
 }
 
@@ -226,14 +229,4 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
             format!("rename(`{}`, `{}`)", from.display(), to.display())
         }))
         .map_err(StoreError::from)
-}
-
-/// Lays the tree of a layer over a directory (to be written).
-///
-/// # Errors
-/// Whatever a copy runs into.
-pub fn lay_over(_layer: &std::path::Path, _target: &std::path::Path) -> Result<()> {
-    Err(StoreError::io(|| "lay_over".to_owned())(
-        std::io::ErrorKind::Unsupported.into(),
-    ))
 }

@@ -153,11 +153,12 @@ fn wrong_size(job: &Job, actual: u64) -> StoreError {
 
 impl<R: Read> BufRead for Tee<'_, '_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end && self.fault.is_none() {
-            if let Err(fault) = self.refill() {
-                self.fault = Some(fault);
-                self.start = self.end;
-            }
+        if self.start == self.end
+            && self.fault.is_none()
+            && let Err(fault) = self.refill()
+        {
+            self.fault = Some(fault);
+            self.start = self.end;
         }
         if self.fault.is_some() {
             return Err(io::Error::other("the compressed stream broke off"));

@@ -1,6 +1,7 @@
 //! A process's own directory below `tmp`, for unfinished blobs and layers.
 //!
-//! The directory is flocked for as long as its process lives. Whoever makes one first deletes those
+//! The directory is made for the first [`Place`] in it and deleted with the last, and flocked while it
+//! exists. Whoever makes one first deletes those
 //! that nobody locks. A cleaner may get hold of a directory between its `mkdir` and its `flock`; the
 //! maker then finds it locked or gone and takes another name.
 
@@ -8,6 +9,8 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use rustix::fs::FlockOperation;
 
@@ -22,7 +25,7 @@ pub(super) struct Scratch {
     parent: File,
     _lock: File,
     owner: u32,
-    count: u64,
+    count: AtomicU64,
 }
 
 impl Scratch {
@@ -49,25 +52,37 @@ impl Scratch {
                     parent,
                     _lock: lock,
                     owner,
-                    count: 0,
+                    count: AtomicU64::new(0),
                 });
             }
         }
     }
+}
 
-    fn next(&mut self, kind: &str) -> PathBuf {
-        self.count += 1;
-        self.path.join(format!("{kind}-{}", self.count))
+/// A name for an unfinished file or directory; while it is held, the directory around it exists.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub path: PathBuf,
+    _scratch: Arc<Scratch>,
+}
+
+impl Place {
+    fn in_scratch(scratch: Arc<Scratch>, kind: &str) -> Self {
+        let number = scratch.count.fetch_add(1, Ordering::Relaxed);
+        Place {
+            path: scratch.path.join(format!("{kind}-{number}")),
+            _scratch: scratch,
+        }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.owner == std::process::id() {
-            if let Some(name) = self.path.file_name() {
-                // What cannot be deleted now is left to the next cleaner.
-                let _ = remove_tree(self.parent.as_fd(), name.as_encoded_bytes());
-            }
+        if self.owner == std::process::id()
+            && let Some(name) = self.path.file_name()
+        {
+            // What cannot be deleted now is left to the next cleaner.
+            let _ = remove_tree(self.parent.as_fd(), name.as_encoded_bytes());
         }
     }
 }
@@ -89,24 +104,19 @@ fn clean(tmp: &Path, parent: &File) {
 }
 
 impl Store {
-    /// A fresh name below this process's directory, which is made by the first call.
-    pub(super) fn scratch_path(&self, kind: &str) -> Result<PathBuf> {
-        let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+    /// A fresh name below this process's directory.
+    pub(super) fn scratch(&self, kind: &str) -> Result<Place> {
+        let mut held = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         // After a fork the parent's directory is the parent's business.
-        if scratch
-            .as_ref()
-            .is_some_and(|s| s.owner != std::process::id())
-        {
-            *scratch = None;
-        }
-        match scratch.as_mut() {
-            Some(scratch) => Ok(scratch.next(kind)),
+        let ours = held.upgrade().filter(|s| s.owner == std::process::id());
+        let scratch = match ours {
+            Some(scratch) => scratch,
             None => {
-                let mut made = Scratch::new(&self.root.join("tmp"))?;
-                let path = made.next(kind);
-                *scratch = Some(made);
-                Ok(path)
+                let made = Arc::new(Scratch::new(&self.root.join("tmp"))?);
+                *held = Arc::downgrade(&made);
+                made
             }
-        }
+        };
+        Ok(Place::in_scratch(scratch, kind))
     }
 }

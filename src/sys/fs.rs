@@ -37,6 +37,13 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// Whether the disk, or the user's quota of it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.errno, Errno::NOSPC | Errno::DQUOT)
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errno = nix::errno::Errno::from_raw(self.errno.raw_os_error());
@@ -117,7 +124,7 @@ impl Root {
                 }
             }
         }
-        walk(self.fd.as_fd(), path, flags, mode).map_err(CallError::of(describe))
+        walk(self.fd.as_fd(), path, flags, mode, MAX_LINKS).map_err(CallError::of(describe))
     }
 
     /// An `O_PATH` descriptor for `path` inside the root, final link followed.
@@ -129,6 +136,35 @@ impl Root {
     }
 }
 
+/// openat2(2) with `IN_ROOT | NO_MAGICLINKS`, for existing files, below a directory that need not be
+/// a [`Root`]; with `links` false also `NO_SYMLINKS`. Where the kernel or a filter has no openat2, the
+/// walk does it.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_beneath(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    links: bool,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    resolve.set(ResolveFlags::NO_SYMLINKS, !links);
+    // The kernel refuses an empty path; here it names the directory.
+    let name: &[u8] = if path.is_empty() { b"." } else { path };
+    for _ in 0..MAX_RETRIES {
+        match rustix::fs::openat2(root, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // EPERM is what an older seccomp filter answers to a call that it does not know.
+            Err(Errno::NOSYS | Errno::PERM) => break,
+            other => return other,
+        }
+    }
+    let links = if links { MAX_LINKS } else { 0 };
+    walk(root, path, flags, Mode::empty(), links)
+}
+
 /// The meaning of `openat2(…, IN_ROOT | NO_MAGICLINKS)` without the call. One difference: with
 /// `O_CREAT` a final symbolic link is not followed (`ELOOP`).
 fn walk(
@@ -136,6 +172,7 @@ fn walk(
     path: &[u8],
     flags: OFlags,
     mode: Mode,
+    max_links: usize,
 ) -> rustix::io::Result<OwnedFd> {
     let wants_dir = path.ends_with(b"/");
     let mut todo: VecDeque<Vec<u8>> = components(path);
@@ -167,7 +204,7 @@ fn walk(
                 links += 1;
                 let target = rustix::fs::readlinkat(&fd, c"", Vec::new())?;
                 let magic = target.as_bytes().starts_with(b"/") && on_procfs(fd.as_fd());
-                if links > MAX_LINKS || magic {
+                if links > max_links || magic {
                     return Err(Errno::LOOP);
                 }
                 if target.as_bytes().starts_with(b"/") {
@@ -196,9 +233,16 @@ fn components(path: &[u8]) -> VecDeque<Vec<u8>> {
         .collect()
 }
 
-/// Turns an `O_PATH` descriptor into one with `flags`.
+/// Turns an `O_PATH` descriptor into one with `flags`. One that stays `O_PATH` needs no /proc for it.
 fn reopen(fd: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = flags.difference(OFlags::NOFOLLOW);
+    if flags.contains(OFlags::PATH) {
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+        return match flags.contains(OFlags::DIRECTORY) && kind != FileType::Directory {
+            true => Err(Errno::NOTDIR),
+            false => rustix::io::fcntl_dupfd_cloexec(fd, 0),
+        };
+    }
     rustix::fs::open(proc_path(fd.as_fd()), flags, Mode::empty())
 }
 

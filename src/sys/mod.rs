@@ -3,11 +3,13 @@
 #![allow(unsafe_code)]
 
 pub mod caps;
+pub mod copy;
 pub mod fs;
 pub mod landlock;
 pub mod mount;
 pub mod netdev;
 pub mod process;
+pub mod sabotage;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::cvt;
+use super::{cvt, sabotage};
 
 bitflags::bitflags! {
     /// Attributes of a mount (mount_setattr(2)).
@@ -95,14 +95,13 @@ pub fn bind(source: BorrowedFd<'_>, target: BorrowedFd<'_>, recursive: bool) -> 
 
 /// Adds attributes to the mount whose root `mount` is: [`set_attr`], and where the kernel or a
 /// filter has no mount_setattr, a bind remount that keeps the flags which are there (they may be
-/// locked). The remount cannot reach mounts below, so a recursive request fails there with `ENOSYS`
-/// unless `lenient`.
+/// locked). The remount cannot reach mounts below: a recursive request is refused where there are any.
 ///
 /// # Errors
 /// Those of mount_setattr(2) and mount(2).
 pub fn add_attr(mount: BorrowedFd<'_>, set: Attr, recursive: bool) -> Result<()> {
     match set_attr(mount, set, recursive) {
-        Err(Errno::NOSYS | Errno::PERM) if !recursive => {
+        Err(Errno::NOSYS | Errno::PERM) if !recursive || !has_mounts_below(mount) => {
             let there = rustix::fs::fstatvfs(mount)?.f_flag;
             let mut flags = flags_of(set);
             for (have, flag) in [
@@ -127,6 +126,23 @@ pub fn add_attr(mount: BorrowedFd<'_>, set: Attr, recursive: bool) -> Result<()>
             rustix::mount::mount_remount(name_of(mount).as_c_str(), MountFlags::BIND | flags, c"")
         }
         other => other,
+    }
+}
+
+/// Whether something is mounted below (proc_pid_mountinfo(5)); so it is taken to be when that cannot be
+/// found out.
+fn has_mounts_below(mount: BorrowedFd<'_>) -> bool {
+    let read = |path: String| std::fs::read_to_string(path).ok();
+    let info = read(format!("/proc/self/fdinfo/{}", mount.as_raw_fd()));
+    let own = info.and_then(|info| {
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        Some(id.trim().to_owned())
+    });
+    match (own, read("/proc/self/mountinfo".into())) {
+        (Some(own), Some(table)) => table
+            .lines()
+            .any(|line| line.split(' ').nth(1) == Some(own.as_str())),
+        _ => true,
     }
 }
 
@@ -157,6 +173,10 @@ pub fn propagation(mount: BorrowedFd<'_>, flags: MountPropagationFlags) -> Resul
 /// Those of fchdir(2), pivot_root(2) and umount2(2).
 pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root)?;
+    if sabotage::dropped("pivot") {
+        rustix::process::chroot(c".")?;
+        return rustix::process::chdir(c"/");
+    }
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")

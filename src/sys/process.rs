@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
 
-use super::cvt;
+use super::{cvt, sabotage};
 
 bitflags::bitflags! {
     /// The namespaces a clone makes (clone(2), namespaces(7)).
@@ -221,6 +221,9 @@ pub fn join(pidfd: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {
 /// Marks every descriptor from `first` on close-on-exec (close_range(2); one by one where that is
 /// missing).
 pub fn cloexec_from(first: u32) {
+    if sabotage::dropped("fds") {
+        return;
+    }
     // SAFETY: sets a flag only.
     let done = cvt(unsafe {
         libc::syscall(
@@ -234,6 +237,19 @@ pub fn cloexec_from(first: u32) {
         for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
             // SAFETY: sets a flag only; a number that is not open answers EBADF.
             unsafe { libc::fcntl(fd as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// Closes every descriptor from `first` on. For a process that goes on without any of them: nothing
+/// that owns one may be used or dropped afterwards.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller ends this process without touching an owner of a descriptor again.
+    let done = cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) });
+    if done.is_err() {
+        for fd in open_fds().into_iter().filter(|fd| *fd >= first) {
+            // SAFETY: as above; a number that is not open answers EBADF.
+            unsafe { libc::close(fd as i32) };
         }
     }
 }
@@ -299,7 +315,8 @@ pub fn replace_stdio(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
 /// environment. Returns only on failure.
 pub fn exec_placed(number: i32, argv: &[CString]) -> Errno {
     let argv = pointers(argv);
-    let envp = pointers(&[]);
+    let environment = sabotage::environment();
+    let envp = pointers(&environment);
     // SAFETY: both arrays are null-terminated and point to live C strings; a number that is not
     // open answers EBADF.
     let ret = unsafe {
@@ -335,10 +352,21 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 /// Puts every signal back to its default action and empties the mask, as a program expects to be
 /// started (a Rust program ignores SIGPIPE, and a shell may have ignored others).
 pub fn reset_signals() {
+    // The kernel's own structure, all zero: SIG_DFL, no flags, no mask (include/linux/signal_types.h).
+    // The C library's call would leave out the two signals that it keeps for itself.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is valid for every signal; the kernel refuses SIGKILL, SIGSTOP and libc
-        // its two internal ones, which is harmless.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` is at least as large as the kernel's `struct sigaction` with its mask of
+        // 8 bytes; SIGKILL and SIGSTOP answer EINVAL, which is harmless.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8usize,
+            )
+        };
     }
     // SAFETY: an empty, initialised set.
     unsafe {
@@ -386,6 +414,10 @@ pub fn take_terminal(tty: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// Those of the memfd copy, where the mount failed too.
 pub fn protected_self(path: Option<&CStr>) -> Result<OwnedFd> {
+    if sabotage::dropped("exe") {
+        let plain = std::fs::File::open("/proc/self/exe");
+        return plain.map(OwnedFd::from).map_err(to_errno);
+    }
     match path.map(detached_self) {
         Some(Ok(fd)) => Ok(fd),
         _ => sealed_self(),

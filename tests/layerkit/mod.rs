@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rl::model::{Digest, IdMap, IdRange};
 use rl::store::MapKey;
@@ -311,4 +313,64 @@ pub fn skip(missing: &str) {
         "cannot be tested here: {missing}"
     );
     eprintln!("skipped: {missing}");
+}
+
+/// Runs the whole test program again as other identities: inside `unshare -r`, as a plain user, as a
+/// plain user there, and in a namespace with subordinate ids.
+pub fn again_as_others() {
+    if std::env::var_os("RL_TEST_INNER").is_some() {
+        return;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(copy.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let exe = copy.path().join("again");
+    std::fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    let owned: Vec<String>;
+    let mut ways: Vec<Vec<&str>> = vec![vec!["unshare", "-Ur"]];
+    if rustix::process::geteuid().is_root() {
+        let drop = [
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ];
+        ways.push(drop.to_vec());
+        ways.push([&drop[..], &["unshare", "-Ur"]].concat());
+        // A user with subordinate ids, in a namespace that maps them.
+        let subuid = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+        match subuid.split(':').next().filter(|name| !name.is_empty()) {
+            Some(user) => {
+                let become_user = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"];
+                let user: Vec<String> = become_user.iter().map(|s| (*s).to_owned()).collect();
+                owned = user;
+                let mut way: Vec<&str> = owned.iter().map(String::as_str).collect();
+                way.extend(["unshare", "-Ur", "--map-auto"]);
+                ways.push(way);
+            }
+            None => skip("a user in /etc/subuid"),
+        }
+    }
+    for way in ways {
+        let probe = Command::new(way[0]).args(&way[1..]).arg("true").output();
+        if !probe.is_ok_and(|p| p.status.success()) {
+            skip(&way.join(" "));
+            continue;
+        }
+        let output = Command::new(way[0])
+            .args(&way[1..])
+            .arg(&exe)
+            .env("RL_TEST_INNER", "1")
+            .env("TMPDIR", "/tmp")
+            .current_dir("/")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "as {way:?}:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }

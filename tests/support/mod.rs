@@ -33,7 +33,7 @@ pub use terminal::Terminal;
 
 /// How long anything may take before a test gives up. Long, because it is only waited for when a test
 /// fails; the machine may be slow and busy.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Leaves out a test, or the rest of it, because the machine lacks something; with RL_MUST_WORK=1
 /// that is a failure. The caller returns after it.
@@ -253,13 +253,18 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let path = std::env::var_os("RL_BIN")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rl")), PathBuf::from);
-        let path = fs::canonicalize(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let open = |p: &Path| fs::metadata(p).is_ok_and(|m| m.permissions().mode() & 0o5 == 0o5);
-        if !identity::is_root() || path.ancestors().all(open) {
-            return path;
-        }
-        reachable_copy(&path)
+        reachable(&path)
     })
+}
+
+/// A program where every user may run it: itself, or a copy.
+pub fn reachable(path: &Path) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let open = |p: &Path| fs::metadata(p).is_ok_and(|m| m.permissions().mode() & 0o5 == 0o5);
+    if !identity::is_root() || path.ancestors().all(open) {
+        return path;
+    }
+    reachable_copy(&path)
 }
 
 /// A copy of the program in a directory that everybody may pass; one for each version, made once.

@@ -21,6 +21,7 @@ pub struct Program<'a> {
     stdin: Input,
     cwd: PathBuf,
     deadline: Duration,
+    trace: Vec<String>,
 }
 
 enum Input {
@@ -40,7 +41,22 @@ impl<'a> Program<'a> {
             stdin: Input::Nothing,
             cwd: env.path("."),
             deadline: DEADLINE,
+            trace: Vec::new(),
         }
+    }
+
+    /// Runs it under strace(1) with these `-e` expressions, such as `inject=mount:error=EPERM:when=2`; the
+    /// count is each process's own. strace is root, so that newuidmap and newgidmap keep their privilege.
+    pub fn traced<S: AsRef<str>>(mut self, expressions: impl IntoIterator<Item = S>) -> Self {
+        assert!(
+            super::identity::is_root(),
+            "only root traces setuid programs"
+        );
+        for expression in expressions {
+            self.trace.push("-e".into());
+            self.trace.push(expression.as_ref().into());
+        }
+        self
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -93,6 +109,13 @@ impl<'a> Program<'a> {
         let env = self.env;
         let mut command = Command::new("prlimit");
         command.arg(format!("--rttime={}:", env.tag)).args(prefix);
+        if !self.trace.is_empty() {
+            command.args(["strace", "-f", "-qq", "-o", "/dev/null"]);
+            command.args(&self.trace);
+            if env.who != Identity::Root {
+                command.args(["-u", &super::identity::name_of(env.user.uid)]);
+            }
+        }
         if env.who == Identity::Unshared {
             command.args(["unshare", "--map-root-user"]);
         }
@@ -100,7 +123,7 @@ impl<'a> Program<'a> {
             .arg(&self.path)
             .args(&self.args)
             .current_dir(&self.cwd);
-        if super::identity::is_root() {
+        if super::identity::is_root() && self.trace.is_empty() {
             command.uid(env.user.uid).gid(env.user.gid);
         }
         let dir = env.dir();

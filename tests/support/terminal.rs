@@ -62,6 +62,11 @@ impl<'a> Terminal<'a> {
         terminal
     }
 
+    /// Closes the near end, as a window that is closed or a connection that breaks does.
+    pub fn hang_up(&mut self) {
+        self.master = File::open("/dev/null").unwrap();
+    }
+
     /// Types.
     pub fn send(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).unwrap();
@@ -81,7 +86,7 @@ impl<'a> Terminal<'a> {
         .unwrap();
     }
 
-    /// The process group in the foreground has this id; for signals as a shell would send them.
+    /// Sends a signal to the process that the terminal was made for.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
     }

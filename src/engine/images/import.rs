@@ -79,10 +79,10 @@ pub fn import(
         Some(reference) => store.tag(reference, &target)?,
         None => store.keep_untagged(&target)?,
     }
-    if let Some(map) = map {
-        if let Some(image) = store.image_by_id(&manifest.to_string())? {
-            store.ensure_layers(&image, map)?;
-        }
+    if let Some(map) = map
+        && let Some(image) = store.image_by_id(&manifest.to_string())?
+    {
+        store.ensure_layers(&image, map)?;
     }
     Ok(Loaded {
         references: options.reference.iter().cloned().collect(),

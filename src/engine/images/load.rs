@@ -149,7 +149,7 @@ fn read_members(store: &Store, reader: impl BufRead, path: &str) -> Result<Conte
     let mut contents = Contents::default();
     let mut archive = Archive::new(reader);
     let mut held = 0;
-    while let Some((name, member)) = archive.next().map_err(ImageError::Archive)? {
+    while let Some((name, member)) = archive.next_member().map_err(ImageError::Archive)? {
         match member {
             Member::Other => {}
             Member::Link(target) => {

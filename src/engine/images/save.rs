@@ -82,7 +82,13 @@ pub fn save(
     match (format, directory) {
         (Format::DockerArchive, _) => docker(store, &chosen, out),
         (Format::OciArchive, _) => {
-            let mut sink = TarSink { out };
+            let ids = (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            );
+            let mut sink = TarSink { out, ids };
+            sink.dir("blobs/")?;
+            sink.dir("blobs/sha256/")?;
             oci(store, &chosen, &mut sink, ImageIndex::default())?;
             sink.finish()
         }
@@ -92,7 +98,7 @@ pub fn save(
 }
 
 fn docker(store: &Store, chosen: &[Chosen], out: &mut dyn Write) -> Result<()> {
-    let mut sink = TarSink { out };
+    let mut sink = TarSink { out, ids: (0, 0) };
     let mut written = BTreeSet::new();
     let mut manifest = Vec::new();
     for Chosen { image, names } in chosen {
@@ -231,22 +237,14 @@ impl Sink for DirSink<'_> {
 /// A tar of regular files.
 struct TarSink<'a> {
     out: &'a mut dyn Write,
+    /// Owner of the members. skopeo sets it when it reads an OCI archive, also when it is not root.
+    ids: (u32, u32),
 }
 
 impl TarSink<'_> {
     fn member(&mut self, name: &str, size: u64, from: &mut dyn Read) -> Result<()> {
         let failed = || format!("write(archive, `{name}`)");
-        let mut header = tar::Header::new_ustar();
-        header.set_path(name).map_err(ImageError::io(failed))?;
-        header.set_size(size);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_cksum();
-        self.out
-            .write_all(header.as_bytes())
-            .map_err(ImageError::io(failed))?;
+        self.head(name, size, tar::EntryType::Regular)?;
         let copied = io::copy(&mut from.take(size), self.out).map_err(ImageError::io(failed))?;
         if copied != size {
             return Err(ImageError::io(failed)(io::ErrorKind::UnexpectedEof.into()));
@@ -254,6 +252,30 @@ impl TarSink<'_> {
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
         self.out
             .write_all(&[0; 512][..padding])
+            .map_err(ImageError::io(failed))
+    }
+
+    fn dir(&mut self, name: &str) -> Result<()> {
+        self.head(name, 0, tar::EntryType::Directory)
+    }
+
+    fn head(&mut self, name: &str, size: u64, kind: tar::EntryType) -> Result<()> {
+        let failed = || format!("write(archive, `{name}`)");
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).map_err(ImageError::io(failed))?;
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(if kind == tar::EntryType::Directory {
+            0o755
+        } else {
+            0o644
+        });
+        header.set_mtime(0);
+        header.set_uid(self.ids.0.into());
+        header.set_gid(self.ids.1.into());
+        header.set_cksum();
+        self.out
+            .write_all(header.as_bytes())
             .map_err(ImageError::io(failed))
     }
 

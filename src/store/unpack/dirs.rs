@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::Reason;
 use crate::model::text::escape_bytes;
-use crate::sys::fs::{CallError, Root, is_whiteout, remove_tree};
+use crate::sys::fs::{CallError, Root, is_whiteout, lchown, remove_tree};
 
 const GENERATION: usize = 64;
 
@@ -24,14 +24,17 @@ const IMPLIED_MODE: u32 = 0o755;
 
 pub(super) struct Dirs {
     pub root: Root,
+    /// Owner of directories that the archive uses but does not list, where that is not ourselves.
+    pub implied_owner: Option<(u32, u32)>,
     young: HashMap<Vec<u8>, Rc<OwnedFd>>,
     old: HashMap<Vec<u8>, Rc<OwnedFd>>,
 }
 
 impl Dirs {
-    pub(super) fn new(root: Root) -> Self {
+    pub(super) fn new(root: Root, implied_owner: Option<(u32, u32)>) -> Self {
         Dirs {
             root,
+            implied_owner,
             young: HashMap::new(),
             old: HashMap::new(),
         }
@@ -99,6 +102,7 @@ impl Dirs {
     fn make(&mut self, parent: &OwnedFd, name: &[u8], mode: u32) -> Result<bool, Reason> {
         match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => {
+                self.own(parent, name)?;
                 // The umask and a default ACL had their say in mkdir.
                 set_mode(parent, name, mode)?;
                 Ok(true)
@@ -108,10 +112,20 @@ impl Dirs {
                     return Ok(false);
                 }
                 self.over_whiteout(parent, name)?;
+                self.own(parent, name)?;
                 set_mode(parent, name, mode)?;
                 Ok(true)
             }
             Err(errno) => Err(call("mkdirat", name)(errno)),
+        }
+    }
+
+    fn own(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Reason> {
+        match self.implied_owner {
+            Some((uid, gid)) => {
+                lchown(parent.as_fd(), name, uid, gid).map_err(call("fchownat", name))
+            }
+            None => Ok(()),
         }
     }
 

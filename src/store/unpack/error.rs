@@ -140,6 +140,22 @@ impl UnpackError {
         }
     }
 
+    /// Whether the disk, or the user's quota of it, is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            UnpackError::Root(call)
+            | UnpackError::Entry {
+                reason: Reason::Call(call),
+                ..
+            } => call.is_full(),
+            UnpackError::Entry {
+                reason: Reason::NoSpace { .. },
+                ..
+            } => true,
+            _ => false,
+        }
+    }
+
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

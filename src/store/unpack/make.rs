@@ -153,10 +153,10 @@ impl Unpacker<'_> {
         if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
             return Err(Reason::LinkToDir(shown()));
         }
-        if let Ok(old) = stat(parent, name) {
-            if (old.st_dev, old.st_ino) == (there.st_dev, there.st_ino) {
-                return Ok(());
-            }
+        if let Ok(old) = stat(parent, name)
+            && (old.st_dev, old.st_ino) == (there.st_dev, there.st_ino)
+        {
+            return Ok(());
         }
         self.replacing(parent, name, "linkat", entry, || {
             rustix::fs::linkat(&from, &target[..], parent, name, AtFlags::empty())

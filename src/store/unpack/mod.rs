@@ -33,6 +33,7 @@ mod pax;
 mod stream;
 
 use std::io::BufRead;
+use std::os::fd::AsFd as _;
 
 pub use error::{Reason, UnpackError};
 
@@ -88,9 +89,18 @@ struct Unpacker<'a> {
 /// [`UnpackError`] with the entry's name. What was unpacked before stays.
 pub fn unpack(source: impl BufRead, root: Root, owners: &Owners) -> Result<Report, UnpackError> {
     let mut stream = TarStream::new(source);
+    let own = attrs::own_ids(&root)?;
+    // We may be somebody else than root inside, to whom directories without an owner belong.
+    let implied_owner = match owners {
+        Owners::Kept { uid, gid } => {
+            (own != (0, 0) && uid.to_host(0).is_some() && gid.to_host(0).is_some())
+                .then_some((0, 0))
+        }
+        Owners::Remembered => None,
+    };
     let mut unpacker = Unpacker {
-        own: attrs::own_ids(&root)?,
-        dirs: Dirs::new(root),
+        own,
+        dirs: Dirs::new(root, implied_owner),
         owners,
         later: Vec::new(),
         root_listed: false,
@@ -135,6 +145,10 @@ impl Unpacker<'_> {
     fn finish(mut self) -> Result<Report, UnpackError> {
         // A layer that does not list its root has the customary one.
         if !self.root_listed {
+            if let Some((uid, gid)) = self.dirs.implied_owner {
+                crate::sys::fs::lchown(self.dirs.root.as_fd(), b".", uid, gid)
+                    .map_err(CallError::of(|| "fchownat(root)".to_owned()))?;
+            }
             let mode = rustix::fs::Mode::from_raw_mode(0o755);
             rustix::fs::fchmod(&self.dirs.root, mode)
                 .map_err(CallError::of(|| "fchmod(root, 0755)".to_owned()))?;

@@ -87,7 +87,7 @@ impl Pax {
                     .split(|&b| b == b',')
                     .map(decimal)
                     .collect::<Result<_, _>>()?;
-                if numbers.len() % 2 != 0 {
+                if !numbers.len().is_multiple_of(2) {
                     return Err(Reason::Sparse);
                 }
                 self.sparse_map = numbers.chunks_exact(2).map(|c| (c[0], c[1])).collect();

@@ -1,0 +1,109 @@
+//! Files, locks and facts of the kernel that a container's directory rests on.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::Error;
+
+pub(super) fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        call,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        // Overlay leaves its work directory without any permission.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path).map_err(io("remove", path))
+        }
+        other => other.map_err(io("remove", path)),
+    }
+}
+
+/// Gives the owner access to every directory below, so that it can be emptied.
+pub(super) fn open_up(path: &Path) {
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+pub(super) fn lock_file(dir: &Path) -> Option<File> {
+    File::open(dir.join("lock")).ok()
+}
+
+/// Takes the whole-file lock of this open file description (fcntl_locking(2), F_OFD_SETLK): it passes
+/// on at fork, and it can be asked for without being taken, so a look never disturbs an owner.
+pub(super) fn try_lock(file: &File) -> bool {
+    let want = whole_file(libc::F_WRLCK);
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&want)).is_ok()
+}
+
+/// Whether some process holds the lock.
+pub(super) fn is_locked(file: &File) -> bool {
+    let mut probe = whole_file(libc::F_WRLCK);
+    let asked = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut probe));
+    asked.is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
+}
+
+pub(super) fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io("mkdir", path))
+}
+
+pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .map_err(io("read", path))?;
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+pub(super) fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_secs())
+}
+
+pub(super) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+pub(super) fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything: count from the last one.
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,188 @@
+//! A container that this process may change.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::files::{boot_id, io, now, read_json, remove_tree, start_time, try_lock};
+use super::{Error, State, Status};
+use crate::model::spec::ContainerSpec;
+use crate::sys::process::Ended;
+
+/// A container that this process may change. The lock is of the open file, so it passes to a forked
+/// monitor and ends with the last copy.
+#[derive(Debug)]
+pub struct Locked {
+    dir: PathBuf,
+    name: String,
+    pub(super) link: PathBuf,
+    lock: File,
+}
+
+impl Locked {
+    pub(super) fn open(dir: PathBuf, name: String, link: &Path) -> Result<Locked, Error> {
+        let path = dir.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        if !try_lock(&file) {
+            return Err(Error::Running(name));
+        }
+        Ok(Locked {
+            dir,
+            name,
+            link: link.to_owned(),
+            lock: file,
+        })
+    }
+
+    /// Whether the directory is still the one that was locked.
+    pub(super) fn is_there(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        self.lock.metadata().is_ok_and(|m| m.nlink() > 0)
+    }
+
+    /// Fills a fresh directory.
+    pub(super) fn furnish(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        for sub in ["upper", "work", "root", "etc"] {
+            let path = self.dir.join(sub);
+            std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
+        }
+        // Root inside, who need not be the caller, passes through the container's directory; nobody
+        // else can, because the directory above is closed.
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .map_err(io("chmod", path))
+        };
+        mode(&self.dir, 0o711)?;
+        // What `/` of the container shows, whatever the caller's umask.
+        mode(&self.dir.join("upper"), 0o755)?;
+        self.write("spec.json", spec, spec.remove)
+    }
+
+    /// The container's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Notes that the command runs as `pid`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn running(&self, pid: i32) -> Result<(), Error> {
+        let state = State {
+            status: Status::Running,
+            pid: Some(pid),
+            start_time: start_time(pid),
+            boot_id: boot_id(),
+            started: Some(now()),
+            ..State::created()
+        };
+        self.write("state.json", &state, true)
+    }
+
+    /// Notes how the command ended; `None` if it never ran.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
+        let path = self.dir.join("state.json");
+        let before: State = read_json(&path).unwrap_or_else(|_| State::created());
+        let status = if ended.is_some() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
+        let finished = ended.map(|_| now());
+        let state = State {
+            status,
+            pid: None,
+            start_time: None,
+            ended,
+            finished,
+            ..before
+        };
+        self.write("state.json", &state, false)
+    }
+
+    /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
+    /// that was to end it is taken back when a process changes its ids (prctl(2), PR_SET_PDEATHSIG),
+    /// as entry points do that step down from root.
+    pub fn end_orphan(&self) {
+        use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
+            return;
+        };
+        let running = state.status == Status::Running && state.boot_id == boot_id();
+        let Some(pid) = state.pid.filter(|_| running) else {
+            return;
+        };
+        // Opened before it is compared, so that it stays the process that was compared.
+        let pidfd = rustix::process::Pid::from_raw(pid)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(pidfd) = pidfd
+            && state.start_time.is_some()
+            && start_time(pid) == state.start_time
+            && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+        {
+            let limit = rustix::event::Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            let mut end = [rustix::event::PollFd::new(
+                &pidfd,
+                rustix::event::PollFlags::IN,
+            )];
+            let _ = rustix::event::poll(&mut end, Some(&limit));
+        }
+    }
+
+    /// Removes the container's directory and its claim to the name. Files that belong to other ids
+    /// can only be removed inside the user namespace.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
+    /// container that can be removed again.
+    pub fn remove(&self) -> Result<(), Error> {
+        for sub in ["upper", "work", "root", "etc"] {
+            remove_tree(&self.dir.join(sub))?;
+        }
+        // The name first: a directory without its name is found by id, a name without its directory
+        // is void.
+        match std::fs::read_link(&self.link) {
+            Ok(id) if self.dir.ends_with(&id) => {
+                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))?;
+            }
+            _ => {}
+        }
+        remove_tree(&self.dir)
+    }
+
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Replaces a file atomically; without `brief` it is on disk before the new name shows.
+    fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        let temporary = self.dir.join(format!(".{name}.tmp"));
+        let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
+        let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
+        file.write_all(&bytes).map_err(io("write", &temporary))?;
+        if !brief {
+            file.sync_data().map_err(io("fdatasync", &temporary))?;
+        }
+        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
+    }
+}

@@ -1,0 +1,271 @@
+//! The options of `rl run`, each tried by what it does inside.
+
+#[macro_use]
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use support::{Image, images};
+
+/// Runs a shell command in the small image with options before it; its output.
+#[track_caller]
+fn inside(t: &support::Env, options: &[&str], script: &str) -> String {
+    t.run_with(options, ["sh", "-c", script]).run().ok().out()
+}
+
+/// A line of /proc/self/status, without its name.
+#[track_caller]
+fn status(t: &support::Env, options: &[&str], field: &str) -> String {
+    let line = inside(t, options, &format!("grep '^{field}:' /proc/self/status"));
+    line.split_once(':').map_or_else(
+        || panic!("no {field}: {line}"),
+        |(_, value)| value.trim().to_owned(),
+    )
+}
+
+fn capabilities(t: &support::Env, options: &[&str]) -> u64 {
+    u64::from_str_radix(&status(t, options, "CapEff"), 16).unwrap()
+}
+
+identities! {
+    fn environment(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["-e", "A=b c", "--env=B="], "echo \"$A|$B|${B-unset}\""), "b c||");
+        let file = t.file("env", "# a comment\nX=1\nY=two words\n\nPASSED\nABSENT\n");
+        let output = t.run_with(&["--env-file", file.to_str().unwrap(), "-e", "ALSO", "-e", "GONE"], ["env"]).env("PASSED", "on").env("ALSO", "this").env("SECRET", "no").run().ok().out();
+        for line in ["X=1", "Y=two words", "PASSED=on", "ALSO=this", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] {
+            assert!(output.lines().any(|l| l == line), "no {line} in:\n{output}");
+        }
+        for name in ["SECRET", "ABSENT", "GONE", "XDG_RUNTIME_DIR", "TMPDIR"] {
+            assert!(!output.lines().any(|l| l.starts_with(&format!("{name}="))), "{name} is in:\n{output}");
+        }
+        t.run_with(&["--env-file", "no-such-file"], ["true"]).run().refuses(125, "no-such-file");
+    }
+
+    fn working_directory(t: [sub nosub root]) {
+        assert_eq!(inside(t, &[], "pwd"), "/");
+        assert_eq!(inside(t, &["-w", "/tmp"], "pwd"), "/tmp");
+        assert_eq!(inside(t, &["--workdir=/new/dir"], "pwd"), "/new/dir");
+        t.run_with(&["-w", "relative"], ["true"]).run().refuses(125, "relative");
+    }
+
+    fn user(t: [sub root]) {
+        assert_eq!(inside(t, &["-u", "app"], "id -u; id -g; id -G; echo $HOME"), "1000\n1000\n1000 1001\n/home/app");
+        assert_eq!(inside(t, &["-u", "1000"], "id -u; id -g"), "1000\n1000");
+        assert_eq!(inside(t, &["-u", "app:extra"], "id -u; id -g"), "1000\n1001");
+        assert_eq!(inside(t, &["-u", "4711:4712"], "id -u; id -g"), "4711\n4712");
+        assert_eq!(inside(t, &["-u", "0:app"], "id -u; id -g"), "0\n1000");
+        t.run_with(&["-u", "nobody-here"], ["true"]).run().refuses(125, "nobody-here");
+        t.run_with(&["-u", "0:nogroup-here"], ["true"]).run().refuses(125, "nogroup-here");
+        t.run_with(&["-u", "70000"], ["true"]).run().refuses(125, "70000");
+    }
+
+    fn a_user_other_than_root_has_no_capabilities(t: [sub root]) {
+        assert_eq!(capabilities(t, &["-u", "app"]), 0);
+        assert_ne!(capabilities(t, &[]), 0);
+        t.run_with(&["-u", "app"], ["sh", "-c", "echo x >/etc/passwd"]).run().exits(1);
+    }
+
+    fn additional_groups(t: [sub root]) {
+        assert_eq!(inside(t, &["--group-add", "extra", "--group-add", "4242"], "id -G"), "0 1001 4242");
+        t.run_with(&["--group-add", "nogroup-here"], ["true"]).run().refuses(125, "nogroup-here");
+    }
+
+    fn volumes_from_the_host(t: [sub nosub unshared]) {
+        let dir = t.directory("data");
+        fs::write(dir.join("in"), "from outside\n").unwrap();
+        t.own(&dir.join("in"));
+        let volume = format!("{}:/mnt/data", dir.display());
+        assert_eq!(inside(t, &["-v", &volume], "cat /mnt/data/in; echo from inside >/mnt/data/out"), "from outside");
+        assert_eq!(fs::read_to_string(dir.join("out")).unwrap(), "from inside\n");
+        assert_eq!(fs::metadata(dir.join("out")).unwrap().uid(), t.uid(), "root inside is the user outside");
+        let readonly = format!("{volume}:ro");
+        t.run_with(&["-v", &readonly], ["touch", "/mnt/data/x"]).run().exits(1).complains("Read-only");
+        let file = format!("{}:/etc/motd:ro", dir.join("in").display());
+        assert_eq!(inside(t, &["-v", &file], "cat /etc/motd"), "from outside");
+        t.run_with(&["-v", "/no/such/dir:/x"], ["true"]).run().refuses(125, "/no/such/dir");
+        t.run_with(&["-v", &format!("{}:relative", dir.display())], ["true"]).run().refuses(125, "relative");
+    }
+
+    fn relative_volumes(t: [sub]) {
+        t.directory("here");
+        inside(t, &["-v", "./here:/x"], "touch /x/made");
+        assert!(t.path("here/made").exists());
+    }
+
+    fn named_volumes(t: [sub nosub root]) {
+        inside(t, &["-v", "box:/data"], "echo kept >/data/file");
+        assert_eq!(inside(t, &["-v", "box:/elsewhere"], "cat /elsewhere/file"), "kept");
+        assert_eq!(inside(t, &["-v", "other:/data"], "ls /data"), "");
+    }
+
+    fn mounts_spelled_out(t: [sub root]) {
+        let dir = t.directory("data");
+        let bind = format!("type=bind,source={},target=/a,readonly", dir.display());
+        t.run_with(&["--mount", &bind], ["touch", "/a/x"]).run().exits(1).complains("Read-only");
+        assert_eq!(inside(t, &["--mount", "type=tmpfs,target=/b,tmpfs-size=1m"], "grep ' /b ' /proc/mounts | cut -d ' ' -f 3"), "tmpfs");
+        inside(t, &["--mount", "type=volume,src=named,dst=/c"], "touch /c/x");
+        assert_eq!(inside(t, &["-v", "named:/d"], "ls /d"), "x");
+        t.run_with(&["--mount", "type=novel,target=/x"], ["true"]).run().refuses(125, "novel");
+        t.run_with(&["--mount", "type=bind,source=/,novel=1,target=/x"], ["true"]).run().refuses(125, "novel");
+    }
+
+    fn tmpfs(t: [sub nosub root]) {
+        let line = inside(t, &["--tmpfs", "/scratch:size=2m,mode=0700"], "grep ' /scratch ' /proc/mounts; stat -c %a /scratch");
+        assert!(line.contains("size=2048k") && line.ends_with("700"), "{line}");
+        assert!(line.contains("nosuid") && line.contains("nodev"), "{line}");
+    }
+
+    fn read_only(t: [sub nosub root]) {
+        t.run_with(&["--read-only"], ["touch", "/x"]).run().exits(1).complains("Read-only");
+        inside(t, &["--read-only", "--tmpfs", "/x"], "touch /x/y /dev/shm/z; echo >/dev/null");
+    }
+
+    fn host_names(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--hostname", "box.example"], "hostname; cat /etc/hostname; grep -c box.example /etc/hosts"), "box.example\nbox.example\n1");
+        let first = inside(t, &[], "hostname");
+        assert_ne!(first, inside(t, &[], "hostname"));
+        assert_ne!(first, fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
+        assert_eq!(inside(t, &["--add-host", "there:192.0.2.7"], "grep there /etc/hosts | tr -s '\\t' ' '"), "192.0.2.7 there");
+        t.run_with(&["--add-host", "there:nowhere"], ["true"]).run().refuses(125, "nowhere");
+    }
+
+    fn entry_points(t: [sub root]) {
+        let image = Image::busybox().config("Entrypoint", serde_json::json!(["echo", "entry"])).config("Cmd", serde_json::json!(["command"])).write_for(t, "image");
+        let run = |options: &[&str], args: &[&str]| t.rl(["run", "--rm", "--network", "none"]).args(options).arg(&image).args(args).run().ok().out();
+        assert_eq!(run(&[], &[]), "entry command");
+        assert_eq!(run(&[], &["other", "words"]), "entry other words");
+        assert_eq!(run(&["--entrypoint", "printf"], &["%s", "x"]), "x");
+        assert_eq!(run(&["--entrypoint", "[\"echo\",\"two words\"]"], &["x"]), "two words x");
+        assert_eq!(run(&["--entrypoint", ""], &["echo", "plain"]), "plain");
+        // A replaced entry point takes no arguments from the image.
+        assert_eq!(run(&["--entrypoint", "echo"], &[]), "");
+    }
+
+    fn an_image_says_user_directory_and_environment(t: [sub root]) {
+        let image = Image::busybox()
+            .config("User", "app".into())
+            .config("WorkingDir", "/home/app".into())
+            .config("Env", serde_json::json!(["PATH=/bin", "FROM=image"]))
+            .write_for(t, "image");
+        let output = t.rl(["run", "--rm", "--network", "none", &image, "sh", "-c", "id -un; pwd; echo $FROM $PATH"]).run().ok();
+        assert_eq!(output.out(), "app\n/home/app\nimage /bin");
+    }
+
+    fn ulimits(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--ulimit", "nofile=100:200", "--ulimit", "core=0"], "ulimit -Sn; ulimit -Hn; ulimit -c"), "100\n200\n0");
+        t.run_with(&["--ulimit", "novel=1"], ["true"]).run().refuses(125, "novel");
+    }
+
+    fn shared_memory_size(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--shm-size", "3m"], "grep -o ' /dev/shm .*' /proc/mounts | grep -o 'size=[0-9]*k'"), "size=3072k");
+        assert_eq!(inside(t, &[], "grep -o ' /dev/shm .*' /proc/mounts | grep -o 'size=[0-9]*k'"), "size=65536k");
+    }
+
+    fn kernel_parameters(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.shmmni=17"], "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni"), "1\n17");
+        t.run_with(&["--sysctl", "vm.swappiness=1"], ["true"]).run().refuses(125, "vm.swappiness");
+    }
+
+    fn devices(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--device", "/dev/null:/dev/hole"], "echo x >/dev/hole; test -c /dev/hole && echo device"), "device");
+        t.run_with(&["--device", "/dev/no-such"], ["true"]).run().refuses(125, "/dev/no-such");
+    }
+
+    fn init_is_pid_1(t: [sub nosub root]) {
+        assert_eq!(inside(t, &["--init"], "test $$ != 1 && echo child"), "child");
+        assert_eq!(inside(t, &[], "echo $$"), "1");
+    }
+
+    fn capability_sets(t: [sub root]) {
+        let bit = |capability: u32| 1_u64 << capability;
+        // CAP_CHOWN 0, CAP_NET_ADMIN 12, CAP_SYS_ADMIN 21 (linux/capability.h)
+        let default = capabilities(t, &[]);
+        assert_ne!(default & bit(0), 0);
+        assert_eq!(default & (bit(12) | bit(21)), 0);
+        assert_eq!(capabilities(t, &["--cap-add", "NET_ADMIN"]), default | bit(12));
+        assert_eq!(capabilities(t, &["--cap-add=cap_net_admin", "--cap-drop=chown"]), (default | bit(12)) & !bit(0));
+        assert_eq!(capabilities(t, &["--cap-drop", "ALL"]), 0);
+        assert_eq!(capabilities(t, &["--cap-drop", "ALL", "--cap-add", "CHOWN"]), bit(0));
+        t.run_with(&["--cap-add", "NOVEL"], ["true"]).run().refuses(125, "NOVEL");
+    }
+
+    fn security_options(t: [sub root]) {
+        assert_eq!(status(t, &[], "Seccomp"), "2");
+        assert_eq!(status(t, &["--security-opt", "seccomp=unconfined"], "Seccomp"), "0");
+        assert_eq!(status(t, &[], "NoNewPrivs"), "1");
+        let profile = t.file("profile.json", r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#);
+        let option = format!("seccomp={}", profile.display());
+        t.run_with(&["--security-opt", &option], ["mkdir", "/x"]).run().exits(1).complains("not supported");
+        t.run_with(&["--security-opt", "seccomp=/no/such/profile"], ["true"]).run().refuses(125, "/no/such/profile");
+        t.run_with(&["--security-opt", "novel=1"], ["true"]).run().refuses(125, "novel");
+        assert_eq!(inside(t, &["--security-opt", "mask=/etc/passwd"], "cat /etc/passwd"), "");
+    }
+
+    fn user_namespaces(t: [sub]) {
+        let (uid, gid) = (t.uid(), t.uid());
+        let map = "tr -s ' ' </proc/self/uid_map";
+        assert_eq!(inside(t, &[], map), format!(" 0 {uid} 1\n 1 1500000000 65536"));
+        assert_eq!(inside(t, &["--userns", "single"], map), format!(" 0 {uid} 1"));
+        assert!(!inside(t, &["--userns", "nomap"], map).contains(&format!(" {uid} ")));
+        assert_eq!(inside(t, &["--userns", "keep-id"], "id -u; id -g"), format!("{uid}\n{gid}"));
+        assert_eq!(inside(t, &["--uidmap", "0:1:2000", "--gidmap", "0:1:2000"], map), " 0 1500000000 2000");
+        t.run_with(&["--userns", "novel"], ["true"]).run().refuses(125, "novel");
+        t.run_with(&["--uidmap", "0:999999:10", "--gidmap", "0:1:10"], ["true"]).run().refuses(125, "");
+    }
+
+    fn namespaces_of_the_host(t: [sub]) {
+        let namespace = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).unwrap().display().to_string();
+        for name in ["pid", "ipc", "uts"] {
+            let link = format!("readlink /proc/self/ns/{name}");
+            assert_eq!(inside(t, &[&format!("--{name}=host")], &link), namespace(name));
+            assert_ne!(inside(t, &[&format!("--{name}=private")], &link), namespace(name));
+        }
+        assert_eq!(t.rl(["run", "--rm", "--network=host", images::busybox(), "readlink", "/proc/self/ns/net"]).run().ok().out(), namespace("net"));
+    }
+
+    fn time_zone(t: [sub]) {
+        if !std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
+            return support::skip("the package `tzdata` is not installed");
+        }
+        assert_eq!(inside(t, &["--tz", "Asia/Tokyo"], "date +%z"), "+0900");
+        t.run_with(&["--tz", "No/Where"], ["true"]).run().refuses(125, "No/Where");
+    }
+
+    fn names_are_unique(t: [sub root]) {
+        let mut first = t.run_with(&["--name", "same"], ["sh", "-c", "echo ready; sleep 1000"]).spawn();
+        first.expect("ready");
+        t.run_with(&["--name", "same"], ["true"]).run().refuses(125, "`same`");
+        first.signal(rustix::process::Signal::KILL);
+        drop(first);
+        let sleep = t.processes().into_iter().filter(|p| p.command.starts_with("sleep 1000") || p.command.starts_with("sh -c")).collect::<Vec<_>>();
+        for process in sleep {
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(process.pid).unwrap(), rustix::process::Signal::KILL);
+        }
+        t.quiet();
+        t.run_with(&["--name", "same"], ["true"]).run().ok();
+        t.run_with(&["--name", "bad/name"], ["true"]).run().refuses(125, "bad/name");
+    }
+
+    fn labels_and_annotations_are_taken(t: [sub]) {
+        inside(t, &["-l", "a=b", "--label", "c", "--annotation", "d=e", "--stop-signal", "SIGINT"], "true");
+    }
+
+    fn a_directory_as_root_file_system(t: [sub nosub]) {
+        let root = t.directory("rootfs");
+        for dir in ["bin", "proc", "sys", "dev", "etc", "tmp"] {
+            fs::create_dir(root.join(dir)).unwrap();
+            t.own(&root.join(dir));
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
+        t.own(&root.join("bin/busybox"));
+        let path = root.to_str().unwrap();
+        assert_eq!(t.rl(["run", "--rm", "--network=none", "--rootfs", path, "/bin/sh", "-c", "echo $$"]).run().ok().out(), "1");
+        t.rl(["run", "--rm", "--rootfs", "/no/such/dir", "true"]).run().refuses(125, "/no/such/dir");
+    }
+
+    fn choices_are_explained(t: [sub nosub]) {
+        t.run_with(&["--verbose"], ["true"]).run().ok().complains("overlay");
+    }
+}
