@@ -34,7 +34,11 @@ impl Host {
     #[track_caller]
     fn new() -> Option<Host> {
         let host = Host::offline()?;
-        let there = format!("/proc/{}/fd/{}", std::process::id(), host.neighbour.as_raw_fd());
+        let there = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            host.neighbour.as_raw_fd()
+        );
         run(&[
             "ip link add eth0 type veth peer name wire",
             &format!("ip link set wire netns {there}"),
@@ -70,10 +74,20 @@ impl Host {
         let path = resolver.path();
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         let target = fs::canonicalize("/etc/resolv.conf").unwrap();
-        run(&[&format!("mount --bind {} {}", path.display(), target.display())]);
-        let new = || unshare(CloneFlags::CLONE_NEWNET).map(|()| File::open("/proc/thread-self/ns/net").unwrap());
+        run(&[&format!(
+            "mount --bind {} {}",
+            path.display(),
+            target.display()
+        )]);
+        let new = || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map(|()| File::open("/proc/thread-self/ns/net").unwrap())
+        };
         let neighbour = std::thread::spawn(new).join().unwrap().unwrap();
-        let host = Host { resolver, neighbour };
+        let host = Host {
+            resolver,
+            neighbour,
+        };
         host.resolver("nameserver 192.0.2.53\n");
         Some(host)
     }
@@ -127,18 +141,29 @@ struct Up<'a> {
 impl<'a> Up<'a> {
     #[track_caller]
     fn start(env: &'a Env, options: &[&str]) -> Self {
-        let mut running = container(env, options, &["sh", "-c", "echo ready; cat"]).stdin_open().spawn();
+        let mut running = container(env, options, &["sh", "-c", "echo ready; cat"])
+            .stdin_open()
+            .spawn();
         running.expect("ready");
         let before = |p: &support::leak::Process| p.command == "cat";
         wait_for("the command", || env.processes().iter().any(before));
         // Several containers of one test: the youngest.
-        let pid = env.processes().iter().filter(|p| before(p)).map(|p| p.pid).max().unwrap();
+        let pid = env
+            .processes()
+            .iter()
+            .filter(|p| before(p))
+            .map(|p| p.pid)
+            .max()
+            .unwrap();
         Up { env, running, pid }
     }
 
     /// Does something in the container's network.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&File::open(format!("/proc/{}/ns/net", self.pid)).unwrap(), work)
+        inside(
+            &File::open(format!("/proc/{}/ns/net", self.pid)).unwrap(),
+            work,
+        )
     }
 
     /// The processes of the test that run this program.
@@ -164,7 +189,9 @@ fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
             work()
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -209,7 +236,11 @@ fn ask(address: &str, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     std::thread::scope(|scope| {
         let mut writer = stream.try_clone()?;
-        scope.spawn(move || writer.write_all(bytes).and_then(|()| writer.shutdown(Shutdown::Write)));
+        scope.spawn(move || {
+            writer
+                .write_all(bytes)
+                .and_then(|()| writer.shutdown(Shutdown::Write))
+        });
         stream.read_to_end(&mut answer).map(|_| answer)
     })
 }
@@ -250,15 +281,22 @@ impl Loopback {
         let tcp = all.map(|a| TcpListener::bind(a).unwrap()).into();
         let udp = all.map(|a| UdpSocket::bind(a).unwrap()).into();
         let both = Loopback { tcp, udp };
-        both.tcp.iter().for_each(|s| s.set_nonblocking(true).unwrap());
-        both.udp.iter().for_each(|s| s.set_nonblocking(true).unwrap());
+        both.tcp
+            .iter()
+            .for_each(|s| s.set_nonblocking(true).unwrap());
+        both.udp
+            .iter()
+            .for_each(|s| s.set_nonblocking(true).unwrap());
         both
     }
 
     /// Who has come since the last time.
     fn visitors(&self) -> Vec<SocketAddr> {
         let tcp = self.tcp.iter().filter_map(|s| Some(s.accept().ok()?.1));
-        let udp = self.udp.iter().filter_map(|s| Some(s.recv_from(&mut [0; 9]).ok()?.1));
+        let udp = self
+            .udp
+            .iter()
+            .filter_map(|s| Some(s.recv_from(&mut [0; 9]).ok()?.1));
         tcp.chain(udp).collect()
     }
 
@@ -668,8 +706,14 @@ fn what_is_no_network_mode() {
     let Some(t) = Env::new(Identity::Sub) else {
         return;
     };
-    container(&t, &["--network", "past"], &["true"]).run().refuses(125, "`past` is no network mode");
+    container(&t, &["--network", "past"], &["true"])
+        .run()
+        .refuses(125, "`past` is no network mode");
     let output = container(&t, &["--network", "bridge"], &["true"]).run();
-    output.refuses(125, "`--network bridge` is not supported yet").complains("hint: leave `--network` out");
-    container(&t, &["--network", "container:x"], &["true"]).run().refuses(125, "not supported yet");
+    output
+        .refuses(125, "`--network bridge` is not supported yet")
+        .complains("hint: leave `--network` out");
+    container(&t, &["--network", "container:x"], &["true"])
+        .run()
+        .refuses(125, "not supported yet");
 }
