@@ -327,7 +327,10 @@ identities! {
 }
 
 /// What an image may have in the place of something that we mount on or read.
-fn shapes(canary: &Path) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
+/// A name and what makes a hostile tree.
+type Shape = (&'static str, Box<dyn Fn(&Path)>);
+
+fn shapes(canary: &Path) -> Vec<Shape> {
     let link =
         |to: PathBuf| -> Box<dyn Fn(&Path)> { Box::new(move |at| symlink(&to, at).unwrap()) };
     vec![
