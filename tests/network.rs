@@ -9,6 +9,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -22,23 +23,41 @@ const BRIEFLY: Duration = Duration::from_secs(1);
 const HELPERS: [&str; 2] = ["pasta", "slirp4netns"];
 
 /// A machine of the test's own, for as long as the calling thread lives.
-struct Host;
+struct Host {
+    resolver: tempfile::NamedTempFile,
+    /// The network of another machine at the other end of the wire, which is the way to everywhere.
+    neighbour: File,
+}
 
 impl Host {
     /// With a default route in both address families.
     #[track_caller]
     fn new() -> Option<Host> {
         let host = Host::offline()?;
+        let there = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            host.neighbour.as_raw_fd()
+        );
         run(&[
             "ip link add eth0 type veth peer name wire",
-            "ip link set wire up",
+            &format!("ip link set wire netns {there}"),
+        ]);
+        host.neighbour(|| {
+            run(&[
+                "ip link set lo up",
+                "ip addr add 192.0.2.1/24 dev wire",
+                "ip addr add 2001:db8::1/64 dev wire nodad",
+                "ip link set wire up",
+            ]);
+        });
+        run(&[
             "ip addr add 192.0.2.2/24 dev eth0",
             "ip addr add 2001:db8::2/64 dev eth0 nodad",
             "ip link set eth0 up",
             "ip route add default via 192.0.2.1",
             "ip route add default via 2001:db8::1",
         ]);
-        host.resolver("nameserver 192.0.2.53\n");
         Some(host)
     }
 
@@ -51,33 +70,47 @@ impl Host {
         }
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         run(&["mount --make-rprivate /", "ip link set lo up"]);
-        let host = Host;
+        let resolver = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let path = resolver.path();
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let target = fs::canonicalize("/etc/resolv.conf").unwrap();
+        run(&[&format!(
+            "mount --bind {} {}",
+            path.display(),
+            target.display()
+        )]);
+        let new = || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map(|()| File::open("/proc/thread-self/ns/net").unwrap())
+        };
+        let neighbour = std::thread::spawn(new).join().unwrap().unwrap();
+        let host = Host {
+            resolver,
+            neighbour,
+        };
         host.resolver("nameserver 192.0.2.53\n");
         Some(host)
     }
 
+    /// Does something on the other machine.
+    fn neighbour<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(&self.neighbour, work)
+    }
+
     /// Gives the machine this `/etc/resolv.conf`.
     fn resolver(&self, text: &str) {
-        let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
-        fs::write(file.path(), text).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(file.path(), mode).unwrap();
-        let target = fs::canonicalize("/etc/resolv.conf").unwrap();
-        run(&[&format!(
-            "mount --bind {} {}",
-            file.path().display(),
-            target.display()
-        )]);
+        fs::write(self.resolver.path(), text).unwrap();
     }
 
     /// Makes programs that are installed look as if they were not.
     fn hide(&self, programs: &[&str]) {
+        let plain = self.resolver.path().display();
         for program in programs {
             for dir in ["/usr/bin", "/usr/sbin", "/usr/local/bin"] {
                 let path = fs::canonicalize(format!("{dir}/{program}"));
                 if let Ok(path) = path {
                     // Not executable, which is as good as not there.
-                    run(&[&format!("mount --bind /etc/hostname {}", path.display())]);
+                    run(&[&format!("mount --bind {plain} {}", path.display())]);
                 }
             }
         }
@@ -127,16 +160,19 @@ impl<'a> Up<'a> {
 
     /// Does something in the container's network.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(self.pid, work)
+        inside(
+            &File::open(format!("/proc/{}/ns/net", self.pid)).unwrap(),
+            work,
+        )
     }
 
-    /// The processes of the test with this name.
+    /// The processes of the test that run this program.
     fn named(&self, name: &str) -> Vec<i32> {
+        // pasta is a name of passt, which replaces itself with its build for this processor.
+        let name = if name == "pasta" { "passt" } else { name };
         let all = self.env.processes();
-        all.iter()
-            .filter(|p| p.name.starts_with(name))
-            .map(|p| p.pid)
-            .collect()
+        let is = |p: &&support::leak::Process| p.name.starts_with(name) && p.state != 'Z';
+        all.iter().filter(is).map(|p| p.pid).collect()
     }
 
     /// Ends the command, which must have gone well.
@@ -147,11 +183,10 @@ impl<'a> Up<'a> {
     }
 }
 
-fn inside<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
-            setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
             work()
         });
         thread
@@ -172,16 +207,13 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Listens in the current thread's network; whoever sends its end gets everything back.
+/// Listens in the current thread's network; everything that comes goes back.
 fn echo(address: &str) {
     let listener = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, mut bytes) = (stream.unwrap(), Vec::new());
-            // A look-up of whether the port is open yet sends nothing and goes.
-            let _ = stream
-                .read_to_end(&mut bytes)
-                .and_then(|_| stream.write_all(&bytes));
+            let stream = stream.unwrap();
+            std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
         }
     });
 }
@@ -223,11 +255,7 @@ fn echoes(address: &str) {
 #[track_caller]
 fn echoes_udp(address: &str) {
     let to: SocketAddr = address.parse().unwrap();
-    let own = if to.is_ipv4() {
-        "127.0.0.1:0"
-    } else {
-        "[::1]:0"
-    };
+    let own = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(own).unwrap();
     socket.set_read_timeout(Some(BRIEFLY)).unwrap();
     let sent = noise(1200);
@@ -323,7 +351,7 @@ fn name_server(address: &str) -> Receiver<String> {
 identities! {
     fn none_has_the_loopback_device_only(t: [sub nosub unshared root]) {
         let Some(_host) = Host::new() else { return };
-        let script = "ip -o link; cat /etc/resolv.conf; ip route; ip -6 route | grep -v '^ff'; ping -c 1 -W 5 127.0.0.1 && ping -c 1 -W 5 ::1";
+        let script = "ip -o link; cat /etc/resolv.conf; ip route; ip -6 route | grep -v '^ff'; nc -ll -p 7 -e cat & for ip in 127.0.0.1 ::1; do until echo up | nc $ip 7 2>/dev/null; do :; done; done";
         let out = container(t, &["--network", "none"], &["sh", "-c", script]).run().ok().out();
         assert!(out.starts_with("1: lo: <LOOPBACK,UP,LOWER_UP>"), "{out}");
         assert!(!out.contains("2: ") && !out.contains("default") && !out.contains("nameserver"), "{out}");
@@ -342,11 +370,37 @@ identities! {
     fn a_helper_gives_addresses_routes_and_loopback(t: [sub nosub unshared root]) {
         let Some(_host) = Host::new() else { return };
         for (helper, own) in HELPERS.into_iter().zip(["192.0.2.2/24", "10.0.2.100/24"]) {
-            let script = "ip -o addr; ip route; ip -6 route; ping -c 1 -W 5 127.0.0.1 >&2 && ping -c 1 -W 5 ::1 >&2";
+            let script = "ip -o addr; ip route; ip -6 route";
             let out = container(t, &["--network", helper], &["sh", "-c", script]).run().ok().out();
             for part in [own, "127.0.0.1/8", "default via ", "::1/128"] {
                 assert!(out.contains(part), "{helper}: {part} in {out}");
             }
+        }
+    }
+
+    fn the_world_is_reached(t: [sub nosub unshared root]) {
+        let Some(host) = Host::new() else { return };
+        host.neighbour(|| {
+            echo("0.0.0.0:7000");
+            echo_udp("0.0.0.0:7001");
+        });
+        for helper in HELPERS {
+            let up = Up::start(t, &["--network", helper]);
+            up.inside(|| {
+                let sent = noise(1 << 20);
+                let mut stream = TcpStream::connect("192.0.2.1:7000").unwrap();
+                stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+                std::thread::scope(|scope| {
+                    // No end is sent: pasta of 2023 stalls on what comes after ours.
+                    let (mut writer, sent) = (stream.try_clone().unwrap(), &sent);
+                    scope.spawn(move || writer.write_all(sent).unwrap());
+                    let mut got = vec![0; sent.len()];
+                    stream.read_exact(&mut got).unwrap();
+                    assert!(got == *sent, "{helper}");
+                });
+                echoes_udp("192.0.2.1:7001");
+            });
+            up.end();
         }
     }
 
@@ -377,24 +431,32 @@ identities! {
     }
 
     fn published_ports_are_reached(t: [sub nosub unshared root]) {
-        let Some(_host) = Host::new() else { return };
+        let Some(host) = Host::new() else { return };
         for helper in HELPERS {
             let options = [
                 "--network", helper, "-p", "127.0.0.1:8080:80", "-p", "8081:81", "-p", "127.0.0.1:9000-9002:100-102",
-                "-p", "127.0.0.1:5300:53/udp", "-p", "127.0.0.1::82", "-p", "8083:83/udp",
+                "-p", "127.0.0.1:5300:5353/udp", "-p", "127.0.0.1::82", "-p", "8083:83/udp",
             ];
             let up = Up::start(t, &options);
             up.inside(|| {
-                let _ = ["80", "81", "82", "100", "101", "102"].map(|port| echo(&format!("[::]:{port}")));
-                let _ = ["53", "83"].map(|port| echo_udp(&format!("0.0.0.0:{port}")));
+                ["80", "81", "82", "100", "101", "102"].iter().for_each(|port| echo(&format!("[::]:{port}")));
+                ["5353", "83"].iter().for_each(|port| echo_udp(&format!("0.0.0.0:{port}")));
             });
             let mut doors = vec!["127.0.0.1:8080", "127.0.0.1:8081", "192.0.2.2:8081", "127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"];
             if helper == "pasta" {
                 doors.push("[::1]:8081");
             }
             doors.into_iter().for_each(echoes);
-            echoes_udp("127.0.0.1:5300");
-            echoes_udp("127.0.0.1:8083");
+            // On the host itself, slirp4netns drops the answers (it takes them for calls to the host's loopback),
+            // and so does pasta of 2023 where the number inside is the lower one.
+            if helper == "pasta" {
+                echoes_udp("127.0.0.1:5300");
+            }
+            host.neighbour(|| {
+                echoes("192.0.2.2:8081");
+                echoes_udp("192.0.2.2:8083");
+                assert!(TcpStream::connect("192.0.2.2:8080").is_err());
+            });
             // Only where it was asked for.
             for closed in ["192.0.2.2:8080", "192.0.2.2:9000", "127.0.0.1:9003", "127.0.0.1:80", "[::1]:8080"] {
                 assert!(TcpStream::connect(closed).is_err(), "{helper}: {closed}");
@@ -536,12 +598,21 @@ identities! {
 
     fn host_gateway_leads_to_the_host(t: [sub nosub root]) {
         let Some(_host) = Host::new() else { return };
-        echo("192.0.2.2:7000");
+        let listener = TcpListener::bind("192.0.2.2:7000").unwrap();
+        std::thread::spawn(move || listener.incoming().for_each(|stream| stream.unwrap().write_all(b"the host\n").unwrap()));
         for helper in HELPERS {
-            let script = "grep gw /etc/hosts; echo through | nc -w 10 $(sed -n 's/\tgw$//p' /etc/hosts) 7000";
-            let options = ["--network", helper, "--add-host", "gw:host-gateway"];
-            let out = container(t, &options, &["sh", "-c", script]).run().ok().out();
-            assert!(out.ends_with("through"), "{helper}: {out}");
+            let up = Up::start(t, &["--network", helper, "--add-host", "gw:host-gateway"]);
+            let hosts = fs::read_to_string(format!("/proc/{}/root/etc/hosts", up.pid)).unwrap();
+            let address = hosts.lines().find_map(|line| line.strip_suffix("\tgw")).unwrap_or_else(|| panic!("{hosts}"));
+            // pasta of 2023 does not pass the end of an answer on after that of the question.
+            let answer = up.inside(|| {
+                let mut stream = TcpStream::connect((address, 7000)).unwrap();
+                stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+                let mut answer = [0; 9];
+                stream.read_exact(&mut answer).map(|()| answer)
+            });
+            assert_eq!(&answer.unwrap(), b"the host\n", "{helper}");
+            up.end();
         }
     }
 
@@ -562,7 +633,7 @@ identities! {
     fn a_host_without_a_route(t: [sub nosub unshared root]) {
         let Some(_host) = Host::offline() else { return };
         let up = Up::start(t, &["-p", "127.0.0.1:8080:80"]);
-        assert!(!up.named("slirp4netns").is_empty(), "{:?}", t.processes());
+        assert_eq!(up.named("slirp4netns").is_empty(), false, "{:?}", t.processes());
         up.inside(|| echo("[::]:80"));
         echoes("127.0.0.1:8080");
         up.end();

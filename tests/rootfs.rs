@@ -43,7 +43,7 @@ fn image(t: &Env) -> String {
 
 /// Prints what must be the same on every rung, then writes everywhere.
 const LOOK: &str = "
-    cd /; stat -c '%n %A %u:%g' / srv srv/one both opaque owned owned/file
+    cd /; test ! -e junk || echo junk is here; stat -c '%n %A %u:%g' / srv srv/one both opaque owned owned/file
     ls both opaque srv; cat srv/link owned/file; echo; test ! -e gone || echo gone is here
     test $(stat -c %i srv/one) = $(stat -c %i srv/again) || echo no link
     set -e; echo x > srv/one; test $(cat srv/one) = x; rm both/lower; mkdir gone; mv opaque/new gone/
@@ -189,6 +189,28 @@ identities! {
         t.quiet();
         let output = run(t, &without, &[], &image).run().ok();
         assert_eq!(output.out(), seen(t, &[]));
+    }
+
+    fn a_failed_way_leaves_nothing_to_the_next(t: [sub nosub unshared]) {
+        if !support::have("strace") || !fuse_is_open() {
+            return;
+        }
+        let path = path_without_fuse(t);
+        let script = "#!/bin/sh\n\
+            upper=$(expr \"$*\" : '.*upperdir=\\([^,]*\\)')\n\
+            /bin/echo junk > $upper/junk; /bin/mkdir -m 0 $upper/srv ${upper%upper}work/work\n\
+            /bin/echo out of order >&2; exit 1\n";
+        let program = path.join("fuse-overlayfs");
+        std::fs::write(&program, script.replace("$(expr", "$(/usr/bin/expr")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let before = format!("PATH={} {REFUSE}", path.display());
+        let output = run(t, &before, map(t), &image(t)).run().ok();
+        let err = output.err();
+        assert_eq!(output.out(), seen(t, map(t)), "{err}");
+        let lines = told(&err);
+        assert!(lines[1].starts_with("fuse-overlayfs ("), "{err}");
+        assert!(lines[2].starts_with("copy of the layers (") && lines[2].contains("out of order"), "{err}");
     }
 
     fn a_new_volume_begins_with_the_image(t: [sub nosub unshared root]) {

@@ -150,7 +150,7 @@ fn fuse_is_there() -> Result<(), String> {
     } else {
         Err(fuse_overlayfs::Error::Spawn {
             program: program.into(),
-            source: std::io::ErrorKind::NotFound.into(),
+            source: std::io::Error::from_raw_os_error(libc::ENOENT),
         })
     };
     missing.map_err(|e| match e.hint() {

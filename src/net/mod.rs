@@ -160,8 +160,15 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::NotYet(text) if text == "bridge" => Some("leave `--network` out".to_owned()),
-            Error::NoHelper(_) => {
-                Some("as root: apt-get install passt; or run with `--network none`".to_owned())
+            Error::NoHelper(why) => {
+                let package = if why.starts_with("`slirp4netns`") {
+                    "slirp4netns"
+                } else {
+                    "passt"
+                };
+                Some(format!(
+                    "as root: apt-get install {package}; or run with `--network none`"
+                ))
             }
             Error::NoTun(source) => Some(match source.kind() {
                 io::ErrorKind::PermissionDenied => {

@@ -190,9 +190,10 @@ impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let how = helper_process::ended(self.status);
         write!(f, "`{}` ended ({how})", self.program)?;
+        // Whoever is killed has said nothing about it.
         match self.log.lines().rfind(|line| !line.trim().is_empty()) {
-            Some(last) => write!(f, ": {last}"),
-            None => Ok(()),
+            Some(last) if self.status.code().is_some() => write!(f, ": {last}"),
+            _ => Ok(()),
         }
     }
 }

@@ -88,6 +88,12 @@ impl InitError {
                  `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)"
                     .into(),
             ),
+            // capabilities(7), "Safety checking for capability-dumb binaries".
+            (Stage::Exec, libc::EPERM) => Some(
+                "the file has capabilities that the container lacks: `getcap` on it shows which; \
+                 `ping` of Debian starts with `--cap-add NET_RAW`"
+                    .into(),
+            ),
             (Stage::Exec, libc::ENOEXEC) => Some(
                 "the file is neither a program for this machine nor a script with a `#!` line; \
                  an image for another platform looks like this"

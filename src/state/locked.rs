@@ -1,11 +1,11 @@
 //! A container that this process may change.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::files::{boot_id, io, now, read_json, remove_tree, start_time, try_lock};
 use super::{Error, State, Status};

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Result;
 use crate::sys::copy::{self, Device, Rules};
-use crate::sys::fs::{Root, is_whiteout};
+use crate::sys::fs::{CallError, Root, is_whiteout};
 
 /// By which overlay (mounted with `userxattr`) knows an opaque directory.
 const OPAQUE_XATTR: &str = "user.overlay.opaque";
@@ -38,7 +38,11 @@ pub fn lay_over(layer: &Path, target: &Path) -> Result<Vec<String>> {
         },
         hides: &is_opaque,
     };
-    Ok(copy::tree(from.as_fd(), to.as_fd(), &rules)?.notes)
+    let copied = copy::tree(from.as_fd(), to.as_fd(), &rules).map_err(|e| CallError {
+        call: format!("copy of layer `{}`: {}", layer.display(), e.call),
+        errno: e.errno,
+    })?;
+    Ok(copied.notes)
 }
 
 fn is_opaque(dir: BorrowedFd<'_>) -> rustix::io::Result<bool> {

@@ -96,7 +96,9 @@ fn by_name(name: &str) -> Option<User> {
 /// The name of a user.
 pub fn name_of(uid: u32) -> String {
     let uid = uid.to_string();
-    let entry = passwd().into_iter().find(|fields| fields.get(2) == Some(&uid));
+    let entry = passwd()
+        .into_iter()
+        .find(|fields| fields.get(2) == Some(&uid));
     entry.map_or(uid, |mut fields| fields.remove(0))
 }
 

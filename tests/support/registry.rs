@@ -1,7 +1,5 @@
 //! A real registry (Debian's docker-registry) on loopback, images made for it, and skopeo to push them.
 
-#![allow(dead_code)]
-
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};

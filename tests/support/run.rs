@@ -48,7 +48,10 @@ impl<'a> Program<'a> {
     /// Runs it under strace(1) with these `-e` expressions, such as `inject=mount:error=EPERM:when=2`; the
     /// count is each process's own. strace is root, so that newuidmap and newgidmap keep their privilege.
     pub fn traced<S: AsRef<str>>(mut self, expressions: impl IntoIterator<Item = S>) -> Self {
-        assert!(super::identity::is_root(), "only root traces setuid programs");
+        assert!(
+            super::identity::is_root(),
+            "only root traces setuid programs"
+        );
         for expression in expressions {
             self.trace.push("-e".into());
             self.trace.push(expression.as_ref().into());

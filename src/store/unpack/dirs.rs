@@ -7,7 +7,7 @@
 //! is dropped. Several layers are unpacked at once, and a process may have 1,024 descriptors.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
@@ -120,11 +120,14 @@ impl Dirs {
         }
     }
 
-    fn own(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Reason> {
+    /// Gives a directory that no entry owns to its implied owner.
+    pub(super) fn own(&self, parent: impl AsFd, name: &[u8]) -> Result<(), Reason> {
         match self.implied_owner {
-            Some((uid, gid)) => {
-                lchown(parent.as_fd(), name, uid, gid).map_err(call("fchownat", name))
-            }
+            // Outside of the user namespace it stays ours: nobody asked for another owner.
+            Some((uid, gid)) => match lchown(parent.as_fd(), name, uid, gid) {
+                Ok(()) | Err(Errno::PERM) => Ok(()),
+                Err(errno) => Err(call("fchownat", name)(errno)),
+            },
             None => Ok(()),
         }
     }

@@ -33,7 +33,6 @@ mod pax;
 mod stream;
 
 use std::io::BufRead;
-use std::os::fd::AsFd as _;
 
 pub use error::{Reason, UnpackError};
 
@@ -145,10 +144,9 @@ impl Unpacker<'_> {
     fn finish(mut self) -> Result<Report, UnpackError> {
         // A layer that does not list its root has the customary one.
         if !self.root_listed {
-            if let Some((uid, gid)) = self.dirs.implied_owner {
-                crate::sys::fs::lchown(self.dirs.root.as_fd(), b".", uid, gid)
-                    .map_err(CallError::of(|| "fchownat(root)".to_owned()))?;
-            }
+            self.dirs
+                .own(&self.dirs.root, b".")
+                .map_err(|reason| UnpackError::entry(b".", reason))?;
             let mode = rustix::fs::Mode::from_raw_mode(0o755);
             rustix::fs::fchmod(&self.dirs.root, mode)
                 .map_err(CallError::of(|| "fchmod(root, 0755)".to_owned()))?;

@@ -19,11 +19,18 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let bytes = &bytes[..bytes.len().min(96)];
     let verdict = oracle::judge(&oracle::entries(bytes));
     let yard = layerkit::Yard::new();
-    let report = yard.unpack(&oracle::archive(&verdict.accepted)).expect("refused");
+    let report = yard
+        .unpack(&oracle::archive(&verdict.accepted))
+        .expect("refused");
     assert_eq!(yard.tree(), verdict.tree);
     assert_eq!(report.opaque_root, verdict.opaque_root);
     if let Some((mut entries, refused)) = verdict.refused {
         entries.push(refused);
-        assert!(layerkit::Yard::new().unpack(&oracle::archive(&entries)).is_err(), "not refused");
+        assert!(
+            layerkit::Yard::new()
+                .unpack(&oracle::archive(&entries))
+                .is_err(),
+            "not refused"
+        );
     }
 });
