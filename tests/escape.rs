@@ -12,11 +12,13 @@ mod support;
 
 #[path = "escape/lab.rs"]
 mod lab;
+#[path = "escape/shapes.rs"]
+mod shapes;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lab::{Lab, hash, sabotaged, snapshot};
 use support::{Env, Identity, identity, skip};
@@ -25,10 +27,11 @@ use support::{Env, Identity, identity, skip};
 const MOUNTER: [&str; 4] = ["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"];
 
 /// Runs a program that hands a handle on the program of ours out of the container, to a process that writes
-/// to it as soon as nothing executes the file any more. Returns whether the program was changed.
+/// to it as soon as nothing executes the file any more. A system call may be `missing`. Returns whether the program was changed.
 #[track_caller]
 fn replace_the_program(
     lab: &Lab<'_>,
+    missing: Option<&str>,
     program: &Path,
     guards: &str,
     options: &[&str],
@@ -50,7 +53,16 @@ fn replace_the_program(
         .spawn();
     receiver.expect("listening");
     let all = [&["-v", &volume], options].concat();
-    let output = lab.run(&own, guards, &all, command);
+    let mut start = own.clone();
+    if let Some(call) = missing {
+        let script = format!(
+            "#!/bin/sh\nexec strace -f -qq -o /dev/null -e trace={call} -e inject={call}:error=ENOSYS {} \"$@\"\n",
+            own.display()
+        );
+        start = env.file("without", script);
+        fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = lab.run(&start, guards, &all, command);
     assert!(!output.out().contains("reached"), "{output:?}");
     receiver.expect("received");
     // Its standard input ends: rl and everything that it started are gone.
@@ -76,10 +88,33 @@ fn the_program_behind_pid_1_cannot_be_written() {
     let lab = Lab::new(&env);
     let options = [&MOUNTER[..], &["--init"]].concat();
     let attack = ["/bin/probe", "exe", "/proc/1/exe", "/shared/s"];
-    let with = |program, guards| replace_the_program(&lab, program, guards, &options, &attack);
+    let with =
+        |program, guards| replace_the_program(&lab, None, program, guards, &options, &attack);
     assert!(!with(support::binary(), "exe"));
     assert!(!with(sabotaged(), ""));
     assert!(with(sabotaged(), "exe"));
+}
+
+/// The same where the kernel has no detached mounts: a sealed copy stands in.
+#[test]
+fn the_sealed_copy_behind_pid_1_cannot_be_written() {
+    // No helper with a set-user-id bit takes part: it would not work under strace.
+    let Some(env) = Env::new(Identity::NoSub) else {
+        return;
+    };
+    if !support::have("strace") {
+        return;
+    }
+    let lab = Lab::new(&env);
+    let options = [&MOUNTER[..], &["--init"]].concat();
+    let attack = ["/bin/probe", "exe", "/proc/1/exe", "/shared/s"];
+    for call in ["open_tree", "mount_setattr"] {
+        let with = |program, guards| {
+            replace_the_program(&lab, Some(call), program, guards, &options, &attack)
+        };
+        assert!(!with(support::binary(), "exe"));
+        assert!(with(sabotaged(), "exe"));
+    }
 }
 
 /// The same through the program itself: it is executed again as `/proc/self/exe`, and told to start a
@@ -107,7 +142,7 @@ fn the_program_run_from_the_inside_cannot_be_written() {
     ];
     let with = |program, guards| {
         lab.own_everything();
-        let changed = replace_the_program(&lab, program, guards, &options, &attack);
+        let changed = replace_the_program(&lab, None, program, guards, &options, &attack);
         lab.empty_tmp();
         changed
     };
@@ -199,6 +234,17 @@ identities! {
         }
         let forward = "/proc/sys/net/ipv4/ip_forward";
         lab.contrast("readonly", "", &["--cap-add", "NET_ADMIN"], &["/bin/probe", "write", forward, "1"]);
+        // With the host's network /sys is the host's, and what is mounted in it comes along.
+        let writable = |program: &Path, guards: &str| {
+            let command = ["cat", "/proc/self/mountinfo"];
+            let table = lab.run(program, guards, &["--network", "host"], &command).ok().out();
+            let mounts = table.lines().filter(|line| line.contains(" /sys"));
+            assert!(mounts.clone().count() > 1);
+            mounts.filter(|line| line.split(' ').nth(5).unwrap().starts_with("rw")).count()
+        };
+        assert_eq!(writable(support::binary(), "readonly"), 0);
+        assert_eq!(writable(sabotaged(), ""), 0);
+        assert_ne!(writable(sabotaged(), "readonly"), 0);
         for path in ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/sys/kernel/uevent_helper", "/proc/self/attr/../../kcore"] {
             lab.refuses(&[], &["/bin/probe", "write", path, "h"]);
         }
@@ -315,7 +361,7 @@ identities! {
         }
     }
 
-    /// Programs that are another user's when run.
+    /// Programs that run as their owner.
     fn set_user_id_programs_gain_nothing(t: [sub]) {
         let lab = Lab::new(t);
         let probe = lab.root.join("bin/probe");
@@ -324,58 +370,6 @@ identities! {
         assert_eq!(id(&[]), "1000");
         assert_eq!(id(&["--security-opt", "no-new-privileges=false"]), "0");
     }
-}
-
-/// What an image may have in the place of something that we mount on or read.
-/// A name and what makes a hostile tree.
-type Shape = (&'static str, Box<dyn Fn(&Path)>);
-
-fn shapes(canary: &Path) -> Vec<Shape> {
-    let link =
-        |to: PathBuf| -> Box<dyn Fn(&Path)> { Box::new(move |at| symlink(&to, at).unwrap()) };
-    vec![
-        ("an absolute link out, to a directory", link(canary.into())),
-        ("an absolute link out, to a file", link(canary.join("file"))),
-        ("a dangling link out", link(canary.join("new"))),
-        (
-            "a relative link out",
-            link(PathBuf::from("../../../../../../../..").join(&canary.to_str().unwrap()[1..])),
-        ),
-        ("a relative link beside the root", link("../canary".into())),
-        (
-            "a magic link to a root",
-            link(Path::new("/proc/self/root").join(&canary.to_str().unwrap()[1..])),
-        ),
-        ("a magic link to a directory", link("/proc/self/cwd".into())),
-        ("a link to a descriptor", link("/proc/self/fd/7".into())),
-        ("a link into the root", link("/elsewhere".into())),
-        ("a link to the root", link("/".into())),
-        ("a link to /proc", link("/proc".into())),
-        ("a loop", link("loop".into())),
-        ("a file", Box::new(|at| fs::write(at, "").unwrap())),
-        ("a directory", Box::new(|at| fs::create_dir(at).unwrap())),
-        (
-            "a fifo",
-            Box::new(|at| {
-                let mode = rustix::fs::Mode::from_raw_mode(0o666);
-                rustix::fs::mknodat(rustix::fs::CWD, at, rustix::fs::FileType::Fifo, mode, 0)
-                    .unwrap();
-            }),
-        ),
-        (
-            "a socket",
-            Box::new(|at| {
-                // Through a shorter name: the path of a socket is bounded.
-                let dir = fs::File::open(at.parent().unwrap()).unwrap();
-                use std::os::fd::AsRawFd as _;
-                let name = at.file_name().unwrap().to_str().unwrap();
-                drop(
-                    UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
-                        .unwrap(),
-                );
-            }),
-        ),
-    ]
 }
 
 /// CVE-2025-31133, -52565, -52881: whatever an image has in these places, the container either does not
@@ -393,7 +387,7 @@ fn hostile_places(env: &Env, places: &[&str], terminal: bool) {
     .map(str::to_owned);
     let attack: Vec<&str> = attack.iter().map(String::as_str).collect();
     for place in places {
-        for (name, make) in shapes(&canary) {
+        for (name, make) in shapes::shapes(&canary) {
             lab.renew();
             fs::create_dir(lab.root.join("elsewhere")).unwrap();
             let at = lab.root.join(&place[1..]);

@@ -207,7 +207,7 @@ fn mount_kernel(
             let mounted = open().at(Stage::Mounts, || named("openat2"))?;
             // What is mounted below /sys (control groups that the user may own, among others) is as
             // read-only as /sys itself.
-            let below = attr.contains(Attr::RDONLY);
+            let below = attr.contains(Attr::RDONLY) && !dropped("readonly");
             mount::add_attr(mounted.as_fd(), attr, below)
                 .at(Stage::Mounts, || named("mount_setattr"))?;
         }
