@@ -2,6 +2,7 @@
 
 #[path = "support/http.rs"]
 mod http;
+#[allow(dead_code)]
 #[path = "support/registry.rs"]
 mod registry;
 
