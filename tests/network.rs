@@ -636,7 +636,7 @@ identities! {
     fn a_host_without_a_route(t: [sub nosub unshared root]) {
         let Some(_host) = Host::offline() else { return };
         let up = Up::start(t, &["-p", "127.0.0.1:8080:80"]);
-        assert_eq!(up.named("slirp4netns").is_empty(), false, "{:?}", t.processes());
+        assert!(!up.named("slirp4netns").is_empty(), "{:?}", t.processes());
         up.inside(|| echo("[::]:80"));
         echoes("127.0.0.1:8080");
         up.end();
