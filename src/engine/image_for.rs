@@ -43,18 +43,18 @@ pub fn find(
     word: &str,
     plan: &userns::Plan,
 ) -> Result<(RootfsSource, ImageDefaults), Error> {
-    let reference = match Source::parse(word)? {
-        Source::Registry(reference) => reference,
-        Source::Rootfs(path) => {
-            return Ok((directory(&path)?, ImageDefaults::default()));
-        }
-        other => return from_elsewhere(context, &other, word, plan),
-    };
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
     let fetch = Fetch {
         policy: args.pull.parse()?,
         platform: platform.clone().unwrap_or_else(Platform::host),
         tls_verify: args.tls_verify,
+    };
+    let reference = match Source::parse(word)? {
+        Source::Registry(reference) => reference,
+        Source::Rootfs(path) => {
+            return Ok((directory(&path)?, ImageDefaults::default()));
+        }
+        other => return from_elsewhere(context, &other, word, &fetch.platform, plan),
     };
     let store = Store::open(&context.dirs.data)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
@@ -79,11 +79,19 @@ fn from_elsewhere(
     context: &Context<'_>,
     source: &Source,
     word: &str,
+    platform: &Platform,
     plan: &userns::Plan,
 ) -> Result<(RootfsSource, ImageDefaults), Error> {
     let store = Store::open(&context.dirs.data)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
     let image = take_in(&store, source)?;
+    if !platform.accepts(&image.platform()) {
+        return Err(Error::OtherPlatform {
+            name: word.to_owned(),
+            image: image.platform().to_string(),
+            wanted: platform.to_string(),
+        });
+    }
     unpack(context, &image, plan, &map)?;
     let names = store.lower_dirs(&image, &map)?;
     let base = store.layer_path(&map);

@@ -144,6 +144,16 @@ pub enum Error {
         /// Ours.
         host: String,
     },
+    /// The image that was found is not for the platform that is wanted.
+    #[error("image `{name}` is for {image}, not for {wanted}")]
+    OtherPlatform {
+        /// The image.
+        name: String,
+        /// Its platform.
+        image: String,
+        /// The one asked for, or the machine's.
+        wanted: String,
+    },
     /// A child of ours has printed what was wrong; this is its exit status.
     #[error("exit status {0}")]
     Reported(u8),
@@ -173,6 +183,9 @@ impl Error {
             }
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),
+            Error::OtherPlatform { image, .. } => {
+                Some(format!("take it as it is with `--platform {image}`"))
+            }
             Error::WrongPlatform { host, .. } => Some(format!(
                 "ask for `--platform {host}`; running another platform's programs needs qemu-user \
                  with binfmt_misc: `apt-get install qemu-user-static`"

@@ -26,6 +26,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The device is not there or cannot be opened.
+    #[error("device `{path}`: {source}")]
+    Device {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A volume's directory cannot be made.
     #[error("volume `{name}`: mkdir(`{path}`): {source}")]
     Volume {
@@ -47,6 +55,14 @@ impl Error {
         match self {
             Error::Source { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
                 Some(format!("mkdir -p {}", path.display()))
+            }
+            Error::Device { path, source }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                Some(format!(
+                    "a device can be passed on when you may open it yourself: `ls -l {}` shows its group",
+                    path.display()
+                ))
             }
             Error::Source { path, .. } => Some(format!(
                 "a bind mount shows only what you may read yourself: `ls -ld {}`",
@@ -317,7 +333,7 @@ pub fn tmpfs(value: &str) -> Result<VolumeMount, Error> {
 /// `HOST[:INSIDE[:PERMISSIONS]]`: a device that the user may open outside can be bound inside.
 ///
 /// # Errors
-/// [`Error::Source`] when it cannot be opened, [`Error::Form`].
+/// [`Error::Device`] when it cannot be opened, [`Error::Form`].
 pub fn device(value: &str) -> Result<Device, Error> {
     const OPTION: &str = "--device";
     let mut parts = value.split(':');
@@ -343,7 +359,7 @@ pub fn device(value: &str) -> Result<Device, Error> {
     } else {
         rustix::fs::Access::READ_OK
     };
-    rustix::fs::access(&path, mode).map_err(|e| Error::Source {
+    rustix::fs::access(&path, mode).map_err(|e| Error::Device {
         path: path.clone(),
         source: e.into(),
     })?;

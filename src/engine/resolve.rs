@@ -125,7 +125,7 @@ pub fn resolve(
     confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
     confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
     let share = share(args)?;
-    let hostname = hostname(args, &decided, share);
+    let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let mut labels = image.labels.clone();
@@ -383,18 +383,26 @@ fn share(args: &RunArgs) -> Result<Share, Error> {
     })
 }
 
-fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> String {
+fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> Result<String, Error> {
     let host = || {
         rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned()
     };
-    match &args.hostname {
+    Ok(match &args.hostname {
+        // sethostname(2), HOST_NAME_MAX.
+        Some(name) if name.is_empty() || name.len() > 64 || name.contains(char::is_whitespace) => {
+            return Err(Error::Value {
+                option: "--hostname",
+                value: name.clone(),
+                reason: "a host name has 1 to 64 characters and no space".into(),
+            });
+        }
         Some(name) => name.clone(),
         None if share.uts || decided.network.mode == NetworkMode::Host => host(),
         None => decided.id[..12].to_owned(),
-    }
+    })
 }
 
 /// Only parameters of namespaces that are the container's own can be set: the others are the

@@ -204,6 +204,16 @@ impl Error {
                 "for a company's own certificate authority set SSL_CERT_FILE=/path/to/ca.pem; to trust `{host}` \
                  unchecked use --tls-verify=false"
             )),
+            Error::Unreachable { host, source } => Some(match **source {
+                ureq::Error::HostNotFound => format!(
+                    "`{host}` stands where the registry does in a name (`registry/user/app`): check its spelling, or \
+                     the network"
+                ),
+                _ => format!("check that `{host}` is up, the network, and `https_proxy` if there is a proxy"),
+            }),
+            Error::Json { .. } | Error::Protocol { .. } => Some(
+                "something else may have answered in the registry's place, such as a proxy or a log-in page".into(),
+            ),
             Error::PlainHttp(_) => Some("use --tls-verify=false if this network is trusted".into()),
             Error::Denied { host, tried, .. } => Some(match tried.with {
                 Offered::Nothing => format!(

@@ -88,6 +88,20 @@ impl InitError {
                  `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)"
                     .into(),
             ),
+            (Stage::User, libc::EINVAL) if self.call.starts_with("set") => Some(
+                "an id that is not mapped does not exist inside: `cat /proc/self/uid_map` there shows \
+                 which do; subordinate ids add more (as root: `usermod --add-subuids`)"
+                    .into(),
+            ),
+            (Stage::User, libc::EPERM) if self.call.starts_with("setrlimit") => Some(
+                "a limit can be at most the hard limit that you have yourself: `ulimit -H -a`"
+                    .into(),
+            ),
+            (Stage::Exec, libc::EACCES) => Some(
+                "the file is a directory, lacks the permission to execute (`chmod +x`), or its \
+                 interpreter does"
+                    .into(),
+            ),
             // capabilities(7), "Safety checking for capability-dumb binaries".
             (Stage::Exec, libc::EPERM) => Some(
                 "the file has capabilities that the container lacks: `getcap` on it shows which; \

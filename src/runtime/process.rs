@@ -30,7 +30,7 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
     let who = users::resolve(root, &plan.user, &plan.groups)?;
     for &(resource, soft, hard) in &plan.rlimits {
         set_limit(resource, soft, hard).at(Stage::User, || {
-            format!("setrlimit({resource}, {soft}, {hard})")
+            format!("setrlimit({}, {soft}, {hard})", limit_name(resource))
         })?;
     }
     let cwd = root
@@ -147,14 +147,10 @@ fn change_ids(plan: &ProcessPlan, who: &users::Identity) -> Result<(), InitError
     caps::set_keep_caps(true).at(Stage::User, || "prctl(PR_SET_KEEPCAPS)".into())?;
     nix::unistd::setresgid(gid, gid, gid)
         .map_err(errno)
-        .at(Stage::User, || {
-            format!("setresgid({gid}): is the group mapped?")
-        })?;
+        .at(Stage::User, || format!("setresgid({gid})"))?;
     nix::unistd::setresuid(uid, uid, uid)
         .map_err(errno)
-        .at(Stage::User, || {
-            format!("setresuid({uid}): is the user mapped?")
-        })
+        .at(Stage::User, || format!("setresuid({uid})"))
 }
 
 /// The command's user owns the pipes or the terminal it was given, so that it can open
@@ -174,6 +170,29 @@ fn own_stdio(who: &users::Identity, tty: bool) {
             let _ = rustix::fs::fchown(fd, uid, gid);
         }
     }
+}
+
+/// The name that `--ulimit` has for a limit, in the order of the numbers below.
+fn limit_name(resource: u32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    NAMES.get(resource as usize).copied().unwrap_or("unknown")
 }
 
 fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {

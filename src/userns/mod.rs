@@ -67,10 +67,10 @@ pub enum Error {
         user: String,
     },
     /// The mode cannot do without subordinate ids.
-    #[error("`--userns {mode}` needs subordinate ids, and {why}")]
+    #[error("`{option}` needs subordinate ids, and {why}")]
     NeedsSubIds {
-        /// The mode.
-        mode: &'static str,
+        /// The option that asks for them.
+        option: &'static str,
         /// What is missing.
         why: String,
         /// How to get it.

@@ -52,12 +52,7 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
     let gid = Row::new("gid", caller, caller.gid, &caller.sub_gid);
     let lacking = lacking(caller);
     if let (Mode::NoMap, Some(lack)) = (mode, &lacking) {
-        let (why, fix) = (lack.why.clone(), lack.fix.clone());
-        return Err(Error::NeedsSubIds {
-            mode: "nomap",
-            why,
-            fix,
-        });
+        return Err(lack.refuse("--userns nomap"));
     }
     if matches!(mode, Mode::KeepId { .. }) && caller.rank == Rank::HostRoot {
         return Err(Error::KeepRoot);
@@ -81,7 +76,15 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
                 if u.is_empty() { g } else { u },
                 if g.is_empty() { u } else { g },
             );
-            (uid.explicit(u, caller)?, gid.explicit(g, caller)?)
+            // The row is one id long where the others are lacking: that is the reason to give.
+            let reason = |error| match (error, &lacking) {
+                (Error::NotInDefaultMap { .. }, Some(lack)) => lack.refuse("--uidmap"),
+                (error, _) => error,
+            };
+            (
+                uid.explicit(u, caller).map_err(reason)?,
+                gid.explicit(g, caller).map_err(reason)?,
+            )
         }
     };
     let map = |kind, ranges| IdMap::new(ranges).map_err(|source| Error::Map { kind, source });
@@ -135,6 +138,13 @@ fn finish(
 struct Lacking {
     why: String,
     fix: String,
+}
+
+impl Lacking {
+    fn refuse(&self, option: &'static str) -> Error {
+        let (why, fix) = (self.why.clone(), self.fix.clone());
+        Error::NeedsSubIds { option, why, fix }
+    }
 }
 
 fn lacking(caller: &Caller) -> Option<Lacking> {

@@ -1,0 +1,212 @@
+//! Calls that are refused or unknown: the start fails cleanly, or stands on the next rung with all its walls.
+
+use crate::support::{Env, Output};
+use crate::{nothing_left, run, with_image};
+
+/// A look at the walls from inside, one on a line.
+const WALLS: &str = r#"
+sed -n -E '/^(Cap|NoNew|Seccomp:|Groups|Uid|Gid)/p' /proc/self/status
+sed -E 's/^[0-9]+ [0-9]+ [0-9:]+ /mount /; s/[0-9a-f]{64}/ID/g' /proc/self/mountinfo | cut -d' ' -f 1-4,6
+sed 's/^/map /' /proc/self/uid_map /proc/self/gid_map
+echo host $(hostname)
+(echo x >/proc/sys/kernel/domainname) 2>/dev/null && echo /proc/sys can be written
+exit 0
+"#;
+
+/// The lines that must be there whatever rung of a ladder the start came to stand on.
+fn walls(output: &Output) -> Vec<String> {
+    let text = output.out();
+    // The root and the cgroup tree have rungs of their own.
+    let rungs = [Some("/"), Some("/sys/fs/cgroup")];
+    text.lines()
+        .filter(|line| !line.starts_with("mount ") || !rungs.contains(&line.split(' ').nth(2)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[track_caller]
+fn stand(expected: &[String], output: &Output, what: &str) {
+    let found = walls(output);
+    for line in expected {
+        assert!(
+            found.contains(line),
+            "{what}: `{line}` is not in {found:#?}"
+        );
+    }
+    // More is mounted only where an outer /proc or /sys had to do.
+    for line in found.iter().filter(|line| !expected.contains(line)) {
+        let outer = ["/proc/", "/sys/"]
+            .iter()
+            .any(|dir| line.split(' ').nth(2).is_some_and(|at| at.starts_with(dir)));
+        assert!(outer, "{what}: there is also `{line}`");
+    }
+}
+
+/// Refuses the first, second, … call: each start fails cleanly, or has all its walls.
+fn refuse(t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
+    let look = |faults: &[String]| {
+        let program = run(t, image, &["--hostname", "walls"], &["sh", "-c", WALLS]);
+        match faults.is_empty() {
+            true => program.run(),
+            false => program.traced(faults).run(),
+        }
+    };
+    let expected = walls(&look(&[]).ok());
+    assert!(expected.len() > 30, "{expected:#?}");
+    for &(call, errno, last, step) in list {
+        let mut failed = 0;
+        for n in (1..=last).step_by(step) {
+            let what = format!("{call} {n}: {errno}");
+            let output = look(&[format!("inject={call}:error={errno}:when={n}")]);
+            match output.code() {
+                0 => stand(&expected, &output, &what),
+                125 => {
+                    failed += 1;
+                    let output = output.refuses(125, "error: ");
+                    assert!(
+                        !output.err().contains("was killed"),
+                        "{what}: {}",
+                        output.err()
+                    );
+                    assert!(output.out().is_empty(), "{what}");
+                }
+                other => panic!("{what}: exit status {other}\n{}", output.err()),
+            }
+            nothing_left(t, &what);
+            // The next one is to try the kernel's overlay again.
+            let _ = std::fs::remove_file(t.dir().join("data/rl/overlay-refused.json"));
+        }
+        assert!(failed > 0, "{call} was never refused: is it still used?");
+    }
+}
+
+#[test]
+fn refused_mounts() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let list = [
+        ("mount", "EPERM", 30, 1),
+        ("mount", "ENOMEM", 30, 5),
+        ("mount_setattr", "EINVAL", 9, 1),
+        ("pivot_root", "EPERM", 1, 1),
+        ("umount2", "EPERM", 1, 1),
+        ("symlinkat", "ENOSPC", 6, 2),
+        ("mkdirat", "EROFS", 3, 1),
+        ("fstatfs", "EIO", 2, 1),
+        ("chdir", "EACCES", 5, 1),
+        ("fchdir", "EACCES", 1, 1),
+    ];
+    refuse(&t, &image, &list);
+}
+
+#[test]
+fn refused_paths_inside() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    refuse(
+        &t,
+        &image,
+        &[("openat2", "EIO", 99, 3), ("openat2", "ENOMEM", 99, 13)],
+    );
+}
+
+#[test]
+fn refused_confinement() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let list = [
+        ("seccomp", "EPERM", 2, 1),
+        ("seccomp", "EINVAL", 1, 1),
+        ("capset", "EPERM", 2, 1),
+        ("landlock_create_ruleset", "ENOMEM", 3, 1),
+        ("landlock_add_rule", "ENOMEM", 2, 1),
+        ("landlock_restrict_self", "E2BIG", 2, 1),
+        ("prctl", "EPERM", 6, 1),
+        ("prctl", "EPERM", 75, 7),
+        ("setresuid", "EPERM", 2, 1),
+        ("setresgid", "EPERM", 2, 1),
+        ("setgroups", "EPERM", 1, 1),
+        ("sethostname", "EPERM", 1, 1),
+    ];
+    refuse(&t, &image, &list);
+}
+
+#[test]
+fn refused_processes_and_files() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let list = [
+        ("clone3", "EAGAIN", 4, 1),
+        ("execveat", "EACCES", 1, 1),
+        ("memfd_create", "ENOMEM", 2, 1),
+        ("socketpair", "EMFILE", 3, 1),
+        ("pipe2", "EMFILE", 5, 1),
+        ("sendmsg", "ENOBUFS", 2, 1),
+        ("mkdir", "EACCES", 7, 1),
+        ("symlink", "ENOSPC", 1, 1),
+        ("rename", "ENOSPC", 1, 1),
+        ("chmod", "EPERM", 2, 1),
+    ];
+    refuse(&t, &image, &list);
+    for n in 1..=3 {
+        let what = format!("write {n}");
+        let fault = format!("inject=write:error=ENOSPC:when={n}");
+        run(&t, &image, &[], &["true"])
+            .traced([fault])
+            .run()
+            .refuses(125, "write(");
+        nothing_left(&t, &what);
+    }
+}
+
+/// Calls that older kernels, and the filters of other sandboxes, do not know: the next rung holds.
+#[test]
+fn missing_calls() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let volume = t.directory("volume");
+    let volume = format!("{}:/mnt:ro", volume.display());
+    let options = ["--hostname", "walls", "-v", &volume];
+    let script = format!("touch /mnt/x 2>/dev/null && echo /mnt can be written\n{WALLS}");
+    let look = |faults: &[String]| {
+        let program = run(&t, &image, &options, &["sh", "-c", &script]);
+        match faults.is_empty() {
+            true => program.run().ok(),
+            false => program.traced(faults).run().ok(),
+        }
+    };
+    let expected = walls(&look(&[]));
+    assert!(
+        expected.iter().any(|line| line.contains(" /mnt ro,")),
+        "{expected:#?}"
+    );
+    let missing = [
+        "clone3",
+        "close_range",
+        "open_tree",
+        "mount_setattr",
+        "landlock_create_ruleset",
+        "openat2",
+        "seccomp",
+        "statx",
+        "faccessat2",
+    ];
+    let faults = missing.map(|call| format!("inject={call}:error=ENOSYS"));
+    for fault in &faults {
+        stand(&expected, &look(std::slice::from_ref(fault)), fault);
+        nothing_left(&t, fault);
+    }
+    let all = [format!("inject={}:error=ENOSYS", missing.join(","))];
+    stand(&expected, &look(&all), "all at once");
+    // A filter may say EPERM instead.
+    let all = [String::from(
+        "inject=close_range,open_tree,openat2:error=EPERM",
+    )];
+    stand(&expected, &look(&all), "all at once refused");
+    nothing_left(&t, "all at once");
+}
