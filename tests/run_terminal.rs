@@ -8,6 +8,18 @@ use rustix::process::Signal;
 /// A loop that a trap can interrupt.
 const WAIT: &str = "echo ready; while :; do sleep 0.05; done";
 
+/// Whether a process is in the foreground group of its terminal (proc_pid_stat(5), pgrp and tpgid).
+fn in_foreground(pid: impl std::fmt::Display) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    fields.len() > 5 && fields[2] == fields[5]
+}
+
 identities! {
     fn a_terminal_is_allocated_where_a_person_sits(t: [sub nosub unshared root]) {
         let mut terminal = t.run(["sh", "-c", "tty; test -t 0 && test -t 1 && test -t 2 && echo all three"]).terminal();
@@ -55,14 +67,14 @@ identities! {
         // Ctrl-C ends what runs, not the shell.
         shell.send("sleep 1000\n");
         shell.expect("sleep 1000\r\n");
-        support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep"));
+        support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep" && in_foreground(p.pid)));
         shell.send("\x03");
         shell.expect("# ");
         shell.send("echo status $?\n");
         shell.expect("status 130");
         // Ctrl-Z stops it, and it goes on.
         shell.send("sleep 1001\n");
-        support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep"));
+        support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep" && in_foreground(p.pid)));
         shell.send("\x1a");
         shell.expect("Stopped");
         shell.send("fg\n");
