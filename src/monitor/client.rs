@@ -253,6 +253,10 @@ impl Session<'_> {
         };
         bytes.truncate(n);
         self.input = n > 0;
+        if self.tty && n == 0 {
+            // A raw terminal has no end but its own: it hung up.
+            return self.send(&ToMonitor::Signal(libc::SIGHUP));
+        }
         self.waiting = true;
         self.send(&ToMonitor::Input(bytes))
     }

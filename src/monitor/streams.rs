@@ -162,7 +162,9 @@ impl Streams {
                 }
             }
         }
-        if self.input.is_none() {
+        // What is typed before there is a terminal waits for it.
+        let later = self.terminal && self.output[0].is_none();
+        if self.input.is_none() && !later {
             self.pending.clear();
         }
         if self.end {

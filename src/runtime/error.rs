@@ -108,6 +108,11 @@ impl InitError {
                  `ping` of Debian starts with `--cap-add NET_RAW`"
                     .into(),
             ),
+            (Stage::Mounts, libc::EEXIST) => Some(
+                "the image has a symbolic link there that leads nowhere, which is not followed: \
+                 remove it from the image"
+                    .into(),
+            ),
             (Stage::Exec, libc::ENOEXEC) => Some(
                 "the file is neither a program for this machine nor a script with a `#!` line; \
                  an image for another platform looks like this"
