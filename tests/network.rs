@@ -141,20 +141,20 @@ struct Up<'a> {
 impl<'a> Up<'a> {
     #[track_caller]
     fn start(env: &'a Env, options: &[&str]) -> Self {
+        let cats = || -> Vec<i32> {
+            let all = env.processes();
+            let cat = |p: &&support::leak::Process| p.command == "cat";
+            all.iter().filter(cat).map(|p| p.pid).collect()
+        };
+        // Several containers of one test.
+        let others = cats();
         let mut running = container(env, options, &["sh", "-c", "echo ready; cat"])
             .stdin_open()
             .spawn();
         running.expect("ready");
-        let before = |p: &support::leak::Process| p.command == "cat";
-        wait_for("the command", || env.processes().iter().any(before));
-        // Several containers of one test: the youngest.
-        let pid = env
-            .processes()
-            .iter()
-            .filter(|p| before(p))
-            .map(|p| p.pid)
-            .max()
-            .unwrap();
+        let new = || cats().into_iter().find(|pid| !others.contains(pid));
+        wait_for("the command", || new().is_some());
+        let pid = new().unwrap();
         Up { env, running, pid }
     }
 
