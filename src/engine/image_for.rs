@@ -84,7 +84,7 @@ fn from_elsewhere(
 ) -> Result<(RootfsSource, ImageDefaults), Error> {
     let store = Store::open(&context.dirs.data)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
-    let image = take_in(&store, source)?;
+    let image = images::take_in(&store, source)?;
     if !platform.accepts(&image.platform()) {
         return Err(Error::OtherPlatform {
             name: word.to_owned(),
@@ -96,16 +96,6 @@ fn from_elsewhere(
     let names = store.lower_dirs(&image, &map)?;
     let base = store.layer_path(&map);
     Ok((RootfsSource::Layers { base, names }, defaults(word, &image)))
-}
-
-/// Takes the first image of an archive or layout into the store, without unpacking it.
-fn take_in(store: &Store, source: &Source) -> Result<Image, Error> {
-    let loaded = images::load(store, source, None)?;
-    let missing = || images::ImageError::NoManifest;
-    let first = loaded.first().ok_or_else(missing)?;
-    Ok(store
-        .image_by_id(&first.manifest.to_string())?
-        .ok_or_else(missing)?)
 }
 
 /// A directory of the user's own as root file system.
@@ -177,7 +167,7 @@ pub fn pull(context: &Context<'_>, word: &str, fetch: &Fetch) -> Result<Image, E
     let reference = match Source::parse(word)? {
         Source::Registry(reference) => reference,
         other => {
-            let image = take_in(&store, &other)?;
+            let image = images::take_in(&store, &other)?;
             unpack(context, &image, &plan, &map)?;
             return Ok(image);
         }

@@ -5,7 +5,7 @@
 //! nor writes, or an output that nobody takes, never keeps a Ctrl-C waiting. Output is only written
 //! when there is room, a page at a time to a pipe or terminal.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -326,18 +326,4 @@ fn signals() -> Result<SignalFd, Errno> {
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     set.thread_block().map_err(errno)?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)
-}
-
-impl AsFd for Client {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-}
-
-impl From<OwnedFd> for Client {
-    fn from(fd: OwnedFd) -> Self {
-        Client {
-            channel: Channel::from_fd(fd),
-        }
-    }
 }

@@ -219,43 +219,27 @@ pub fn tag(store: &Store, source: &str, target: &str) -> Result<Reference> {
     Ok(reference)
 }
 
-/// Brings an image of another place (`oci:`, `oci-archive:`, `docker-archive:`) into the store,
-/// unpacked for the plan's maps, and says under which name it is there. One that brings no name is
-/// called `localhost/` and the file's name, as podman does.
+/// Takes the one image of another place (`oci:`, `oci-archive:`, `docker-archive:`) into the store,
+/// without unpacking it.
 ///
 /// # Errors
 /// As [`load`]; [`ImageError::Which`] for several images.
-pub fn take_in(
-    context: &super::Context<'_>,
-    source: &Source,
-    plan: &crate::userns::Plan,
-) -> std::result::Result<Reference, super::Error> {
-    let store = Store::open(&context.dirs.data)?;
-    let map = crate::store::MapKey::of(&plan.uid, &plan.gid);
-    // The child knows what it loaded; the parent finds it by a name that both can work out.
-    let name = local_name(source)?;
-    super::image_for::inside(context, plan, || {
-        let loaded = load(&store, source, Some(&map))?;
-        let [one] = &loaded[..] else {
-            let names = loaded
-                .iter()
-                .flat_map(|l| &l.references)
-                .map(Reference::familiar);
-            let path = source_path(source).map_or_else(String::new, display);
-            let names = names.collect::<Vec<_>>().join(", ");
-            return Err(ImageError::Which {
-                path,
-                count: loaded.len(),
-                names,
-            }
-            .into());
-        };
-        if let Some(image) = store.image_by_id(&one.manifest.to_string())? {
-            store.tag(&name, &image.descriptor)?;
-        }
-        Ok(())
-    })?;
-    Ok(name)
+pub fn take_in(store: &Store, source: &Source) -> Result<Image> {
+    let loaded = load(store, source, None)?;
+    let [one] = &loaded[..] else {
+        let names = loaded
+            .iter()
+            .flat_map(|l| &l.references)
+            .map(Reference::familiar);
+        return Err(ImageError::Which {
+            path: source_path(source).map_or_else(String::new, display),
+            count: loaded.len(),
+            names: names.collect::<Vec<_>>().join(", "),
+        });
+    };
+    store
+        .image_by_id(&one.manifest.to_string())?
+        .ok_or(ImageError::NoManifest)
 }
 
 fn source_path(source: &Source) -> Option<&Path> {
@@ -266,43 +250,6 @@ fn source_path(source: &Source) -> Option<&Path> {
         | Source::Rootfs(path) => Some(path),
         Source::Registry(_) => None,
     }
-}
-
-/// `localhost/FILE:TAG`, made of what a reference allows.
-fn local_name(source: &Source) -> Result<Reference> {
-    if let Source::DockerArchive(_, Some(reference)) = source {
-        return Ok(reference.clone());
-    }
-    let path = source_path(source).unwrap_or(Path::new("image"));
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let clean = |text: &str| -> String {
-        let dashes = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        dashes
-            .split('-')
-            .filter(|p| !p.is_empty())
-            .collect::<Vec<_>>()
-            .join("-")
-    };
-    let name = match clean(&stem) {
-        empty if empty.is_empty() => "image".to_owned(),
-        name => name,
-    };
-    let tag = match source {
-        Source::OciDir(_, Some(tag)) | Source::OciArchive(_, Some(tag)) => {
-            // A full reference as the tag is the name.
-            if tag.contains(['/', ':']) {
-                return Ok(tag.parse()?);
-            }
-            tag.clone()
-        }
-        _ => "latest".to_owned(),
-    };
-    Ok(format!("localhost/{name}:{tag}").parse()?)
 }
 
 /// A descriptor of ours for a blob.
