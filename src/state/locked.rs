@@ -19,7 +19,8 @@ pub struct Locked {
     dir: PathBuf,
     name: String,
     pub(super) link: PathBuf,
-    lock: File,
+    /// Held, never read.
+    _lock: File,
 }
 
 impl Locked {
@@ -39,14 +40,8 @@ impl Locked {
             dir,
             name,
             link: link.to_owned(),
-            lock: file,
+            _lock: file,
         })
-    }
-
-    /// Whether the directory is still the one that was locked.
-    pub(super) fn is_there(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        self.lock.metadata().is_ok_and(|m| m.nlink() > 0)
     }
 
     /// Fills a fresh directory.

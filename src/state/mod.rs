@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{ContainerSpec, VERSION};
@@ -175,22 +176,15 @@ impl Containers {
         }
     }
 
-    /// The directory, locked. [`Containers::list`] removes one that nobody holds, and may come in
-    /// between: then it is made again.
+    /// The directory, locked. Makers share the lock of the directory above from before theirs exists
+    /// until it is locked, so what [`Containers::remove_debris`] finds unlocked has no maker any more.
     fn make(&self, spec: &ContainerSpec, names: &Path) -> Result<Locked, Error> {
+        let root = File::open(&self.root).map_err(io("open", &self.root))?;
+        rustix::fs::flock(&root, FlockOperation::LockShared)
+            .map_err(|errno| io("flock", &self.root)(errno.into()))?;
         let dir = self.root.join(&spec.id);
-        let mut turns = 0;
-        loop {
-            make_dir(&dir)?;
-            turns += 1;
-            match Locked::open(dir.clone(), spec.name.clone(), &names.join(&spec.name)) {
-                Ok(locked) if locked.is_there() => return Ok(locked),
-                Ok(_) | Err(Error::Running(_)) if turns < 100 => {}
-                Err(Error::Io { source, .. })
-                    if source.kind() == ErrorKind::NotFound && turns < 100 => {}
-                other => return other,
-            }
-        }
+        make_dir(&dir)?;
+        Locked::open(dir, spec.name.clone(), &names.join(&spec.name))
     }
 
     /// Claims the name. A claim whose container was never finished, or is gone, is void; one at a
@@ -216,7 +210,7 @@ impl Containers {
                 continue;
             }
             let dir = File::open(names).map_err(io("open", names))?;
-            rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
+            rustix::fs::flock(&dir, FlockOperation::LockExclusive)
                 .map_err(|errno| io("flock", names)(errno.into()))?;
             turn = Some(dir);
         }
@@ -269,11 +263,13 @@ impl Containers {
     }
 
     /// Removes a directory without a specification that nobody holds: its maker was killed in between.
+    /// While some container is being made this waits for another time.
     fn remove_debris(&self, id: &str) {
         let dir = self.root.join(id);
         let bare = || !dir.join("spec.json").exists();
         if bare()
-            && self.abandoned(Path::new(id))
+            && let Ok(root) = File::open(&self.root)
+            && rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok()
             && let Ok(locked) = Locked::open(dir.clone(), String::new(), &dir)
             && bare()
         {
