@@ -80,6 +80,7 @@ identities! {
         shell.send("fg\n");
         shell.expect("fg\r\n");
         shell.expect("sleep 1001");
+        support::wait_for("sleep", || t.processes().iter().any(|p| p.name == "sleep" && in_foreground(p.pid)));
         shell.send("\x03");
         shell.expect("# ");
         // Ctrl-D is the end of input; the status is that of the last command.
