@@ -34,16 +34,23 @@ identities! {
             getent hosts localhost >/dev/null && echo names";
         let output = t.rl(["run", "--rm", &image, "bash", "-ec", script]).run().ok();
         assert_eq!(output.out(), "0\ntext\n42\nm\nnames", "{}", output.err());
-        // Owners other than the one id do not exist inside.
-        let output = t.rl(["run", "--rm", "--network", "none", &image, "chown", "app", "/root"]).run();
-        output.exits(1).complains("Invalid argument");
+        // Owners other than the one id do not exist inside, and giving them something is passed over.
+        let script = "chown app /root; chgrp shadow /etc/shadow; mknod /tmp/null c 1 3; stat -c %U:%G /root; setpriv --reuid app --clear-groups id -u";
+        let output = t.rl(["run", "--rm", "--network", "none", &image, "sh", "-ec", script]).run().ok();
+        assert_eq!(output.out(), "root:root\n0");
+        let output = t.rl(["run", "--rm", "--network", "none", &image, "chown", "app", "/no/such/file"]).run();
+        output.exits(1).complains("No such file");
     }
 
     fn a_program_with_file_capabilities(t: [sub root]) {
         let Some(host) = images::registry() else { return };
         let image = format!("{host}/debian:latest");
         let ping = |options: &[&str]| t.rl(["run", "--rm", "--network", "none"]).args(options).args([&image, "ping", "-c", "1", "-q", "127.0.0.1"]).run();
-        ping(&[]).refuses(126, "exec: `ping`: EPERM").complains("hint: the file has capabilities that the container lacks").complains("--cap-add NET_RAW");
-        assert!(ping(&["--cap-add", "NET_RAW"]).ok().out().contains("1 received"));
+        // Through an ICMP socket, which needs no capability; or a raw one.
+        for options in [&[] as &[&str], &["--user", "1000:1000"], &["--cap-add", "NET_RAW"]] {
+            assert!(ping(options).ok().out().contains("1 received"), "{options:?}");
+        }
+        // Where files may gain capabilities, the bounding set is what the container holds.
+        ping(&["--security-opt", "no-new-privileges=false"]).refuses(126, "exec: `ping`: EPERM").complains("hint: the file has capabilities that the container lacks");
     }
 }

@@ -127,6 +127,7 @@ pub fn resolve(
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
+    let sysctls = sysctls(args, &decided, share)?;
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let mut labels = image.labels.clone();
     for label in &args.label {
@@ -156,10 +157,11 @@ pub fn resolve(
         gid_map: decided.gid_map,
         mounts: all_mounts(args, &decided.volumes)?,
         read_only: args.read_only,
-        sysctls: sysctls(args, &decided.network, share)?,
+        sysctls,
         network: decided.network,
         share,
-        capabilities: grant.bounding.bits(),
+        capabilities: grant.held.bits(),
+        bounding: grant.bounding(confinement.no_new_privs).bits(),
         ambient: grant.added.bits(),
         confinement,
         ulimits: args
@@ -435,12 +437,26 @@ fn sysctls(
         out.entry("net.ipv4.ip_unprivileged_port_start".into())
             .or_insert_with(|| "0".into());
         out.entry("net.ipv4.ping_group_range".into())
-            .or_insert_with(|| "0 0".into());
+            .or_insert_with(|| format!("0 {}", last_of_row(&decided.gid_map)));
     }
     Ok(out)
 }
 
 fn now() -> u64 {
+/// The highest group for `net.ipv4.ping_group_range` from 0 on. The kernel wants both ends mapped, and
+/// compares what they are on the host (net/ipv4/sysctl_net_ipv4.c, set_ping_group).
+fn last_of_row(map: &IdMap) -> u32 {
+    let last = map
+        .ranges()
+        .last()
+        .map_or(0, |r| r.container + (r.length - 1));
+    if map.to_host(last) > map.to_host(0) {
+        last
+    } else {
+        0
+    }
+}
+
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }

@@ -58,6 +58,8 @@ pub struct ContainerSpec {
     pub share: Share,
     /// Capabilities (bit n is capability n of capabilities(7)) that root inside keeps.
     pub capabilities: u64,
+    /// The bounding set: what an executed file may ask for.
+    pub bounding: u64,
     /// Capabilities added by name: a user other than root keeps these as ambient ones.
     pub ambient: u64,
     /// no_new_privs, seccomp, masks.

@@ -95,7 +95,7 @@ pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spe
 fn process(spec: &ContainerSpec) -> Result<oci_spec::runtime::Process, Error> {
     let root = capability_set(spec.capabilities);
     let capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(root.clone())
+        .bounding(capability_set(spec.bounding))
         .effective(root.clone())
         .permitted(root)
         .inheritable(capability_set(spec.ambient))

@@ -104,8 +104,8 @@ impl InitError {
             ),
             // capabilities(7), "Safety checking for capability-dumb binaries".
             (Stage::Exec, libc::EPERM) => Some(
-                "the file has capabilities that the container lacks: `getcap` on it shows which; \
-                 `ping` of Debian starts with `--cap-add NET_RAW`"
+                "the file has capabilities that the container lacks: `getcap` on it shows which, \
+                 `--cap-add` gives one"
                     .into(),
             ),
             (Stage::Mounts, libc::EEXIST) => Some(

@@ -159,6 +159,7 @@ pub(super) struct ProcessPlan {
     pub no_new_privs: bool,
     pub landlock: Option<Scopes>,
     pub seccomp: Option<Vec<SockFilter>>,
+    pub effective: u64,
     pub init: bool,
 }
 
@@ -305,6 +306,7 @@ fn process_plan(
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         landlock: extras.landlock.then_some(Scopes {
             abstract_sockets: !namespaces.contains(Namespaces::NET),
+        effective: bits(caps.and_then(|c| c.effective().as_ref())),
             signals: !namespaces.contains(Namespaces::PID),
         }),
         seccomp: extras.seccomp,

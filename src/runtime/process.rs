@@ -93,7 +93,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
     filter(!plan.no_new_privs)?;
     change_ids(plan, who)?;
     let (effective, ambient) = if who.uid == 0 {
-        (plan.bounding, 0)
+        (plan.effective, 0)
     } else {
         (plan.ambient, plan.ambient)
     };

@@ -222,41 +222,25 @@ impl Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What root inside holds, and what nobody inside can exceed.
-    pub bounding: CapSet,
-    /// What was added by name: a user other than root holds these, as ambient capabilities.
+    pub held: CapSet,
+    /// What was added by name: a user other than root holds these, as ambient capabilities. Inheritable
+    /// are the same and no more: with more, file capabilities of a program in the image would add up to more than the user
+    /// meant to give (CVE-2022-24769).
     pub added: CapSet,
-}
-
-/// The five sets of a process (capabilities(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sets {
-    /// What execve(2) can grant at most.
-    pub bounding: CapSet,
-    /// What the kernel checks.
-    pub effective: CapSet,
-    /// What may become effective.
-    pub permitted: CapSet,
-    /// What a file's inheritable capabilities can pass on.
-    pub inheritable: CapSet,
-    /// What survives execve(2) without being root.
-    pub ambient: CapSet,
+    /// What was dropped, by name or with all.
+    pub dropped: CapSet,
 }
 
 impl Grant {
-    /// The sets of a process that runs as root inside, or as somebody else.
-    ///
-    /// Inheritable stays empty for root: with it, file capabilities of a program in the image would add up
-    /// to more than the user meant to give (CVE-2022-24769). For others it is what is ambient, which the kernel
-    /// demands.
-    pub fn sets(&self, root: bool) -> Sets {
-        let held = if root { self.bounding } else { self.added };
-        let passed = if root { CapSet::EMPTY } else { self.added };
-        Sets {
-            bounding: self.bounding,
-            effective: held,
-            permitted: held,
-            inheritable: passed,
-            ambient: passed,
+    /// What the bounding set is limited to. An executed file that asks for a capability outside of it fails
+    /// with `EPERM` (capabilities(7), "Safety checking for capability-dumb binaries"), as Debian's `ping`
+    /// would, which can do without. Under no_new_privs a file gains nothing that its caller does not
+    /// hold, so `NET_RAW` may stand in the bounding set there without anybody getting it, unless it was dropped.
+    pub fn bounding(&self, no_new_privs: bool) -> CapSet {
+        if no_new_privs && !self.dropped.has(Cap::NET_RAW) {
+            self.held.with(Cap::NET_RAW)
+        } else {
+            self.held
         }
     }
 }
@@ -287,8 +271,13 @@ pub fn resolve<S: AsRef<str>>(add: &[S], drop: &[S]) -> Result<Grant, Error> {
         CapSet::DEFAULT.without(dropped)
     };
     Ok(Grant {
-        bounding: base.union(added),
+        held: base.union(added),
         added,
+        dropped: if drop_all {
+            CapSet::ALL.without(added)
+        } else {
+            dropped
+        },
     })
 }
 
@@ -352,7 +341,7 @@ mod tests {
     #[test]
     fn additions_and_drops() {
         let plain = resolve(NONE, NONE).unwrap();
-        assert_eq!(plain.bounding, CapSet::DEFAULT);
+        assert_eq!(plain.held, CapSet::DEFAULT);
         assert_eq!(plain.added, CapSet::EMPTY);
 
         let some = resolve(&["net_raw,CAP_SYS_PTRACE"], &["chown"]).unwrap();
@@ -360,14 +349,14 @@ mod tests {
             some.added,
             [Cap::NET_RAW, Cap::SYS_PTRACE].into_iter().collect()
         );
-        assert!(some.bounding.has(Cap::NET_RAW) && !some.bounding.has(Cap::CHOWN));
+        assert!(some.held.has(Cap::NET_RAW) && !some.held.has(Cap::CHOWN));
 
-        assert_eq!(resolve(NONE, &["all"]).unwrap().bounding, CapSet::EMPTY);
+        assert_eq!(resolve(NONE, &["all"]).unwrap().held, CapSet::EMPTY);
         let few = resolve(&["kill"], &["ALL"]).unwrap();
-        assert_eq!(few.bounding, CapSet::EMPTY.with(Cap::KILL));
+        assert_eq!(few.held, CapSet::EMPTY.with(Cap::KILL));
         let most = resolve(&["ALL"], &["sys_admin"]).unwrap();
         assert_eq!(
-            most.bounding,
+            most.held,
             CapSet::ALL.without(CapSet::EMPTY.with(Cap::SYS_ADMIN))
         );
     }
@@ -387,22 +376,17 @@ mod tests {
     }
 
     #[test]
-    fn a_user_other_than_root_holds_what_was_named() {
-        let plain = resolve(NONE, NONE).unwrap().sets(false);
-        assert_eq!(plain.bounding, CapSet::DEFAULT);
-        for set in [plain.effective, plain.permitted, plain.inheritable] {
-            assert_eq!(set, CapSet::EMPTY);
+    fn a_file_that_asks_for_raw_sockets_can_be_executed_and_gains_nothing() {
+        let plain = resolve(NONE, NONE).unwrap();
+        assert_eq!(plain.bounding(true), CapSet::DEFAULT.with(Cap::NET_RAW));
+        assert_eq!(plain.bounding(false), CapSet::DEFAULT);
+        for drop in ["ALL", "NET_RAW"] {
+            let without = resolve(NONE, &[drop]).unwrap();
+            assert_eq!(without.bounding(true), without.held);
         }
-        let raw = CapSet::EMPTY.with(Cap::NET_RAW);
+        assert!(!plain.held.has(Cap::NET_RAW) && !plain.added.has(Cap::NET_RAW));
         let named = resolve(&["net_raw"], NONE).unwrap();
-        let user = named.sets(false);
-        assert_eq!((user.ambient, user.inheritable), (raw, raw));
-        assert_eq!((user.effective, user.permitted), (raw, raw));
-        let root = named.sets(true);
-        assert_eq!(root.effective, CapSet::DEFAULT.union(raw));
-        assert_eq!(
-            (root.ambient, root.inheritable),
-            (CapSet::EMPTY, CapSet::EMPTY)
-        );
+        assert_eq!(named.added, CapSet::EMPTY.with(Cap::NET_RAW));
+        assert_eq!(named.held, CapSet::DEFAULT.with(Cap::NET_RAW));
     }
 }
