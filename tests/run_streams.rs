@@ -89,6 +89,21 @@ identities! {
         assert!(output.stdout.ends_with(b"end\n"));
     }
 
+    /// What one command does not take of a file is there for the next, as with plain programs in a loop.
+    fn a_file_is_read_by_one_after_the_other(t: [sub nosub]) {
+        let file = t.path("lines");
+        std::fs::write(&file, "one\ntwo\nthree\n").unwrap();
+        let image = support::images::busybox();
+        // dd reads a byte at a time, so it takes what it is asked for and no more.
+        let script = format!("for n in 1 2 3; do $RL run --rm --network none {image} dd bs=1 count=4 2>/dev/null; done; $RL run --rm --network none {image} true; cat");
+        let output = t.sh(&script).stdin_from(std::fs::File::open(&file).unwrap()).run().ok();
+        assert_eq!(output.out(), "one\ntwo\nthree\n".trim_end());
+        // A start that fails has taken nothing.
+        let script = format!("$RL run --rm --network none {image} no-such-command; cat");
+        let output = t.sh(&script).stdin_from(std::fs::File::open(&file).unwrap()).run();
+        assert_eq!(output.out(), "one\ntwo\nthree");
+    }
+
     fn standard_input_may_be_a_file(t: [sub nosub root]) {
         let bytes = noise(300_000);
         let path = t.file("input", &bytes);

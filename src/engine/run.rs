@@ -152,6 +152,7 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     Ok(Attach {
         tty,
         stdin: !background,
+    use rustix::fs::FileType;
     })
 }
 
@@ -160,9 +161,12 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
         return Ok(args.userns.as_deref().unwrap_or_default().parse()?);
     }
     let ranges = |texts: &[String]| {
+    let stdin_is_file = rustix::fs::fstat(stdin)
+        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
         texts
             .iter()
             .map(|t| userns::parse_id_range(t))
+        rewind: stdin_is_file && !background,
             .collect::<Result<Vec<_>, _>>()
     };
     Ok(userns::Mode::Explicit {
@@ -244,6 +248,7 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err(error.into()),
         }
+            measure_input: start.attach.rewind,
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Attach {
     pub tty: bool,
     /// Standard input is passed on.
     pub stdin: bool,
+    /// Standard input is a file: what the command did not take of it is left for whoever reads on, as the
+    /// next command of a shell's loop does.
+    pub rewind: bool,
 }
 
 impl Client {
@@ -57,7 +60,11 @@ impl Client {
         let mut session = Session {
             channel: &self.channel,
             signals,
-            input: how.stdin,
+            // A terminal from the first moment: keys may mean that the start is to end. Anything else when
+            // the command runs: a start that fails has taken nothing.
+            input: how.stdin && how.tty,
+            wanted: how.stdin,
+            passed: 0,
             waiting: false,
             output: [Pending::new(1), Pending::new(2)],
             last: None,
@@ -69,7 +76,10 @@ impl Client {
             match session.turn() {
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
-                Ok(Some(FromMonitor::Exited(ended))) => {
+                Ok(Some(FromMonitor::Exited(ended, taken))) => {
+                    if how.rewind {
+                        give_back(session.passed.saturating_sub(taken));
+                    }
                     return session.lost.map_or(Ok(ended), Err);
                 }
                 Ok(Some(FromMonitor::Failed(failure))) => {
@@ -86,11 +96,21 @@ impl Client {
     }
 }
 
+/// Takes back what was read ahead of standard input.
+fn give_back(bytes: u64) {
+    let back = rustix::fs::SeekFrom::Current(-i64::try_from(bytes).unwrap_or(0));
+    let _ = rustix::fs::seek(rustix::stdio::stdin(), back);
+}
+
 struct Session<'a> {
     channel: &'a Channel,
     signals: SignalFd,
     /// Standard input is still passed on.
     input: bool,
+    /// It is to be passed on once the command runs.
+    wanted: bool,
+    /// How many bytes of it were.
+    passed: u64,
     /// Input was sent and not taken yet.
     waiting: bool,
     output: [Pending; 2],
@@ -231,9 +251,12 @@ impl Session<'_> {
                 }
             }
             Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
-            Ok(Some(FromMonitor::Started(_))) => self.resize()?,
+            Ok(Some(FromMonitor::Started(_))) => {
+                self.input = self.wanted;
+                self.resize()?;
+            }
             Ok(Some(FromMonitor::Notice(text))) => return Ok(Some(FromMonitor::Notice(text))),
-            Ok(Some(last @ (FromMonitor::Exited(_) | FromMonitor::Failed(_)))) => {
+            Ok(Some(last @ (FromMonitor::Exited(..) | FromMonitor::Failed(_)))) => {
                 self.last = Some(last);
             }
             Err(Errno::AGAIN) => {}
@@ -253,6 +276,7 @@ impl Session<'_> {
         };
         bytes.truncate(n);
         self.input = n > 0;
+        self.passed += n as u64;
         if self.tty && n == 0 {
             // A raw terminal has no end but its own: it hung up.
             return self.send(&ToMonitor::Signal(libc::SIGHUP));

@@ -42,6 +42,8 @@ pub struct Task<'a> {
     pub fuse: Option<fuse_overlayfs::Options>,
     /// Whether the command runs on a terminal.
     pub tty: bool,
+    /// Whether to tell exactly how much of its input the command took.
+    pub measure_input: bool,
     /// The container's directory, locked for as long as the monitor lives.
     pub container: &'a state::Locked,
     /// Whether the container is removed when it ended.
@@ -124,9 +126,9 @@ fn run(task: &Task<'_>, client: &Channel) -> ! {
     }
     let last = match start::start(task, client) {
         Ok(running) => {
-            let ended = watch::watch(running, client);
+            let (ended, taken) = watch::watch(running, client);
             finish(task, ended);
-            FromMonitor::Exited(ended)
+            FromMonitor::Exited(ended, taken)
         }
         // The front end removes what was prepared, or tries another rung with it.
         Err(failure) => FromMonitor::Failed(failure),

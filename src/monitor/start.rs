@@ -35,7 +35,7 @@ pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartF
     let (streams, stdio) = if task.tty {
         Streams::terminal()
     } else {
-        Streams::pipes()
+        Streams::pipes(task.measure_input)
     }
     .map_err(StartFailure::failed("pipe2()"))?;
     let launched =

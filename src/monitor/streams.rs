@@ -18,6 +18,10 @@ pub(super) struct Streams {
     pending: Vec<u8>,
     /// End the input when `pending` is written.
     end: bool,
+    /// How many bytes came from the client.
+    given: u64,
+    /// The command's end of its input, where it counts what the command leaves in it.
+    left: Option<OwnedFd>,
     /// Standard output and error; with a terminal the first is the master.
     output: [Option<OwnedFd>; 2],
     terminal: bool,
@@ -34,8 +38,9 @@ pub(super) enum Read {
 }
 
 impl Streams {
-    /// Pipes for a command without a terminal.
-    pub fn pipes() -> Result<(Streams, Stdio), Errno> {
+    /// Pipes for a command without a terminal. With `measure`, [`Streams::taken`] counts exactly; whoever
+    /// writes the input then does not learn that nobody reads it any more.
+    pub fn pipes(measure: bool) -> Result<(Streams, Stdio), Errno> {
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
         let (stdin, input) = pipe()?;
         let (out, stdout) = pipe()?;
@@ -43,8 +48,10 @@ impl Streams {
         for ours in [&input, &out, &err] {
             rustix::io::ioctl_fionbio(ours, true)?;
         }
+        let left = measure.then(|| stdin.try_clone()).transpose().map_err(io)?;
         let streams = Streams {
             input: Some(input),
+            left,
             output: [Some(out), Some(err)],
             ..Streams::default()
         };
@@ -130,6 +137,7 @@ impl Streams {
         if bytes.is_empty() {
             self.end = !self.terminal;
         } else {
+            self.given += bytes.len() as u64;
             self.pending.extend_from_slice(&bytes);
         }
         self.flush();
@@ -146,6 +154,13 @@ impl Streams {
     /// Whether every byte taken was handed to the command.
     pub fn drained(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// How many bytes of its input the command took.
+    pub fn taken(&self) -> u64 {
+        let in_pipe = self.left.as_ref().map(rustix::io::ioctl_fionread);
+        let left = in_pipe.and_then(Result::ok).unwrap_or(0) + self.pending.len() as u64;
+        self.given.saturating_sub(left)
     }
 
     /// Writes what the command will take now.

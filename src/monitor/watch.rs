@@ -21,8 +21,9 @@ const BACKLOG: usize = 8;
 /// How long a command may go on after its front end went away: what `docker stop` gives it.
 const HANG_UP_GRACE: Duration = Duration::from_secs(10);
 
-/// Serves the container until its first process ended and all its output was passed on.
-pub(super) fn watch(running: Running, client: &Channel) -> Ended {
+/// Serves the container until its first process ended and all its output was passed on. Returns how it
+/// ended, and how many bytes of its input it took.
+pub(super) fn watch(running: Running, client: &Channel) -> (Ended, u64) {
     let acknowledge = running.fed;
     let mut watch = Watch {
         running,
@@ -47,10 +48,11 @@ pub(super) fn watch(running: Running, client: &Channel) -> Ended {
         super::start::end(&fuse);
     }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
-    match (ended, watch.signaled) {
+    let ended = match (ended, watch.signaled) {
         (Ended::Signaled(libc::SIGKILL), Some(signal)) => Ended::Signaled(signal),
         _ => ended,
-    }
+    };
+    (ended, watch.running.streams.taken())
 }
 
 struct Watch<'a> {

@@ -37,8 +37,8 @@ pub enum FromMonitor {
     Output(u8, Vec<u8>),
     /// A line for the user, about something that happened while the command runs.
     Notice(String),
-    /// The command ended; nothing follows.
-    Exited(Ended),
+    /// The command ended, having taken so many bytes of its input; nothing follows.
+    Exited(Ended, u64),
     /// It could not be started; nothing follows.
     Failed(StartFailure),
 }
@@ -154,9 +154,10 @@ impl Message for FromMonitor {
                 out
             }
             FromMonitor::Notice(text) => tagged(NOTICE, text.as_bytes()),
-            FromMonitor::Exited(ended) => {
-                tagged(EXITED, &postcard::to_stdvec(ended).unwrap_or_default())
-            }
+            FromMonitor::Exited(ended, taken) => tagged(
+                EXITED,
+                &postcard::to_stdvec(&(ended, taken)).unwrap_or_default(),
+            ),
             FromMonitor::Failed(failure) => {
                 tagged(FAILED, &postcard::to_stdvec(failure).unwrap_or_default())
             }
@@ -170,7 +171,10 @@ impl Message for FromMonitor {
             TAKEN => FromMonitor::InputTaken,
             OUTPUT => FromMonitor::Output(*rest.first()?, rest.get(1..)?.to_vec()),
             NOTICE => FromMonitor::Notice(String::from_utf8(rest.to_vec()).ok()?),
-            EXITED => FromMonitor::Exited(postcard::from_bytes(rest).ok()?),
+            EXITED => {
+                let (ended, taken) = postcard::from_bytes(rest).ok()?;
+                FromMonitor::Exited(ended, taken)
+            }
             FAILED => FromMonitor::Failed(postcard::from_bytes(rest).ok()?),
             _ => return None,
         })
@@ -230,7 +234,7 @@ mod tests {
             FromMonitor::InputTaken,
             FromMonitor::Output(2, b"x".to_vec()),
             FromMonitor::Notice("gone".into()),
-            FromMonitor::Exited(Ended::Signaled(9)),
+            FromMonitor::Exited(Ended::Signaled(9), 1 << 40),
             FromMonitor::Failed(failure),
         ] {
             assert_eq!(FromMonitor::decode(&m.encode()), Some(m));
