@@ -108,9 +108,10 @@ impl InitError {
                  `--cap-add` gives one"
                     .into(),
             ),
-            (Stage::Mounts, libc::EEXIST) => Some(
-                "the image has a symbolic link there that leads nowhere, which is not followed: \
-                 remove it from the image"
+            // A map that has host root's place taken by a subordinate id.
+            (Stage::Rootfs, libc::EACCES) => Some(
+                "root inside is not the owner outside, and must be able to enter every directory on the \
+                 way: `namei -l` shows them, `chmod o+x` opens one"
                     .into(),
             ),
             (Stage::Exec, libc::ENOEXEC) => Some(

@@ -33,7 +33,7 @@ impl Root {
     /// The directory `path`, made with its parents (0755) where missing.
     pub fn directory(&self, path: &str) -> Result<OwnedFd> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => self.make(path, FileType::Directory),
+            Err(Errno::NOENT) => self.make(path, FileType::Directory, LINKS),
             other => other,
         }
     }
@@ -41,12 +41,14 @@ impl Root {
     /// A file `path` to bind something on; an empty one, with its parents, is made where missing.
     pub fn file(&self, path: &str) -> Result<OwnedFd> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => self.make(path, FileType::RegularFile),
+            Err(Errno::NOENT) => self.make(path, FileType::RegularFile, LINKS),
             other => other,
         }
     }
 
-    fn make(&self, path: &str, kind: FileType) -> Result<OwnedFd> {
+    /// Makes what is missing. Where a symbolic link leads nowhere (`/etc/resolv.conf` of many images),
+    /// the place that it names inside the root is made, through at most `links` of them.
+    fn make(&self, path: &str, kind: FileType, links: u8) -> Result<OwnedFd> {
         let names: Vec<&str> = path
             .split('/')
             .filter(|n| !n.is_empty() && *n != ".")
@@ -60,15 +62,16 @@ impl Root {
             done.push('/');
             done.push_str(name);
             here = match self.resolve(&done) {
-                Err(Errno::NOENT) if i + 1 == names.len() && kind == FileType::RegularFile => {
-                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    drop(rustix::fs::openat(&here, *name, flags, Mode::from(0o644))?);
-                    self.resolve(&done)?
-                }
                 Err(Errno::NOENT) => {
-                    // A dangling symbolic link answers EEXIST here: it is the image's fault and an
-                    // error, never followed by hand.
-                    rustix::fs::mkdirat(&here, *name, Mode::from(0o755))?;
+                    let last = i + 1 == names.len();
+                    match make_one(&here, name, last && kind == FileType::RegularFile) {
+                        Err(Errno::EXIST) if links > 0 => {
+                            let rest = names[i + 1..].join("/");
+                            let target = self.target(&here, name, &done)?;
+                            return self.make(&format!("{target}/{rest}"), kind, links - 1);
+                        }
+                        made => made?,
+                    }
                     self.resolve(&done)?
                 }
                 other => other?,
@@ -76,7 +79,40 @@ impl Root {
         }
         Ok(here)
     }
+
+    /// The place that the link `name` in `dir`, which stands at `path`, names: by its words alone, and
+    /// never above the root.
+    fn target(&self, dir: &OwnedFd, name: &str, path: &str) -> Result<String> {
+        let link = rustix::fs::readlinkat(dir, name, Vec::new())?;
+        let link = link.to_str().map_err(|_| Errno::INVAL)?;
+        let start = if link.starts_with('/') {
+            ""
+        } else {
+            path.rsplit_once('/').map_or("", |p| p.0)
+        };
+        let mut out: Vec<&str> = Vec::new();
+        for part in start.split('/').chain(link.split('/')) {
+            match part {
+                "" | "." => {}
+                ".." => drop(out.pop()),
+                part => out.push(part),
+            }
+        }
+        Ok(format!("/{}", out.join("/")))
+    }
 }
+
+/// An empty file, or a directory.
+fn make_one(dir: &OwnedFd, name: &str, file: bool) -> Result<()> {
+    if !file {
+        return rustix::fs::mkdirat(dir, name, Mode::from(0o755));
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::from(0o644)).map(drop)
+}
+
+/// Dangling links followed for one path.
+const LINKS: u8 = 8;
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -217,6 +217,15 @@ static int escape(const char *file)
     return read_file(file);
 }
 
+/* Whether a file is the one of the host: a name alone is none. */
+static int is_hosts(const char *path)
+{
+    static const char text[] = "a file of the host";
+    char found[sizeof text - 1];
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return fd >= 0 && read(fd, found, sizeof found) == sizeof found && !memcmp(found, text, sizeof found);
+}
+
 /* Anything that is hidden, and a file of the host by every way of naming it. */
 static int all_hidden(const char *canary)
 {
@@ -231,7 +240,7 @@ static int all_hidden(const char *canary)
             printf("^ %s\n", hidden[i]);
     for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
         snprintf(path, sizeof path, "%s%s", from[i], canary);
-        if (read_file(path) == 0 && ++found)
+        if (is_hosts(path) && ++found)
             printf("^ %s\n", path);
     }
     if (found)
