@@ -126,6 +126,11 @@ pub(super) fn mount_root(
     let root = parts
         .top(path)
         .at(Stage::Rootfs, || named("openat(container"))?;
+    if matches!(parts.kind, Kind::Directory(_)) {
+        // As with the other kinds, devices come from /dev alone.
+        mount::add_attr(root.as_fd(), Attr::NODEV, false)
+            .at(Stage::Rootfs, || named("mount_setattr(nodev"))?;
+    }
     // pivot_root(2) wants the new root on a mount that is not shared.
     mount::propagation(
         root.as_fd(),
