@@ -356,7 +356,14 @@ fn without_subordinate_ids_it_says_so_and_goes_on() {
         "{err}"
     );
     assert!(err.contains("usermod --add-subuids"), "{err}");
-    assert_eq!(run(&t, &["--quiet"], &["true"]).ok().err(), "");
+    // Once: the next time only who asks is told.
+    assert_eq!(run(&t, &[], &["true"]).ok().err(), "");
+    assert!(
+        run(&t, &["--verbose"], &["true"])
+            .ok()
+            .err()
+            .contains("only one id is mapped")
+    );
     says(
         run(&t, &["--userns", "nomap"], &["true"]),
         125,

@@ -411,9 +411,10 @@ fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> Result<String, E
 /// machine's (docker run reference, "Configure namespaced kernel parameters").
 fn sysctls(
     args: &RunArgs,
-    network: &Network,
+    decided: &Decided,
     share: Share,
 ) -> Result<BTreeMap<String, String>, Error> {
+    let network = &decided.network;
     let mut out = BTreeMap::new();
     for given in &args.sysctl {
         let (name, value) = units::pair("--sysctl", given)?;
@@ -442,7 +443,6 @@ fn sysctls(
     Ok(out)
 }
 
-fn now() -> u64 {
 /// The highest group for `net.ipv4.ping_group_range` from 0 on. The kernel wants both ends mapped, and
 /// compares what they are on the host (net/ipv4/sysctl_net_ipv4.c, set_ping_group).
 fn last_of_row(map: &IdMap) -> u32 {
@@ -457,6 +457,7 @@ fn last_of_row(map: &IdMap) -> u32 {
     }
 }
 
+fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }

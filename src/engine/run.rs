@@ -80,7 +80,7 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     let mode = userns_mode(args)?;
     let plan = userns::plan(&mode, &context.caller)?;
     if let Some(notice) = &plan.notice {
-        context.ui.notice(notice);
+        tell_once(context, notice);
     }
     let network = network::decide(args, &context.caller)?;
     for line in &network.choice.evidence {
@@ -129,6 +129,17 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     })
 }
 
+/// A notice the first time, a detail after that: what the machine lacks does not change from run to run.
+fn tell_once(context: &Context<'_>, notice: &str) {
+    let path = context.dirs.data.join("told");
+    if std::fs::read_to_string(&path).is_ok_and(|told| told == notice) {
+        return context.ui.detail(notice);
+    }
+    context.ui.notice(notice);
+    // Where it cannot be noted, it is said again.
+    let _ = std::fs::write(&path, notice);
+}
+
 /// The image and the command; with `--rootfs` every word is the command's.
 fn words(args: &RunArgs) -> Result<(Option<&str>, &[String]), Error> {
     match (&args.rootfs, args.words.split_first()) {
@@ -141,6 +152,7 @@ fn words(args: &RunArgs) -> Result<(Option<&str>, &[String]), Error> {
 /// A terminal where a person sits, pipes elsewhere. In the background of a shell the terminal's
 /// settings and input belong to others.
 fn terminal(args: &RunArgs) -> Result<Attach, Error> {
+    use rustix::fs::FileType;
     use rustix::termios::isatty;
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let background = isatty(stdin) && !crate::sys::tty::in_foreground(stdin);
@@ -149,10 +161,12 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     }
     let both = isatty(stdin) && isatty(stdout);
     let tty = !args.no_tty && !background && (args.tty || both);
+    let stdin_is_file = rustix::fs::fstat(stdin)
+        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
     Ok(Attach {
         tty,
         stdin: !background,
-    use rustix::fs::FileType;
+        rewind: stdin_is_file && !background,
     })
 }
 
@@ -161,12 +175,9 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
         return Ok(args.userns.as_deref().unwrap_or_default().parse()?);
     }
     let ranges = |texts: &[String]| {
-    let stdin_is_file = rustix::fs::fstat(stdin)
-        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
         texts
             .iter()
             .map(|t| userns::parse_id_range(t))
-        rewind: stdin_is_file && !background,
             .collect::<Result<Vec<_>, _>>()
     };
     Ok(userns::Mode::Explicit {
@@ -237,6 +248,7 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
             network: start.network.task(),
             fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             tty: spec.tty,
+            measure_input: start.attach.rewind,
             remove: spec.remove,
             container: start.container,
             program: program(),
@@ -248,7 +260,6 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err(error.into()),
         }
-            measure_input: start.attach.rewind,
     }
 }
 
@@ -268,11 +279,12 @@ fn init_plan(
         setgroups: userns.setgroups,
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
-        seccomp: filter(&spec.confinement.seccomp, capabilities)?,
+        seccomp: filters(spec, capabilities)?,
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
         fill: mounts::to_fill(&spec.mounts),
+        optional: vec![oci::APT_CONF.to_owned()],
     };
     Ok(runtime::plan(
         &config,
@@ -281,12 +293,21 @@ fn init_plan(
     )?)
 }
 
-fn filter(choice: &SeccompChoice, caps: CapSet) -> Result<Option<Vec<SockFilter>>, Error> {
-    Ok(match choice {
-        SeccompChoice::Unconfined => None,
-        SeccompChoice::Default => Some(seccomp::compile_default(caps)?),
-        SeccompChoice::File(path) => Some(seccomp::compile(&seccomp::load_profile(path)?, caps)?),
-    })
+/// The profile, and what package managers need when root inside is alone. It comes first: a program that is
+/// in force could deny the call that installs another.
+fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, Error> {
+    let mut programs = Vec::new();
+    if userns::is_root_alone(&spec.uid_map) {
+        programs.push(seccomp::compile_one_id()?);
+    }
+    match &spec.confinement.seccomp {
+        SeccompChoice::Unconfined => {}
+        SeccompChoice::Default => programs.push(seccomp::compile_default(caps)?),
+        SeccompChoice::File(path) => {
+            programs.push(seccomp::compile(&seccomp::load_profile(path)?, caps)?);
+        }
+    }
+    Ok(programs)
 }
 
 fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
@@ -302,6 +323,14 @@ fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
         hosts: put("hosts", &start.files.hosts)?,
         resolv_conf: put("resolv.conf", &start.files.resolv_conf)?,
         hostname: put("hostname", &format!("{}\n", start.spec.hostname))?,
+        apt_conf: userns::is_root_alone(&start.spec.uid_map)
+            .then(|| {
+                put(
+                    "apt.conf",
+                    "// No other user exists here.\nAPT::Sandbox::User \"root\";\n",
+                )
+            })
+            .transpose()?,
     })
 }
 

@@ -273,7 +273,7 @@ pub fn fuse(spec: &ContainerSpec, dir: &Path) -> Option<fuse_overlayfs::Options>
         lower,
         upper: Some((dir.join("upper"), dir.join("work"))),
         volatile: spec.remove,
-        squash_to_root: spec.uid_map.len() == 1 && spec.uid_map.to_host(0).is_some(),
+        squash_to_root: userns::is_root_alone(&spec.uid_map),
         extra: Vec::new(),
     })
 }

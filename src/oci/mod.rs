@@ -25,7 +25,13 @@ pub struct EtcFiles {
     pub resolv_conf: PathBuf,
     /// For `/etc/hostname`.
     pub hostname: PathBuf,
+    /// For [`APT_CONF`], where root inside is alone.
+    pub apt_conf: Option<PathBuf>,
 }
+
+/// Settings for apt, which checks that it became the user it wanted to download as. Only for a root that has
+/// the directory: [`crate::runtime::plan::Extras::optional`].
+pub const APT_CONF: &str = "/etc/apt/apt.conf.d/99rl-one-id";
 
 /// Why no configuration could be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +50,15 @@ pub enum Error {
 /// [`Error`] for values that the specification cannot express.
 pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spec, Error> {
     let mut mounts = kernel_mounts(spec)?;
-    for (target, file) in [
+    let files = [
         ("/etc/hosts", &etc.hosts),
         ("/etc/resolv.conf", &etc.resolv_conf),
         ("/etc/hostname", &etc.hostname),
-    ] {
+    ];
+    for (target, file) in files
+        .into_iter()
+        .chain(etc.apt_conf.iter().map(|f| (APT_CONF, f)))
+    {
         if !spec.mounts.iter().any(|m| m.target == target) {
             mounts.push(bind(target, file, &["bind", "nosuid", "nodev", "noexec"])?);
         }

@@ -129,6 +129,9 @@ fn mount_one(
                 .at(Stage::Mounts, || {
                     format!("openat(CWD, `{}`)", source.display())
                 })?;
+            if entry.optional && root.resolve(parent(target)).is_err() {
+                return Ok(());
+            }
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;
@@ -136,6 +139,10 @@ fn mount_one(
         }
     }
     Ok(())
+}
+
+fn parent(target: &str) -> &str {
+    target.rsplit_once('/').map_or("/", |(parent, _)| parent)
 }
 
 /// Attributes and propagation of a fresh bind mount: what `target` names now is its root.

@@ -48,8 +48,8 @@ pub struct Extras {
     pub init: bool,
     /// Rows and columns of the terminal.
     pub console_size: Option<(u16, u16)>,
-    /// Compiled system call filter.
-    pub seccomp: Option<Vec<SockFilter>>,
+    /// Compiled system call filters, installed in this order.
+    pub seccomp: Vec<Vec<SockFilter>>,
     /// Whether to add a Landlock domain around the root.
     pub landlock: bool,
     /// Directory on which the root is mounted before pivot_root.
@@ -57,6 +57,8 @@ pub struct Extras {
     /// Destinations of bind mounts whose source, when it is an empty directory, is filled with what
     /// the root has there.
     pub fill: Vec<String>,
+    /// Destinations of bind mounts that are left out where the root lacks their directory.
+    pub optional: Vec<String>,
 }
 
 /// A complete plan.
@@ -110,6 +112,8 @@ pub(super) struct Fill {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MountPlan {
     pub target: String,
+    /// Left out where the root lacks the directory of `target`.
+    pub optional: bool,
     pub kind: MountKind,
     /// Bits of [`crate::sys::mount::Attr`].
     pub attr: u64,
@@ -155,11 +159,11 @@ pub(super) struct ProcessPlan {
     /// (resource number, soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
     pub bounding: u64,
+    pub effective: u64,
     pub ambient: u64,
     pub no_new_privs: bool,
     pub landlock: Option<Scopes>,
-    pub seccomp: Option<Vec<SockFilter>>,
-    pub effective: u64,
+    pub seccomp: Vec<Vec<SockFilter>>,
     pub init: bool,
 }
 
@@ -206,7 +210,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     let root = spec.root().as_ref().ok_or(PlanError::Missing("root"))?;
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        mounts.push(mount_plan(mount)?);
+        mounts.push(mount_plan(mount, &extras.optional)?);
     }
     let mut namespaces = Namespaces::empty();
     for ns in linux.namespaces().iter().flatten() {
@@ -302,11 +306,11 @@ fn process_plan(
             .map(|l| (l.typ() as u32, l.soft(), l.hard()))
             .collect(),
         bounding: bits(caps.and_then(|c| c.bounding().as_ref())),
+        effective: bits(caps.and_then(|c| c.effective().as_ref())),
         ambient: bits(caps.and_then(|c| c.ambient().as_ref())),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         landlock: extras.landlock.then_some(Scopes {
             abstract_sockets: !namespaces.contains(Namespaces::NET),
-        effective: bits(caps.and_then(|c| c.effective().as_ref())),
             signals: !namespaces.contains(Namespaces::PID),
         }),
         seccomp: extras.seccomp,
@@ -316,7 +320,7 @@ fn process_plan(
 
 /// The type and options of one mount, split into kernel words (mount(8), "FILESYSTEM-INDEPENDENT
 /// MOUNT OPTIONS"; runtime-spec config.md, "Mounts").
-fn mount_plan(mount: &Mount) -> Result<MountPlan, PlanError> {
+fn mount_plan(mount: &Mount, optional: &[String]) -> Result<MountPlan, PlanError> {
     let text = |p: &Path| p.to_str().filter(|s| !s.contains('\0')).map(str::to_owned);
     let target = text(mount.destination()).ok_or(PlanError::Text("a mount destination"))?;
     let options = Options::parse(mount.options().iter().flatten());
@@ -362,6 +366,7 @@ fn mount_plan(mount: &Mount) -> Result<MountPlan, PlanError> {
         return refuse("option", word);
     }
     Ok(MountPlan {
+        optional: optional.contains(&target),
         target,
         kind,
         attr: options.attr.bits(),

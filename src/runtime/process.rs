@@ -83,12 +83,15 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
         landlock::restrict_to_root(slash.as_fd(), walls)
             .at(confine, || "landlock_restrict_self()".into())?;
     }
-    let filter = |install: bool| match &plan.seccomp {
-        Some(program) if install && !dropped("seccomp") => {
-            seccomp::install(program, seccomp::Flags::empty())
-                .at(confine, || "seccomp(SET_MODE_FILTER)".into())
-        }
-        _ => Ok(()),
+    let filter = |install: bool| {
+        let programs = plan
+            .seccomp
+            .iter()
+            .filter(|_| install && !dropped("seccomp"));
+        programs
+            .map(|program| seccomp::install(program, seccomp::Flags::empty()))
+            .collect::<Result<(), _>>()
+            .at(confine, || "seccomp(SET_MODE_FILTER)".into())
     };
     filter(!plan.no_new_privs)?;
     change_ids(plan, who)?;

@@ -27,7 +27,13 @@ pub use mode::{Mode, parse_id_range};
 pub use plan::{Plan, ROOT_DEFAULT, Writer, plan};
 pub use write::{Writing, start, write};
 
+use crate::model::IdMap;
 use crate::model::idmap::IdMapError;
+
+/// Whether root is the only user of a map. Package managers want more: `security::seccomp::compile_one_id`.
+pub fn is_root_alone(map: &IdMap) -> bool {
+    map.len() == 1 && map.to_host(0).is_some()
+}
 
 /// Why there is no user namespace as asked for.
 #[derive(Debug, thiserror::Error)]

@@ -123,7 +123,9 @@ fn finish(
     };
     let notice = lacking
         .filter(|_| matches!(mode, Mode::Default | Mode::KeepId { .. }))
-        .map(|Lacking { why, fix }| format!("{why}: only one id is mapped (fix, as root: {fix})"));
+        .map(|Lacking { why, fix }| format!(
+                "{why}: only one id is mapped, and giving files to others is passed over (fix, as root: {fix})"
+            ));
     Ok(Plan {
         uid,
         gid,

@@ -2,9 +2,11 @@
 //! ([`load_profile`], [`compile`]), both made into a program for [`crate::sys::seccomp::install`].
 //!
 //! [`table`] knows the numbers, `policy` holds the default profile as data, `profile` reads the JSON form of
-//! Docker, podman and the OCI, and [`filter`] makes the program from either.
+//! Docker, podman and the OCI, and [`filter`] makes the program from either. `one_id` is a small program
+//! beside them.
 
 pub mod filter;
+mod one_id;
 mod policy;
 mod profile;
 pub mod table;
@@ -79,6 +81,16 @@ impl From<filter::TooLong> for Error {
 pub fn compile_default(caps: CapSet) -> Result<Vec<SockFilter>, Error> {
     let native = Arch::native().ok_or(Error::NoTable)?;
     Ok(filter::assemble(&policy::filter(native, caps))?)
+}
+
+/// The program that lets package managers work where only one id is mapped: chown and its kin, set*id,
+/// setgroups and mknod of devices succeed and do nothing. To be installed beside a profile.
+///
+/// # Errors
+/// [`Error::NoTable`] on an architecture without a table.
+pub fn compile_one_id() -> Result<Vec<SockFilter>, Error> {
+    let native = Arch::native().ok_or(Error::NoTable)?;
+    Ok(filter::assemble(&one_id::filter(native))?)
 }
 
 /// Reads a profile in the JSON form of Docker, podman or the OCI runtime specification.

@@ -194,7 +194,7 @@ const CLONE_NEW: u64 = 0x7e02_0000;
 /// unshare(2) can make a time namespace too; clone(2) has the exit signal in that bit.
 const CLONE_NEWTIME: u64 = 0x80;
 
-const INT: Op = Op::MaskedEq(0xffff_ffff);
+pub(super) const INT: Op = Op::MaskedEq(0xffff_ffff);
 
 const fn arg(arg: u8, op: Op, value: u64) -> Cond {
     Cond { arg, op, value }
@@ -294,13 +294,12 @@ fn socket(caps: CapSet) -> Decision {
 
 /// The default profile for a container that is granted `caps`, on the architecture `native`.
 pub(super) fn filter(native: Arch, caps: CapSet) -> Filter {
-    let archs: &[Arch] = match native {
-        Arch::X86_64 => &[Arch::X86_64, Arch::X86],
-        Arch::X86 => &[Arch::X86],
-        Arch::Aarch64 => &[Arch::Aarch64],
-    };
     Filter {
-        sections: archs.iter().map(|&arch| section(arch, caps)).collect(),
+        sections: native
+            .with_compat()
+            .iter()
+            .map(|&arch| section(arch, caps))
+            .collect(),
         x32: ENOSYS,
         other_arch: Action::KillProcess,
     }

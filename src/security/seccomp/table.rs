@@ -29,6 +29,15 @@ impl Arch {
         }
     }
 
+    /// The architectures whose calls a filter covers on a machine of this one, the most frequent first.
+    pub(super) const fn with_compat(self) -> &'static [Arch] {
+        match self {
+            Arch::X86_64 => &[Arch::X86_64, Arch::X86],
+            Arch::X86 => &[Arch::X86],
+            Arch::Aarch64 => &[Arch::Aarch64],
+        }
+    }
+
     /// `AUDIT_ARCH_*` of include/uapi/linux/audit.h: machine number, 64-bit and little-endian bits.
     pub const fn audit(self) -> u32 {
         match self {

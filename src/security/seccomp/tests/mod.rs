@@ -3,6 +3,7 @@
 
 mod default;
 pub(super) mod interpreter;
+mod one_id;
 mod profile;
 mod program;
 
