@@ -1,12 +1,14 @@
 //! Options and image become a specification: the one place where defaults are filled in.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::run_args::RunArgs;
 use super::{mounts, units};
 use crate::model::spec::{
-    ContainerSpec, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION, VolumeMount,
+    ContainerSpec, Customary, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION,
+    VolumeMount,
 };
 use crate::model::{Digest, IdMap};
 use crate::security::{caps, options, paths};
@@ -127,7 +129,17 @@ pub fn resolve(
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
-    let sysctls = sysctls(args, &decided, share)?;
+    let mut sysctls = sysctls(args, &decided.network, share)?;
+    let mut customary = Customary {
+        hostname: args.hostname.is_none(),
+        sysctls: Vec::new(),
+    };
+    for (name, value) in customary_sysctls(&decided) {
+        if let Entry::Vacant(free) = sysctls.entry(name.to_owned()) {
+            free.insert(value);
+            customary.sysctls.push(name.to_owned());
+        }
+    }
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let mut labels = image.labels.clone();
     for label in &args.label {
@@ -158,6 +170,7 @@ pub fn resolve(
         mounts: all_mounts(args, &decided.volumes)?,
         read_only: args.read_only,
         sysctls,
+        customary,
         network: decided.network,
         share,
         capabilities: grant.held.bits(),
@@ -411,10 +424,9 @@ fn hostname(args: &RunArgs, decided: &Decided, share: Share) -> Result<String, E
 /// machine's (docker run reference, "Configure namespaced kernel parameters").
 fn sysctls(
     args: &RunArgs,
-    decided: &Decided,
+    network: &Network,
     share: Share,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let network = &decided.network;
     let mut out = BTreeMap::new();
     for given in &args.sysctl {
         let (name, value) = units::pair("--sysctl", given)?;
@@ -433,14 +445,19 @@ fn sysctls(
         }
         out.insert(name, value);
     }
-    // A container may listen on any port of its own and ping, as users expect of root inside.
-    if network.mode != NetworkMode::Host {
-        out.entry("net.ipv4.ip_unprivileged_port_start".into())
-            .or_insert_with(|| "0".into());
-        out.entry("net.ipv4.ping_group_range".into())
-            .or_insert_with(|| format!("0 {}", last_of_row(&decided.gid_map)));
-    }
     Ok(out)
+}
+
+/// A container may listen on any port of its own and ping, as users expect of root inside.
+fn customary_sysctls(decided: &Decided) -> Vec<(&'static str, String)> {
+    if decided.network.mode == NetworkMode::Host {
+        return Vec::new();
+    }
+    let last = last_of_row(&decided.gid_map);
+    vec![
+        ("net.ipv4.ip_unprivileged_port_start", "0".into()),
+        ("net.ipv4.ping_group_range", format!("0 {last}")),
+    ]
 }
 
 /// The highest group for `net.ipv4.ping_group_range` from 0 on. The kernel wants both ends mapped, and

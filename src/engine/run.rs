@@ -254,7 +254,9 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
             program: program(),
         };
         let notice = |text: &str| context.ui.notice(text);
-        match monitor::spawn(&task).and_then(|client| client.attach(start.attach, &notice)) {
+        let detail = |text: &str| context.ui.detail(text);
+        let client = monitor::spawn(&task);
+        match client.and_then(|client| client.attach(start.attach, &notice, &detail)) {
             Ok(ended) => return Ok(ended),
             Err(monitor::Error::Start(failure))
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
@@ -276,6 +278,7 @@ fn init_plan(
     let extras = Extras {
         user: spec.user.clone(),
         groups: spec.groups.clone(),
+        customary: spec.customary.clone(),
         setgroups: userns.setgroups,
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),

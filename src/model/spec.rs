@@ -70,6 +70,8 @@ pub struct ContainerSpec {
     pub shm_size: u64,
     /// Kernel parameters of the container's own namespaces.
     pub sysctls: BTreeMap<String, String>,
+    /// What of all this was not asked for.
+    pub customary: Customary,
     /// Host devices bound into `/dev`.
     pub devices: Vec<Device>,
     /// Whether PID 1 is our reaper, and the command its child.
@@ -80,6 +82,16 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// OCI annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What a container has by custom and not because somebody asked: a machine that refuses it is no reason
+/// to refuse the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customary {
+    /// The host name.
+    pub hostname: bool,
+    /// Kernel parameters, by name.
+    pub sysctls: Vec<String>,
 }
 
 /// Where a root file system comes from.

@@ -43,11 +43,16 @@ impl Client {
     }
 
     /// Passes bytes and signals until the command ended. The process must be single-threaded and
-    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user.
+    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user, `detail` those for one who asked to be told more.
     ///
     /// # Errors
     /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
-    pub fn attach(&self, how: Attach, notice: &dyn Fn(&str)) -> Result<Ended, Error> {
+    pub fn attach(
+        &self,
+        how: Attach,
+        notice: &dyn Fn(&str),
+        detail: &dyn Fn(&str),
+    ) -> Result<Ended, Error> {
         let signals = signals().map_err(|errno| Error::Call {
             call: "signalfd()",
             errno,
@@ -76,6 +81,7 @@ impl Client {
             match session.turn() {
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
+                Ok(Some(FromMonitor::Detail(text))) => session.outside_raw(|| detail(&text)),
                 Ok(Some(FromMonitor::Exited(ended, taken))) => {
                     if how.rewind {
                         give_back(session.passed.saturating_sub(taken));
@@ -255,7 +261,9 @@ impl Session<'_> {
                 self.input = self.wanted;
                 self.resize()?;
             }
-            Ok(Some(FromMonitor::Notice(text))) => return Ok(Some(FromMonitor::Notice(text))),
+            Ok(Some(line @ (FromMonitor::Notice(_) | FromMonitor::Detail(_)))) => {
+                return Ok(Some(line));
+            }
             Ok(Some(last @ (FromMonitor::Exited(..) | FromMonitor::Failed(_)))) => {
                 self.last = Some(last);
             }

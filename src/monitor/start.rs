@@ -123,7 +123,13 @@ impl Steps<'_> {
                         .set_master(master)
                         .map_err(StartFailure::failed("ioctl(pty)"))?;
                 }
-                Event::Init(FromInit::Prepared, _) => prepared = true,
+                Event::Init(FromInit::Prepared(without), _) => {
+                    prepared = true;
+                    for error in without {
+                        let text = format!("going on without: {error}");
+                        let _ = wire::send(self.client, &wire::FromMonitor::Detail(text));
+                    }
+                }
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
                 Event::Init(FromInit::Console, None) => {
                     return Err(StartFailure::other(

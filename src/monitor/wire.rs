@@ -37,6 +37,8 @@ pub enum FromMonitor {
     Output(u8, Vec<u8>),
     /// A line for the user, about something that happened while the command runs.
     Notice(String),
+    /// A line for a user who asked to be told more.
+    Detail(String),
     /// The command ended, having taken so many bytes of its input; nothing follows.
     Exited(Ended, u64),
     /// It could not be started; nothing follows.
@@ -103,6 +105,7 @@ const STARTED: u8 = b'S';
 const TAKEN: u8 = b'T';
 const OUTPUT: u8 = b'O';
 const NOTICE: u8 = b'N';
+const DETAIL: u8 = b'D';
 const EXITED: u8 = b'X';
 const FAILED: u8 = b'F';
 
@@ -154,6 +157,7 @@ impl Message for FromMonitor {
                 out
             }
             FromMonitor::Notice(text) => tagged(NOTICE, text.as_bytes()),
+            FromMonitor::Detail(text) => tagged(DETAIL, text.as_bytes()),
             FromMonitor::Exited(ended, taken) => tagged(
                 EXITED,
                 &postcard::to_stdvec(&(ended, taken)).unwrap_or_default(),
@@ -170,6 +174,7 @@ impl Message for FromMonitor {
             STARTED => FromMonitor::Started(i32::from_le_bytes(rest.try_into().ok()?)),
             TAKEN => FromMonitor::InputTaken,
             OUTPUT => FromMonitor::Output(*rest.first()?, rest.get(1..)?.to_vec()),
+            DETAIL => FromMonitor::Detail(String::from_utf8(rest.to_vec()).ok()?),
             NOTICE => FromMonitor::Notice(String::from_utf8(rest.to_vec()).ok()?),
             EXITED => {
                 let (ended, taken) = postcard::from_bytes(rest).ok()?;
@@ -234,6 +239,7 @@ mod tests {
             FromMonitor::InputTaken,
             FromMonitor::Output(2, b"x".to_vec()),
             FromMonitor::Notice("gone".into()),
+            FromMonitor::Detail("without".into()),
             FromMonitor::Exited(Ended::Signaled(9), 1 << 40),
             FromMonitor::Failed(failure),
         ] {

@@ -144,6 +144,21 @@ impl fmt::Display for InitError {
     }
 }
 
+/// What a start went on without.
+#[derive(Debug, Default)]
+pub(super) struct Without(pub Vec<InitError>);
+
+impl Without {
+    /// Notes a failure, or returns it where what failed is `needed`.
+    pub fn unless(&mut self, done: Result<(), InitError>, needed: bool) -> Result<(), InitError> {
+        match done {
+            Err(error) if !needed => self.0.push(error),
+            other => return other,
+        }
+        Ok(())
+    }
+}
+
 /// Gives an errno its stage and call.
 pub trait At<T> {
     /// The call is only written out when it failed.

@@ -8,7 +8,7 @@
 use std::io::Read as _;
 use std::os::fd::AsFd;
 
-use super::error::{At, InitError, Stage};
+use super::error::{At, InitError, Stage, Without};
 use super::plan::InitPlan;
 use super::proto::{FromInit, send};
 use super::{fill, mounts, process, rootfs};
@@ -82,9 +82,11 @@ fn become_root() -> Result<(), InitError> {
 
 fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
     let namespaces = plan.namespaces();
+    let mut without = Without::default();
     if let Some(name) = &plan.hostname {
-        rustix::system::sethostname(name.as_bytes())
-            .at(Stage::Namespaces, || format!("sethostname(`{name}`)"))?;
+        let set = rustix::system::sethostname(name.as_bytes())
+            .at(Stage::Namespaces, || format!("sethostname(`{name}`)"));
+        without.unless(set, !plan.customary.hostname)?;
     }
     mount::make_private().at(Stage::Namespaces, || "mount(`/`, PRIVATE | REC)".into())?;
     if namespaces.contains(Namespaces::NET) {
@@ -109,12 +111,14 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
         send(channel, &FromInit::Console, Some(master.as_fd()))
             .at(Stage::Console, || "sendmsg(console)".into())?;
     }
+    mounts::set_sysctls(plan, &kernel, &mut without)?;
     mounts::protect(plan, &root, &kernel)?;
     if plan.read_only_root {
         rootfs::seal_root(&root)?;
     }
     mount::pivot(root.as_fd()).at(Stage::Pivot, || "pivot_root(`.`, `.`)".into())?;
-    send(channel, &FromInit::Prepared, None).at(Stage::Pivot, || "sendmsg(prepared)".into())?;
+    send(channel, &FromInit::Prepared(without.0), None)
+        .at(Stage::Pivot, || "sendmsg(prepared)".into())?;
     rootfs::wait(channel, Stage::Pivot)?;
     Ok(root)
 }

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
-use super::error::{At, InitError, Stage};
+use super::error::{At, InitError, Stage, Without};
 use super::inside::{Root, open_kernel};
 use super::plan::{InitPlan, MountKind, MountPlan};
 use crate::sys::mount::{self, Attr};
@@ -326,11 +326,21 @@ pub(super) fn console(
     Ok((master, slave))
 }
 
-/// Writes the kernel parameters, then hides and write-protects what the plan names.
-pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(), InitError> {
+/// Writes the kernel parameters.
+pub(super) fn set_sysctls(
+    plan: &InitPlan,
+    kernel: &Kernel,
+    without: &mut Without,
+) -> Result<(), InitError> {
     for (key, value) in &plan.sysctls {
-        set_sysctl(kernel, key, value)?;
+        let customary = plan.customary.sysctls.contains(key);
+        without.unless(set_sysctl(kernel, key, value), !customary)?;
     }
+    Ok(())
+}
+
+/// Hides and write-protects what the plan names.
+pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(), InitError> {
     let null = host_device("/dev/null", 1, 3)?;
     for path in plan.read_only.iter().filter(|_| !dropped("readonly")) {
         if let Some(fd) = find(root, kernel, path)? {

@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use rustix::mount::MountPropagationFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::model::spec::Customary;
 use crate::oci::capability_bits;
 use crate::sys::mount::Attr;
 use crate::sys::process::Namespaces;
@@ -42,6 +43,8 @@ pub struct Extras {
     pub user: String,
     /// Additional groups.
     pub groups: Vec<String>,
+    /// What the start goes on without where it is refused.
+    pub customary: Customary,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub setgroups: bool,
     /// PID 1 is our reaper.
@@ -74,6 +77,7 @@ pub struct InitPlan {
     pub(super) masked: Vec<String>,
     pub(super) read_only: Vec<String>,
     pub(super) sysctls: Vec<(String, String)>,
+    pub(super) customary: Customary,
     pub(super) tty: bool,
     pub(super) console_size: Option<(u16, u16)>,
     pub(super) process: ProcessPlan,
@@ -237,6 +241,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     });
     let fills = fills.collect();
     let console_size = extras.console_size;
+    let customary = extras.customary.clone();
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
         namespaces: namespaces.bits(),
@@ -257,6 +262,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             .flatten()
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
+        customary,
         tty: spec
             .process()
             .as_ref()

@@ -35,8 +35,8 @@ pub enum FromInit {
     NeedRootfs,
     /// The master side of my terminal comes with this message.
     Console,
-    /// Everything is mounted; waiting for the word to go.
-    Prepared,
+    /// Everything is mounted, without these customary things that were refused; waiting for the word to go.
+    Prepared(Vec<InitError>),
     /// It ended here.
     Failed(InitError),
 }

@@ -50,19 +50,20 @@ impl Caller {
             std::fs::read_to_string(path).map_err(|source| Error::Read { path, source })
         };
         let uid_map = mapped(&read("/proc/self/uid_map")?);
+        let gid_map = || read("/proc/self/gid_map").map(|text| mapped(&text));
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         let rank = rank(uid, &uid_map);
         let name = user_name(uid, path).unwrap_or_else(|| uid.to_string());
         let (sub_uid, sub_gid) = match rank {
-            Rank::NestedRoot => (
-                without(uid_map, uid),
-                without(mapped(&read("/proc/self/gid_map")?), gid),
-            ),
-            Rank::Ordinary => (
-                lookup(&Files::default(), Kind::Uid, Some(&name), uid, path).ranges,
-                lookup(&Files::default(), Kind::Gid, Some(&name), uid, path).ranges,
-            ),
+            Rank::NestedRoot => (without(uid_map, uid), without(gid_map()?, gid)),
+            Rank::Ordinary => {
+                let granted = |kind| lookup(&Files::default(), kind, Some(&name), uid, path).ranges;
+                (
+                    within(granted(Kind::Uid), &uid_map),
+                    within(granted(Kind::Gid), &gid_map()?),
+                )
+            }
             Rank::HostRoot => root_ranges(path),
         };
         // A kernel without the file (before 3.19) has no refusal either.
@@ -124,6 +125,24 @@ fn rank(uid: u32, uid_map: &[SubRange]) -> Rank {
     }
 }
 
+/// What of the ranges exists in the current namespace: inside a container /etc/subuid may promise more.
+fn within(ranges: Vec<SubRange>, exist: &[SubRange]) -> Vec<SubRange> {
+    let end = |r: &SubRange| u64::from(r.start) + u64::from(r.length);
+    let common = |a: &SubRange, b: &SubRange| {
+        let start = a.start.max(b.start);
+        let length = end(a).min(end(b)).saturating_sub(u64::from(start));
+        // At most the shorter of the two.
+        (length > 0).then_some(SubRange {
+            start,
+            length: length as u32,
+        })
+    };
+    let each = ranges
+        .iter()
+        .flat_map(|range| exist.iter().filter_map(move |e| common(range, e)));
+    each.collect()
+}
+
 /// The ranges less one id.
 pub(super) fn without(ranges: Vec<SubRange>, id: u32) -> Vec<SubRange> {
     let mut out = Vec::with_capacity(ranges.len() + 1);
@@ -170,6 +189,17 @@ mod tests {
         assert_eq!(without(vec![r(0, 1), r(1, 9)], 0), [r(1, 9)]);
         assert_eq!(without(vec![r(0, 10)], 4), [r(0, 4), r(5, 5)]);
         assert_eq!(without(vec![r(5, 10)], 4), [r(5, 10)]);
+    }
+
+    #[test]
+    fn ids_that_exist() {
+        let r = |start, length| SubRange { start, length };
+        let all = [r(0, u32::MAX)];
+        assert_eq!(within(vec![r(100_000, 65_536)], &all), [r(100_000, 65_536)]);
+        assert_eq!(within(vec![r(100_000, 65_536)], &[r(0, 65_537)]), []);
+        let nested = [r(0, 1), r(1, 65_536)];
+        assert_eq!(within(vec![r(60_000, 65_536)], &nested), [r(60_000, 5_537)]);
+        assert_eq!(within(vec![r(0, 10)], &nested), [r(0, 1), r(1, 9)]);
     }
 
     #[test]

@@ -167,8 +167,8 @@ fn lacking(caller: &Caller) -> Option<Lacking> {
             fix: grant(&Files::default(), name),
         });
     }
-    match Programs::find(caller.path.as_deref()) {
-        Ok(_) => None,
+    match Programs::find(caller.path.as_deref()).and_then(|programs| programs.check()) {
+        Ok(()) => None,
         Err(error) => {
             let fix = error.hint(name).unwrap_or_default();
             Some(Lacking {

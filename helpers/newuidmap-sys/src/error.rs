@@ -1,7 +1,7 @@
 //! What can go wrong with subordinate ids, and the line that mends it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{Files, Kind, free_range};
 
@@ -37,6 +37,14 @@ pub enum Error {
         /// What execve(2) or waitpid(2) said.
         source: io::Error,
     },
+    /// It is there and could not do its work.
+    #[error("{}", found(*cause, path))]
+    Powerless {
+        /// The program file.
+        path: PathBuf,
+        /// Why.
+        cause: Cause,
+    },
     /// It ran and failed.
     #[error("`{call}`: {status}{}", because(*cause, path, stderr))]
     Failed {
@@ -55,16 +63,24 @@ pub enum Error {
     },
 }
 
-/// The tail of [`Error::Failed`]'s message.
-fn because(cause: Cause, path: &std::path::Path, stderr: &str) -> String {
+/// A cause in words.
+fn found(cause: Cause, path: &Path) -> String {
     let path = path.display();
-    let found = match cause {
+    match cause {
         Cause::NotPrivileged => {
-            format!("; `{path}` has neither the set-user-id bit nor a file capability")
+            format!("`{path}` has neither the set-user-id bit nor a file capability")
         }
-        Cause::NosuidMount => format!("; `{path}` is on a file system mounted nosuid"),
-        Cause::NoNewPrivs => "; this process has no_new_privs set".to_owned(),
+        Cause::NosuidMount => format!("`{path}` is on a file system mounted nosuid"),
+        Cause::NoNewPrivs => "this process has no_new_privs set".to_owned(),
         Cause::RangeNotAllowed | Cause::Unknown => String::new(),
+    }
+}
+
+/// The tail of [`Error::Failed`]'s message.
+fn because(cause: Cause, path: &Path, stderr: &str) -> String {
+    let found = match found(cause, path) {
+        empty if empty.is_empty() => empty,
+        words => format!("; {words}"),
     };
     let said = if stderr.is_empty() {
         String::new()
@@ -83,7 +99,7 @@ impl Error {
                 Some(format!("chmod 4755 {}", path.display()))
             }
             Error::Spawn { .. } => None,
-            Error::Failed { cause, path, .. } => match cause {
+            Error::Powerless { cause, path } | Error::Failed { cause, path, .. } => match cause {
                 Cause::NotPrivileged => Some(format!("chmod u+s {}", path.display())),
                 Cause::NosuidMount => {
                     Some(format!("mount -o remount,suid \"$(stat -c %m {})\"", path.display()))

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{StatVfsMountFlags, getxattr, stat, statvfs};
+use rustix::thread::no_new_privs;
 
 use crate::{Cause, Error, Kind};
 
@@ -36,6 +37,21 @@ impl Programs {
             newuidmap: find(Kind::Uid)?,
             newgidmap: find(Kind::Gid)?,
         })
+    }
+
+    /// Looks whether the two can do what they are for, from this process: what keeps them from it shows in
+    /// their files and in the process.
+    ///
+    /// # Errors
+    /// [`Error::Powerless`].
+    pub fn check(&self) -> Result<(), Error> {
+        for path in [&self.newuidmap, &self.newgidmap] {
+            if let Some(cause) = obstacle(path) {
+                let path = path.clone();
+                return Err(Error::Powerless { path, cause });
+            }
+        }
+        Ok(())
     }
 
     /// The path of the program for `kind`.
@@ -141,24 +157,20 @@ fn diagnose(path: &Path, stderr: &str) -> Cause {
     if stderr.contains("range") && stderr.contains("not allowed") {
         return Cause::RangeNotAllowed;
     }
-    let no_new_privs = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status
-            .lines()
-            .any(|l| l.split_whitespace().eq(["NoNewPrivs:", "1"]))
-    });
-    if no_new_privs {
-        return Cause::NoNewPrivs;
+    obstacle(path).unwrap_or(Cause::Unknown)
+}
+
+/// What keeps the program at `path` from gaining privileges (execve(2), capabilities(7)).
+fn obstacle(path: &Path) -> Option<Cause> {
+    if no_new_privs().unwrap_or(false) {
+        return Some(Cause::NoNewPrivs);
     }
     if statvfs(path).is_ok_and(|vfs| vfs.f_flag.contains(StatVfsMountFlags::NOSUID)) {
-        return Cause::NosuidMount;
+        return Some(Cause::NosuidMount);
     }
     let setuid_root = stat(path).is_ok_and(|st| st.st_mode & 0o4000 != 0 && st.st_uid == 0);
-    let mut value = [0u8; 64];
-    let capability = getxattr(path, "security.capability", &mut value).is_ok_and(|n| n > 0);
-    if !setuid_root && !capability {
-        return Cause::NotPrivileged;
-    }
-    Cause::Unknown
+    let capability = || getxattr(path, "security.capability", &mut [0u8; 64]).is_ok_and(|n| n > 0);
+    (!setuid_root && !capability()).then_some(Cause::NotPrivileged)
 }
 
 #[cfg(test)]
