@@ -21,7 +21,7 @@ pub(super) fn settle() {
 
 /// Sends `number` to the command. Returns the signal if the command was ended in its name.
 pub(super) fn deliver(command: &Child, number: i32) -> Option<i32> {
-    if would_end(command.pid(), number) {
+    if would_end(command.proc_pid(), number) {
         let _ = command.signal(libc::SIGKILL);
         return Some(number);
     }

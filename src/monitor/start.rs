@@ -84,9 +84,9 @@ enum Network {
 impl Steps<'_> {
     /// The launcher's column of the diagram in [`runtime::proto`].
     fn run(&mut self) -> Result<Option<net::Running>, StartFailure> {
-        let pid = self.launched.child.pid();
-        let number = pid.as_raw_nonzero().get();
-        userns::write(&self.task.userns, number as u32).map_err(|e| StartFailure {
+        let number = self.launched.child.pid().as_raw_nonzero().get();
+        let proc_pid = self.launched.child.proc_pid().as_raw_nonzero().get() as u32;
+        userns::write(&self.task.userns, proc_pid).map_err(|e| StartFailure {
             part: Part::UserNamespace,
             message: chain(&e),
             hint: e.hint(),
@@ -95,7 +95,7 @@ impl Steps<'_> {
         self.tell(ToInit::Mapped)?;
         if let Some(wanted) = &self.task.network {
             let request = net::Request {
-                pid: number as u32,
+                pid: proc_pid,
                 ports: &wanted.ports,
                 forward_dns: wanted.forward_dns,
                 host_gateway: wanted.host_gateway,

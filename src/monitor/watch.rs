@@ -282,7 +282,7 @@ impl Watch<'_> {
     /// by SIGPIPE, so one that is alone in its namespace, and thus the writer, is.
     fn close(&mut self, stream: u8) {
         self.running.streams.close(usize::from(stream == 2));
-        let pid = self.running.child.pid();
+        let pid = self.running.child.proc_pid();
         if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
             self.signal(libc::SIGPIPE);
         }
@@ -300,7 +300,7 @@ impl Watch<'_> {
         let pid = self.running.child.pid();
         if rustix::termios::tcgetpgrp(master) == Ok(pid)
             && self.ended.is_none()
-            && signals::would_end(pid, number)
+            && signals::would_end(self.running.child.proc_pid(), number)
         {
             self.signal(number);
         }

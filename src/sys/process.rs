@@ -52,6 +52,17 @@ impl Child {
         self.pid
     }
 
+    /// The process id by which `/proc` knows it, which differs where that is the one of an outer pid namespace
+    /// (proc_pid_fdinfo(5), Pid).
+    pub fn proc_pid(&self) -> Pid {
+        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let info = std::fs::read_to_string(path).unwrap_or_default();
+        let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        number
+            .and_then(|n| Pid::from_raw(n.trim().parse().ok()?))
+            .unwrap_or(self.pid)
+    }
+
     /// Sends a signal by number (pidfd_send_signal(2)).
     ///
     /// # Errors

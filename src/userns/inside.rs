@@ -32,7 +32,7 @@ pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
             drop(theirs);
             let mapped = start(
                 &with_caller(plan),
-                child.pid().as_raw_nonzero().get() as u32,
+                child.proc_pid().as_raw_nonzero().get() as u32,
             )
             .and_then(super::Writing::wait);
             if let Err(error) = mapped {

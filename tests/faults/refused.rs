@@ -205,7 +205,7 @@ fn missing_calls() {
     stand(&expected, &look(&all), "all at once");
     // A filter may say EPERM instead.
     let all = [String::from(
-        "inject=close_range,open_tree,openat2:error=EPERM",
+        "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2:error=EPERM",
     )];
     stand(&expected, &look(&all), "all at once refused");
     nothing_left(&t, "all at once");
