@@ -306,6 +306,7 @@ identities! {
         for (word, near) in [("--nmae", "--name"), ("--volum", "--volume"), ("--read-onyl", "--read-only")] {
             says(t.rl(["run", word, "x"]).run(), 125, &format!("unknown option `{word}`"), &format!("did you mean `{near}`?"));
         }
+        says(t.rl(["run", "-x", "x"]).run(), 125, "unknown option `-x`", "rl run --help");
         says(t.rl(["run", "--frobnicate", "x"]).run(), 125, "unknown option `--frobnicate`", "rl run --help");
         // What comes after the image is the command's.
         t.run(["echo", "--nmae", "-d"]).run().ok();

@@ -31,6 +31,7 @@ fn capabilities(t: &support::Env, options: &[&str]) -> u64 {
 identities! {
     fn environment(t: [sub nosub root]) {
         assert_eq!(inside(t, &["-e", "A=b c", "--env=B="], "echo \"$A|$B|${B-unset}\""), "b c||");
+        assert_eq!(inside(t, &["-eA=1", "-e=B=2", "-w/tmp"], "echo $A $B $PWD"), "1 2 /tmp");
         let file = t.file("env", "# a comment\nX=1\nY=two words\n\nPASSED\nABSENT\n");
         let output = t.run_with(&["--env-file", file.to_str().unwrap(), "-e", "ALSO", "-e", "GONE"], ["env"]).env("PASSED", "on").env("ALSO", "this").env("SECRET", "no").run().ok().out();
         for line in ["X=1", "Y=two words", "PASSED=on", "ALSO=this", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] {

@@ -122,9 +122,6 @@ pub fn main() -> u8 {
 }
 
 fn run(args: &run_args::RunArgs) -> u8 {
-    if let Some(word) = args.words.first().filter(|w| w.starts_with('-')) {
-        return unknown_option(word);
-    }
     let ui = Terminal {
         quiet: args.quiet,
         verbose: args.verbose,
@@ -199,8 +196,13 @@ fn print(bytes: &[u8]) -> u8 {
 
 /// A command line that does not parse: help and version are answers, the rest is an error.
 fn usage(error: clap::Error) -> u8 {
-    use clap::error::ErrorKind;
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let run = std::env::args_os().nth(1).is_some_and(|verb| verb == "run");
     match error.kind() {
+        ErrorKind::UnknownArgument if run => match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(word)) => unknown_option(word),
+            _ => unknown_option(""),
+        },
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             print(error.render().to_string().as_bytes())
         }
@@ -243,6 +245,7 @@ fn unknown_option(word: &str) -> u8 {
             let run = command.find_subcommand("run");
             let longs = run.into_iter().flat_map(clap::Command::get_arguments);
             let near = longs
+                .filter(|_| !short)
                 .filter_map(clap::Arg::get_long)
                 .filter(|long| distance(long, name) <= 2)
                 .min_by_key(|long| distance(long, name));

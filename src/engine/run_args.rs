@@ -150,8 +150,7 @@ pub struct RunArgs {
     /// Image, command and arguments
     #[arg(
         value_name = "IMAGE [COMMAND [ARG…]]",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
+        trailing_var_arg = true
     )]
     pub words: Vec<String>,
 }
