@@ -148,10 +148,7 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub quiet: bool,
     /// Image, command and arguments
-    #[arg(
-        value_name = "IMAGE [COMMAND [ARG…]]",
-        trailing_var_arg = true
-    )]
+    #[arg(value_name = "IMAGE [COMMAND [ARG…]]", trailing_var_arg = true)]
     pub words: Vec<String>,
 }
 

@@ -99,6 +99,12 @@ impl<'a> Program<'a> {
         self
     }
 
+    /// How many seconds it may take, where the usual deadline is too short.
+    pub fn deadline(mut self, seconds: u64) -> Self {
+        self.deadline = Duration::from_secs(seconds);
+        self
+    }
+
     pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.cwd = dir.as_ref().to_owned();
         self

@@ -1,0 +1,268 @@
+//! The machines.
+
+use std::process::Command;
+
+use super::support::{self, Env, Identity, Program, images};
+
+/// A machine, and what can be done on it.
+pub struct Place {
+    /// The test's name.
+    pub id: &'static str,
+    /// What the README calls it.
+    pub name: &'static str,
+    pub who: Identity,
+    /// Programs that making it takes.
+    pub needs: &'static [&'static str],
+    /// Makes it around the calling thread.
+    pub prepare: fn(&Env),
+    /// Runs a shell script there, with `$RL` and TMPDIR.
+    pub enter: for<'a> fn(&'a Env, &str) -> Program<'a>,
+    /// Takes away what the tools of others left running.
+    pub leave: fn(&Env),
+    pub outcomes: [Outcome; 6],
+}
+
+/// What comes of trying.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    Works,
+    /// It is refused, with this in its hint.
+    Says(&'static str),
+}
+
+use Outcome::{Says, Works};
+
+const PLAIN: Place = Place {
+    id: "",
+    name: "",
+    who: Identity::Sub,
+    needs: &[],
+    prepare: |_| {},
+    enter: |t, script| t.sh(script),
+    leave: |_| {},
+    outcomes: [Works; 6],
+};
+
+pub const PLACES: &[Place] = &[
+    Place {
+        id: "prepared",
+        name: "subordinate ids, helpers, devices",
+        ..PLAIN
+    },
+    Place {
+        id: "one_id",
+        name: "no subordinate ids",
+        who: Identity::NoSub,
+        ..PLAIN
+    },
+    Place {
+        id: "powerless_newuidmap",
+        name: "`newuidmap` without its privilege",
+        prepare: |_| {
+            alone(
+                "for p in newuidmap newgidmap; do f=$(readlink -f \"$(command -v $p)\"); cp \"$f\" /run/rl-test-$$; chmod 755 /run/rl-test-$$; mount --bind /run/rl-test-$$ \"$f\"; rm /run/rl-test-$$; done",
+            );
+        },
+        ..PLAIN
+    },
+    Place {
+        id: "no_devices",
+        name: "no `/dev/net/tun`, no `/dev/fuse`",
+        prepare: |_| {
+            alone(
+                "for f in /dev/fuse /dev/net/tun; do touch /run/rl-test-$$; chmod 0 /run/rl-test-$$; mount --bind /run/rl-test-$$ $f; rm /run/rl-test-$$; done",
+            );
+        },
+        outcomes: [Works, Works, Works, Says("/dev/net/tun"), Works, Works],
+        ..PLAIN
+    },
+    Place {
+        id: "masked_proc",
+        name: "parts of `/proc` masked",
+        prepare: |_| {
+            alone(
+                "for f in kcore keys interrupts timer_list; do if [ -e /proc/$f ]; then mount --bind /dev/null /proc/$f; fi; done; mount -t tmpfs -o ro tmpfs /proc/irq; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys",
+            );
+        },
+        ..PLAIN
+    },
+    Place {
+        id: "no_runtime_dir",
+        name: "no session: `XDG_RUNTIME_DIR` not set, no systemd",
+        enter: |t, script| t.sh(script).env_remove("XDG_RUNTIME_DIR"),
+        ..PLAIN
+    },
+    Place {
+        id: "unshared",
+        name: "inside `unshare -r`",
+        who: Identity::Unshared,
+        ..PLAIN
+    },
+    Place {
+        id: "root",
+        name: "root",
+        who: Identity::Root,
+        ..PLAIN
+    },
+    Place {
+        id: "in_rl",
+        name: "inside `rl run --cap-add SYS_ADMIN`",
+        enter: |t, script| in_rl(t, &["--cap-add", "SYS_ADMIN"], script),
+        outcomes: NO_HELPER,
+        ..PLAIN
+    },
+    Place {
+        id: "in_bubblewrap",
+        name: "inside bubblewrap",
+        needs: &["bwrap"],
+        enter: |t, script| {
+            t.program("bwrap")
+                .args([
+                    "--unshare-user",
+                    "--unshare-pid",
+                    "--unshare-ipc",
+                    "--unshare-uts",
+                    "--dev-bind",
+                    "/",
+                    "/",
+                    "--proc",
+                    "/proc",
+                    "sh",
+                    "-c",
+                    script,
+                ])
+                .env("RL", support::binary())
+        },
+        ..PLAIN
+    },
+    Place {
+        id: "in_podman",
+        name: "inside rootless podman",
+        needs: &["podman"],
+        prepare: |_| unified_cgroups(),
+        leave: podman_ends,
+        enter: |t, script| in_podman(t, &[], script),
+        outcomes: NO_HELPER,
+        ..PLAIN
+    },
+    Place {
+        id: "in_podman_as_user",
+        name: "inside rootless podman, as a user",
+        needs: &["podman"],
+        prepare: |_| unified_cgroups(),
+        leave: podman_ends,
+        enter: |t, script| in_podman(t, &["--user", "1000:1000"], script),
+        outcomes: NO_HELPER,
+        ..PLAIN
+    },
+    Place {
+        id: "in_rl_confined",
+        name: "inside a container without user namespaces",
+        enter: |t, script| in_rl(t, &[], script),
+        outcomes: [
+            Says("--cap-add SYS_ADMIN"),
+            Says("--cap-add SYS_ADMIN"),
+            Says("--cap-add SYS_ADMIN"),
+            Says("--network none"),
+            Says("--cap-add SYS_ADMIN"),
+            Says("--cap-add SYS_ADMIN"),
+        ],
+        ..PLAIN
+    },
+];
+
+/// The image has no network helper.
+const NO_HELPER: [Outcome; 6] = [
+    Works,
+    Works,
+    Works,
+    Says("apt-get install passt"),
+    Works,
+    Works,
+];
+
+/// Gives the calling thread mounts of its own, and changes them.
+fn alone(script: &str) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let script = format!("set -e; mount --make-rprivate /; {script}");
+    let status = Command::new("/bin/sh").args(["-c", &script]).status();
+    assert!(status.unwrap().success(), "{script}");
+}
+
+/// podman and crun refuse a machine with both versions of cgroups.
+fn unified_cgroups() {
+    alone(
+        "if [ \"$(stat -f -c %T /sys/fs/cgroup)\" != cgroup2fs ]; then umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi; mount --make-rshared /",
+    );
+}
+
+/// Where the program and the images are on the machine, they are in the container.
+fn mounts() -> Vec<String> {
+    let binary = support::binary().parent().unwrap().display().to_string();
+    let cache = images::cache().display().to_string();
+    vec![
+        format!("-v={binary}:{binary}:ro"),
+        format!("-v={cache}:{cache}:ro"),
+    ]
+}
+
+fn in_rl<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
+    let volume = format!("-v={0}:/var/lib/work", t.path("nested").display());
+    let _ = std::fs::create_dir(t.path("nested"));
+    t.own(&t.path("nested"));
+    let image = format!("oci:{}:gzip", images::debian().unwrap().display());
+    let rl = format!("RL={}", support::binary().display());
+    t.rl(["run", "--rm", "--network", "host"])
+        .args(mounts())
+        .arg(volume)
+        .args([
+            "-e",
+            &rl,
+            "-e",
+            "TMPDIR=/tmp",
+            "-e",
+            "XDG_DATA_HOME=/var/lib/work",
+        ])
+        .args(options)
+        .args([&image, "sh", "-c", script])
+}
+
+/// podman keeps a process of its own that holds its namespaces.
+fn podman_ends(t: &Env) {
+    podman(t).args(["rmi", "--all", "--force"]).run().ok();
+    podman(t).args(["system", "migrate"]).run().ok();
+    for place in ["run/containers", "run/libpod"] {
+        let _ = std::fs::remove_dir_all(t.dir().join(place));
+    }
+}
+
+fn podman(t: &Env) -> Program<'_> {
+    t.program("podman")
+        .arg("--cgroup-manager=cgroupfs")
+        .env("STORAGE_DRIVER", "overlay")
+}
+
+fn in_podman<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
+    let nested = t.path("nested");
+    let _ = std::fs::create_dir(&nested);
+    std::fs::set_permissions(&nested, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    t.own(&nested);
+    let image = format!("oci:{}:gzip", images::debian().unwrap().display());
+    let rl = format!("RL={}", support::binary().display());
+    podman(t)
+        .args(["run", "--rm", "--cgroups=disabled", "--network", "host"])
+        .args(mounts())
+        .arg(format!("-v={}:/var/lib/work", nested.display()))
+        .args([
+            "-e",
+            &rl,
+            "-e",
+            "TMPDIR=/tmp",
+            "-e",
+            "HOME=/tmp",
+            "-e",
+            "XDG_DATA_HOME=/var/lib/work",
+        ])
+        .args(options)
+        .args([&image, "sh", "-c", script])
+}
