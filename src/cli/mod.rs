@@ -1,5 +1,6 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
+mod bootstrap;
 mod containers;
 mod images;
 pub mod progress;
@@ -35,6 +36,7 @@ enum Verb {
     #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
     Run(Box<run_args::RunArgs>),
     Pull(pull::PullArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
     Images(images::ImagesArgs),
@@ -72,6 +74,13 @@ pub fn main() -> u8 {
             with_context(&ui, |context| {
                 Ok(print(pull::pull(context, &args)?.as_bytes()))
             })
+        }
+        Verb::Bootstrap(args) => {
+            let ui = Terminal {
+                quiet: args.quiet,
+                verbose: args.verbose,
+            };
+            with_context(&ui, |context| bootstrap::bootstrap(context, &ui, &args))
         }
         Verb::Images(args) => with_context(&Terminal::default(), |context| {
             images::images(context, &args)
