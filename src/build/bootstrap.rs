@@ -153,7 +153,8 @@ impl Error {
             Error::Unsigned { distribution, .. } => match distribution {
                 Distribution::Debian => "sudo apt-get install debian-archive-keyring".into(),
                 Distribution::Ubuntu => format!(
-                    "sudo apt-get install ubuntu-keyring; or copy its keys to `{}`",
+                    "sudo apt-get install ubuntu-archive-keyring (`ubuntu-keyring` on Ubuntu); where there is no such \
+                     package, copy `{}` from an Ubuntu machine",
                     sources::keyring(*distribution)
                 ),
             },

@@ -182,6 +182,9 @@ fn command(recipe: &Recipe, dir: &Path, mode: &str) -> Command {
         .env("LC_ALL", "C.UTF-8")
         .env("TMPDIR", dir)
         .env("RL_BOOTSTRAP", dir)
+        // fakeroot tries chown(2) all the same, and takes no other refusal than EPERM; an id that is not
+        // mapped answers EINVAL.
+        .env("FAKEROOTDONTTRYCHOWN", "1")
         .current_dir("/");
     command
 }
@@ -310,71 +313,65 @@ impl Drop for Engine {
     }
 }
 
+/// apt's words for a mirror that does not answer.
+const UNREACHABLE: &[&str] = &[
+    "Could not connect",
+    "Could not resolve",
+    "Temporary failure resolving",
+    "Unable to connect",
+    "Connection timed out",
+    "Connection failed",
+    "Cannot initiate the connection",
+    "Could not handshake",
+    "Certificate verification failed",
+];
+
 /// What the program's words mean.
 fn explain(recipe: &Recipe, dir: &Path, status: u8, log: &[String]) -> Error {
     let release = &recipe.release;
     let suite = release.suite.clone();
+    // The sign that comes first counts, wherever its line stands: the later ones are often its echo.
     let find = |signs: &[&str]| {
-        log.iter()
-            .find(|line| signs.iter().any(|sign| line.contains(sign)))
+        let with = |sign: &&str| log.iter().find(|line| line.contains(*sign));
+        signs.iter().find_map(with).map(String::as_str)
     };
-    let what = |line: &str| brief(line);
     if find(&["No space left on device"]).is_some() {
         return Error::Full {
             path: dir.to_owned(),
         };
     }
-    if let Some(line) = find(&[
-        "NO_PUBKEY",
-        "is not signed",
-        "EXPKEYSIG",
-        "Invalid signature for key",
-    ]) {
-        return Error::Unsigned {
-            suite,
-            distribution: release.distribution,
-            what: what(line),
-        };
+    let unsigned = |line: &str| Error::Unsigned {
+        suite: suite.clone(),
+        distribution: release.distribution,
+        what: brief(line),
+    };
+    if let Some(line) = find(&["NO_PUBKEY", "EXPKEYSIG", "Invalid signature for key"]) {
+        return unsigned(line);
     }
     if let Some(line) = find(&["is expired (invalid since", "is not valid yet"]) {
-        return Error::Expired { what: what(line) };
+        return Error::Expired { what: brief(line) };
     }
-    let unreachable = [
-        "Could not connect",
-        "Could not resolve",
-        "Temporary failure resolving",
-        "Unable to connect",
-        "Connection timed out",
-        "Connection failed",
-        "Cannot initiate the connection",
-        "Could not handshake",
-        "Certificate verification failed",
-    ];
-    if let Some(line) = find(&unreachable) {
-        return Error::Mirror { what: what(line) };
+    if let Some(line) = find(UNREACHABLE) {
+        return Error::Mirror { what: brief(line) };
     }
-    if let Some(line) = find(&["does not have a Release file", "404  Not Found"]) {
-        let mirror = line
-            .split(['\'', ' '])
-            .find(|word| word.contains("://"))
-            .unwrap_or_default();
-        let mirror = without_password(mirror.split("/dists/").next().unwrap_or_default());
+    if let Some(line) = find(&["does not have a Release file"]) {
+        let words = line.split(['\'', ' ']);
+        let mirror = words.into_iter().find(|word| word.contains("://"));
+        let mirror = without_password(mirror.unwrap_or_default());
         return Error::NoSuite { mirror, suite };
     }
-    if let Some(line) = find(&["Unable to locate package ", "has no installation candidate"]) {
-        let words = line
-            .trim_start_matches("E: ")
-            .trim_start_matches("Unable to locate package ");
-        let words = words.trim_start_matches("Package '");
-        let name = words
-            .split(['\'', ' '])
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+    let named = find(&["Unable to locate package "])
+        .and_then(|line| line.split("Unable to locate package ").nth(1))
+        .or_else(|| find(&["has no installation candidate"])?.split('\'').nth(1));
+    if let Some(name) = named {
+        let name = name.trim().to_owned();
         return Error::NoPackage { name, suite };
     }
-    if let Some(line) = find(&["Failed to fetch", "502  ", "503  "]) {
-        return Error::Mirror { what: what(line) };
+    if let Some(line) = find(&["Failed to fetch"]) {
+        return Error::Mirror { what: brief(line) };
+    }
+    if let Some(line) = find(&["is not signed"]) {
+        return unsigned(line);
     }
     let mut lines: Vec<String> = Vec::new();
     let telling = log

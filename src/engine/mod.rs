@@ -106,6 +106,14 @@ pub enum Error {
     /// A pull.
     #[error(transparent)]
     Pull(#[from] pull::PullError<store::StoreError>),
+    /// No registry answers, and the image can be made from packages.
+    #[error("{reason}")]
+    NoRegistry {
+        /// What came of the attempt.
+        reason: Box<crate::registry::Error>,
+        /// The name of the image.
+        name: String,
+    },
     /// The image was removed while it was being used.
     #[error("image `{0}` was removed by another command")]
     Vanished(String),
@@ -174,6 +182,9 @@ impl Error {
             Error::Net(e) => e.hint(),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
+            Error::NoRegistry { name, .. } => Some(format!(
+                "`rl bootstrap {name}` makes it from this machine's package mirror"
+            )),
             Error::Images(e) => e.hint(),
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),
