@@ -99,6 +99,12 @@ impl<'a> Program<'a> {
         self
     }
 
+    /// Waits longer than [`DEADLINE`] for its end.
+    pub fn patient(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.cwd = dir.as_ref().to_owned();
         self
