@@ -35,7 +35,10 @@ fn unfinished(t: &Env) -> Vec<PathBuf> {
 fn refuses(output: Output, error: &str, hint: &str) {
     let err = output.refuses(125, error).err();
     let hints: Vec<&str> = err.lines().filter(|l| l.starts_with("hint: ")).collect();
-    assert!(hints.len() == 1 && hints[0].contains(hint), "no hint `{hint}`:\n{err}");
+    assert!(
+        hints.len() == 1 && hints[0].contains(hint),
+        "no hint `{hint}`:\n{err}"
+    );
 }
 
 /// Hides a program in a mount namespace of this test's own.
@@ -43,9 +46,16 @@ fn hide(programs: &[&str]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     let mut script = String::from("set -e; mount --make-rprivate /\n");
     for program in programs {
-        script += &format!("mount --bind /dev/null \"$(readlink -f \"$(command -v {program})\")\"\n");
+        script +=
+            &format!("mount --bind /dev/null \"$(readlink -f \"$(command -v {program})\")\"\n");
     }
-    assert!(Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success());
+    assert!(
+        Command::new("/bin/sh")
+            .args(["-c", &script])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 identities! {
@@ -171,7 +181,11 @@ fn without_mmdebstrap() {
         return;
     }
     hide(&["mmdebstrap"]);
-    refuses(bootstrap(&t, &["debian:bookworm"]), "`mmdebstrap` is not there", "sudo apt-get install mmdebstrap");
+    refuses(
+        bootstrap(&t, &["debian:bookworm"]),
+        "`mmdebstrap` is not there",
+        "sudo apt-get install mmdebstrap",
+    );
 }
 
 #[test]
@@ -187,6 +201,14 @@ fn with_one_id_and_without_fakechroot() {
     }
     hide(&["fakechroot"]);
     let output = bootstrap(&t, &["debian:bookworm"]);
-    assert!(output.err().contains("usermod --add-subuids"), "{}", output.err());
-    refuses(output, "only one id is mapped", "apt-get install fakechroot fakeroot");
+    assert!(
+        output.err().contains("usermod --add-subuids"),
+        "{}",
+        output.err()
+    );
+    refuses(
+        output,
+        "only one id is mapped",
+        "apt-get install fakechroot fakeroot",
+    );
 }

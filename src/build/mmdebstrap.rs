@@ -223,6 +223,8 @@ fn become_root(setgroups: bool) -> io::Result<()> {
     }
     nix::unistd::setresgid(root.1, root.1, root.1)?;
     nix::unistd::setresuid(root.0, root.0, root.0)?;
+    // With root of the host among the mapped ids, its setuid programs (mount(8)) would leave root inside.
+    rustix::thread::set_no_new_privs(true)?;
     // After the change of ids, which takes it away.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     Ok(())
