@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod dirs;
+mod hint;
 pub mod image_for;
 pub mod images;
 pub mod mounts;
@@ -173,8 +174,12 @@ impl Error {
         chain(self)
     }
 
-    /// What to do about it.
+    /// What to do about it; there is always something.
     pub fn hint(&self) -> Option<String> {
+        self.own_hint().or_else(|| hint::fallback(self))
+    }
+
+    fn own_hint(&self) -> Option<String> {
         match self {
             Error::Dirs(e) => e.hint(),
             Error::Resolve(e) => e.hint(),
