@@ -154,7 +154,7 @@ fn values(option: &Arg) -> Vec<String> {
         "cap_add" | "cap_drop" => {
             return crate::security::caps::CapSet::ALL
                 .iter()
-                .map(|cap| cap.to_string())
+                .map(|cap| cap.to_string().trim_start_matches("CAP_").to_owned())
                 .collect();
         }
         _ => &[],
