@@ -299,7 +299,9 @@ identities! {
 
     fn options_that_are_not_there(t: [sub]) {
         for (word, long) in [("-d", "detach"), ("-dit", "detach"), ("-m", "memory"), ("--memory=1g", "memory"), ("--privileged", "privileged"), ("-P", "publish-all"), ("--restart", "restart"), ("--cpus", "cpus")] {
-            says(t.rl(["run", word, "x"]).run(), 125, &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"), "rl run --help");
+            // Of several short options in one word, the first one that is not there is named.
+            let shown = if word.starts_with("--") { word.split('=').next().unwrap() } else { &word[..2] };
+            says(t.rl(["run", word, "x"]).run(), 125, &format!("`{shown}`: the option `--{long}` of docker and podman is not there yet"), "rl run --help");
         }
         for (word, near) in [("--nmae", "--name"), ("--volum", "--volume"), ("--read-onyl", "--read-only")] {
             says(t.rl(["run", word, "x"]).run(), 125, &format!("unknown option `{word}`"), &format!("did you mean `{near}`?"));

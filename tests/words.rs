@@ -226,6 +226,10 @@ identities! {
         terminal.expect("web-1 ");
         terminal.send("\u{15}rl run debian:b\t");
         terminal.expect("debian:bookworm ");
+        // What is no word of ours is a file.
+        t.file("base.tar", "");
+        terminal.send("\u{15}rl load -i ba\t");
+        terminal.expect("base.tar ");
         terminal.send("\u{15}exit\n");
         terminal.exits(0);
     }

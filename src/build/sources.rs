@@ -166,7 +166,7 @@ pub fn choose(
     architecture: &str,
 ) -> Vec<Entry> {
     if let Some(mirror) = mirror {
-        return vec![made(release, mirror, &[release.suite.clone()])];
+        return vec![made(release, mirror, std::slice::from_ref(&release.suite))];
     }
     let own: Vec<Entry> = host.iter().filter_map(|e| of_release(e, release)).collect();
     let whole = own.iter().any(|e| e.suites.contains(&release.suite));
@@ -197,7 +197,7 @@ pub fn choose(
         Distribution::Debian
             if ["sid", "unstable", "experimental", "rc-buggy"].contains(&suite.as_str()) =>
         {
-            vec![made(release, &main, &[suite.clone()])]
+            vec![made(release, &main, std::slice::from_ref(suite))]
         }
         Distribution::Debian => {
             let secure = find(release.distribution, true).unwrap_or_else(|| {

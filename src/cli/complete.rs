@@ -1,5 +1,6 @@
 //! Shell completion: the scripts are small and ask `rl __complete WORD…`, which knows verbs and options from their
-//! one definition, and containers and images from the disk. So all shells offer the same.
+//! one definition, and containers and images from the disk. So all shells offer the same. Exit status 1 says that
+//! the word may be the name of a file, which the shell completes better.
 
 use clap::{Arg, Command};
 
@@ -7,20 +8,22 @@ use crate::engine::{Context, containers, images};
 use crate::store::Store;
 
 /// bash(1): readline takes `:` and `=` for the ends of words, so what stands before the last of them is taken
-/// off again. Without an offer of ours, the names of files are offered.
+/// off again.
 pub const BASH: &str = r#"# Completion of rl for bash.
 _rl() {
     local line=${COMP_LINE:0:COMP_POINT} words=() last before
     read -ra words <<<"$line"
     [[ $line == *[[:space:]] ]] && words+=("")
     last=${words[-1]}
-    mapfile -t COMPREPLY < <("${words[0]}" __complete -- "${words[@]:1}" 2>/dev/null)
+    local offers
+    offers=$("${words[0]}" __complete -- "${words[@]:1}" 2>/dev/null) || compopt -o default 2>/dev/null
+    mapfile -t COMPREPLY < <([[ -z $offers ]] || printf '%s\n' "$offers")
     before=${last%"${last##*[:=]}"}
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
     return 0
 }
-complete -o default -F _rl rl
+complete -F _rl rl
 "#;
 
 /// zsh(1).
@@ -28,8 +31,10 @@ pub const ZSH: &str = r#"#compdef rl
 # Completion of rl for zsh.
 _rl() {
     local -a offers
-    offers=("${(@f)$(${words[1]} __complete -- ${(@Q)words[2,$CURRENT]} 2>/dev/null)}")
-    if [[ -n ${offers[1]} ]]; then compadd -- $offers; else _files; fi
+    local answer
+    answer=$(${words[1]} __complete -- "${(@Q)words[2,$CURRENT]}" 2>/dev/null) || { _files; return }
+    offers=(${(f)answer})
+    compadd -- $offers
 }
 if [[ ${funcstack[1]} == _rl ]]; then _rl "$@"; else compdef _rl rl; fi
 "#;
@@ -40,8 +45,9 @@ function __rl_complete
     set -l words (commandline --tokenize --cut-at-cursor --current-process)
     set -l last (commandline --current-token --cut-at-cursor)
     $words[1] __complete -- $words[2..] "$last" 2>/dev/null
+    or __fish_complete_path "$last"
 end
-complete --command rl --arguments '(__rl_complete)'
+complete --command rl --no-files --arguments '(__rl_complete)'
 "#;
 
 /// What a word may be.
@@ -55,8 +61,13 @@ enum Kind {
     Other,
 }
 
-/// The offers for the last of `words`, one a line. What cannot be read offers nothing.
-pub fn offers(command: &Command, words: &[String], context: Option<&Context<'_>>) -> Vec<String> {
+/// The offers for the last of `words`; `None` where a file or something that only the person knows is wanted. What
+/// cannot be read offers nothing.
+pub fn offers(
+    command: &Command,
+    words: &[String],
+    context: Option<&Context<'_>>,
+) -> Option<Vec<String>> {
     let (last, before) = match words.split_last() {
         Some((last, before)) => (last.as_str(), before),
         None => ("", words),
@@ -65,14 +76,14 @@ pub fn offers(command: &Command, words: &[String], context: Option<&Context<'_>>
         None if last.starts_with('-') => options(command),
         None => verbs(command),
         Some((verb, rest)) => match command.find_subcommand(verb) {
-            Some(verb) => for_verb(verb, rest, last, context),
+            Some(verb) => for_verb(verb, rest, last, context)?,
             None => Vec::new(),
         },
     };
     all.retain(|offer| offer.starts_with(last));
     all.sort();
     all.dedup();
-    all
+    Some(all)
 }
 
 fn for_verb(
@@ -80,7 +91,7 @@ fn for_verb(
     words: &[String],
     last: &str,
     context: Option<&Context<'_>>,
-) -> Vec<String> {
+) -> Option<Vec<String>> {
     let mut positional = 0;
     let mut value_of = None;
     for word in words {
@@ -96,9 +107,9 @@ fn for_verb(
     // After the image, the command inside has words that nobody here knows.
     let trailing = verb.get_name() == "run" && positional > 0;
     match value_of {
-        Some(option) => values(option),
-        None if trailing => Vec::new(),
-        None if last.starts_with('-') => options(verb),
+        Some(option) => Some(values(option)).filter(|words| !words.is_empty()),
+        None if trailing => None,
+        None if last.starts_with('-') => Some(options(verb)),
         None => named(kind(verb.get_name(), positional), context),
     }
 }
@@ -187,10 +198,10 @@ fn kind(verb: &str, positional: usize) -> Kind {
     }
 }
 
-fn named(kind: Kind, context: Option<&Context<'_>>) -> Vec<String> {
+fn named(kind: Kind, context: Option<&Context<'_>>) -> Option<Vec<String>> {
     let words = |all: &[&str]| all.iter().map(|&word| word.to_owned()).collect();
-    match kind {
-        Kind::Other => Vec::new(),
+    Some(match kind {
+        Kind::Other => return None,
         Kind::Shells => words(&["bash", "zsh", "fish", "elvish", "powershell"]),
         Kind::Releases => words(&[
             "debian:bookworm",
@@ -211,7 +222,7 @@ fn named(kind: Kind, context: Option<&Context<'_>>) -> Vec<String> {
                 .map(|c| c.spec.name)
                 .collect()
         }
-    }
+    })
 }
 
 /// `debian:bookworm`, and `debian` for `debian:latest`.

@@ -142,14 +142,16 @@ pub fn main() -> u8 {
             let context = Context::find(&ui).ok();
             let mut command = Cli::command();
             command.build();
-            let offers = complete::offers(&command, &words, context.as_ref());
-            print(
-                offers
-                    .iter()
-                    .map(|o| format!("{o}\n"))
-                    .collect::<String>()
-                    .as_bytes(),
-            )
+            match complete::offers(&command, &words, context.as_ref()) {
+                Some(offers) => print(
+                    offers
+                        .iter()
+                        .map(|o| format!("{o}\n"))
+                        .collect::<String>()
+                        .as_bytes(),
+                ),
+                None => 1,
+            }
         }
     }
 }
