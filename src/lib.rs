@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli                                             words in, words out
-//! engine                                          what a verb means
+//! engine build                                    what a verb means
 //! monitor                                         one per container: waits, logs, cleans up
 //! runtime                                         OCI spec + rootfs -> running process
 //! oci store registry net security userns state
@@ -13,6 +13,7 @@
 //! model                                           plain data, no I/O
 //! ```
 
+pub mod build;
 pub mod cli;
 pub mod engine;
 pub mod model;

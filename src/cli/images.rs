@@ -380,6 +380,7 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
         changes: args.change.clone(),
         message: args.message.clone(),
         platform: args.platform.clone(),
+        created_by: None,
     };
     let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
     let map = MapKey::of(&plan.uid, &plan.gid);

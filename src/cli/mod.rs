@@ -1,9 +1,13 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
+mod bootstrap;
+mod complete;
 mod containers;
 mod images;
+pub mod manual;
 pub mod progress;
 mod pull;
+mod usage;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -35,6 +39,7 @@ enum Verb {
     #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
     Run(Box<run_args::RunArgs>),
     Pull(pull::PullArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
     Images(images::ImagesArgs),
@@ -54,13 +59,20 @@ enum Verb {
         /// The directory
         directory: std::path::PathBuf,
     },
+    /// What completion scripts ask
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words after `rl`, as far as they are typed
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Runs the program and returns its exit status.
 pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(error),
+        Err(error) => return usage::explain(&error),
     };
     match cli.verb {
         Verb::Run(args) => run(&args),
@@ -72,6 +84,13 @@ pub fn main() -> u8 {
             with_context(&ui, |context| {
                 Ok(print(pull::pull(context, &args)?.as_bytes()))
             })
+        }
+        Verb::Bootstrap(args) => {
+            let ui = Terminal {
+                quiet: args.quiet,
+                verbose: args.verbose,
+            };
+            with_context(&ui, |context| bootstrap::bootstrap(context, &ui, &args))
         }
         Verb::Images(args) => with_context(&Terminal::default(), |context| {
             images::images(context, &args)
@@ -106,18 +125,49 @@ pub fn main() -> u8 {
                 .fold(status, u8::max)
                 .min(1))
         }),
-        Verb::Completion { shell } => {
-            let mut out = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "rl", &mut out);
-            print(&out)
-        }
-        Verb::Man { directory } => match clap_mangen::generate_to(Cli::command(), &directory) {
+        Verb::Completion { shell } => completion(shell),
+        Verb::Man { directory } => match manual::write(&Cli::command(), &directory) {
             Ok(()) => 0,
             Err(error) => {
-                complain(&format!("`{}`: {error}", directory.display()), None);
+                let hint = format!("mkdir -p {}", directory.display());
+                complain(&format!("`{}`: {error}", directory.display()), Some(&hint));
                 125
             }
         },
+        Verb::Complete { words } => {
+            let ui = Terminal {
+                quiet: true,
+                verbose: false,
+            };
+            let context = Context::find(&ui).ok();
+            let mut command = Cli::command();
+            command.build();
+            match complete::offers(&command, &words, context.as_ref()) {
+                Some(offers) => print(
+                    offers
+                        .iter()
+                        .map(|o| format!("{o}\n"))
+                        .collect::<String>()
+                        .as_bytes(),
+                ),
+                None => 1,
+            }
+        }
+    }
+}
+
+/// A script of ours, or where we have none that of the definition, which offers verbs and options only.
+fn completion(shell: clap_complete::Shell) -> u8 {
+    use clap_complete::Shell;
+    match shell {
+        Shell::Bash => print(complete::BASH.as_bytes()),
+        Shell::Zsh => print(complete::ZSH.as_bytes()),
+        Shell::Fish => print(complete::FISH.as_bytes()),
+        other => {
+            let mut out = Vec::new();
+            clap_complete::generate(other, &mut Cli::command(), "rl", &mut out);
+            print(&out)
+        }
     }
 }
 
@@ -192,84 +242,4 @@ fn print(bytes: &[u8]) -> u8 {
         }
         _ => 0,
     }
-}
-
-/// A command line that does not parse: help and version are answers, the rest is an error.
-fn usage(error: clap::Error) -> u8 {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let run = std::env::args_os().nth(1).is_some_and(|verb| verb == "run");
-    match error.kind() {
-        ErrorKind::UnknownArgument if run => match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(word)) => unknown_option(word),
-            _ => unknown_option(""),
-        },
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            print(error.render().to_string().as_bytes())
-        }
-        _ => {
-            let _ = error.print();
-            125
-        }
-    }
-}
-
-/// An option before the image that `rl run` does not know. Docker's and podman's are named as such.
-fn unknown_option(word: &str) -> u8 {
-    let name = word
-        .trim_start_matches('-')
-        .split('=')
-        .next()
-        .unwrap_or_default();
-    let short = !word.starts_with("--");
-    let known = if short {
-        let first = name.chars().next().unwrap_or_default();
-        run_args::NOT_YET_SHORT
-            .iter()
-            .find(|(c, _)| *c == first)
-            .map(|(_, long)| *long)
-    } else {
-        run_args::NOT_YET
-            .iter()
-            .find(|long| **long == name)
-            .copied()
-    };
-    match known {
-        Some(long) => complain(
-            &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
-            Some(
-                "it is refused so that nothing is left out in silence; `rl run --help` lists what is there",
-            ),
-        ),
-        None => {
-            let command = Cli::command();
-            let run = command.find_subcommand("run");
-            let longs = run.into_iter().flat_map(clap::Command::get_arguments);
-            let near = longs
-                .filter(|_| !short)
-                .filter_map(clap::Arg::get_long)
-                .filter(|long| distance(long, name) <= 2)
-                .min_by_key(|long| distance(long, name));
-            let hint = near.map_or("see `rl run --help`".into(), |n| {
-                format!("did you mean `--{n}`?")
-            });
-            complain(&format!("unknown option `{word}`"), Some(&hint));
-        }
-    }
-    125
-}
-
-/// Edits between two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut last = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = last + usize::from(x != *y);
-            last = row[j + 1];
-            row[j + 1] = change.min(last + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

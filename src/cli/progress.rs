@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::engine::pull::{Progress, Silent};
 use crate::model::Digest;
+use crate::model::text::escape;
 
 /// The progress that fits standard error now.
 pub fn for_stderr(quiet: bool) -> Box<dyn Progress> {
@@ -123,6 +124,62 @@ impl<W: Write + Send> Progress for Lines<W> {
     fn done(&self, layer: &Digest) {
         let size = lock(&self.sizes).remove(layer).unwrap_or_default();
         self.line(layer, &format!("pulled {}", HumanBytes(size)));
+    }
+}
+
+/// The steps of a longer work: the present one on a terminal, everything with `--verbose`, else nothing.
+#[derive(Clone, Debug)]
+pub enum Steps {
+    /// Nothing is shown.
+    Silent,
+    /// Each line as it comes.
+    All,
+    /// One line that changes.
+    Present(ProgressBar),
+}
+
+impl Steps {
+    /// What fits standard error now; `name` says whose steps these are.
+    pub fn for_stderr(name: &str, quiet: bool, verbose: bool) -> Steps {
+        if verbose {
+            return Steps::All;
+        }
+        if quiet || !std::io::stderr().is_terminal() {
+            return Steps::Silent;
+        }
+        let style = ProgressStyle::with_template("{spinner} {prefix}: {msg} ({elapsed})");
+        let bar = ProgressBar::new_spinner()
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+            .with_prefix(name.to_owned());
+        Steps::Present(bar)
+    }
+
+    /// Has the line move by itself, by a thread.
+    pub fn begin(&self) {
+        if let Steps::Present(bar) = self {
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        }
+    }
+
+    /// A line that the working program wrote. Of mmdebstrap's lines, those that begin with `I:` are steps.
+    pub fn line(&self, text: &str) {
+        match self {
+            Steps::Silent => {}
+            // Not worth failing for.
+            Steps::All => drop(writeln!(std::io::stderr(), "{}", escape(text))),
+            Steps::Present(bar) => {
+                if let Some(step) = text.strip_prefix("I: ") {
+                    bar.set_message(escape(step.trim_end_matches('.')));
+                }
+            }
+        }
+    }
+
+    /// Takes the line away.
+    pub fn done(&self) {
+        if let Steps::Present(bar) = self {
+            bar.finish_and_clear();
+        }
     }
 }
 

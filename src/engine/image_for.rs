@@ -15,6 +15,7 @@ use super::pull::{self, ImageSink, Policy, Progress, Pulled};
 use super::resolve::ImageDefaults;
 use super::run_args::RunArgs;
 use super::{Context, Error, images};
+use crate::model::distribution::{Distribution, Release};
 use crate::model::reference::Source;
 use crate::model::spec::{ContainerSpec, RootfsSource};
 use crate::model::{Platform, Reference};
@@ -245,8 +246,31 @@ pub fn fetch_image(
         &fetch.platform,
         fetch.policy,
         progress,
-    )?;
-    Ok(pulled)
+    );
+    pulled.map_err(|error| match error {
+        pull::PullError::Registry(source) if source.is_no_answer() => {
+            match from_packages(reference) {
+                Some(name) => Error::NoRegistry {
+                    reason: Box::new(source),
+                    name,
+                },
+                None => pull::PullError::Registry(source).into(),
+            }
+        }
+        error => error.into(),
+    })
+}
+
+/// The name under which `rl bootstrap` would make this image, where it can.
+fn from_packages(reference: &Reference) -> Option<String> {
+    let distribution = Distribution::of(reference)?;
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).find(|dir| dir.join("mmdebstrap").is_file())?;
+    Some(match (Release::of(reference), distribution) {
+        (Some(_), _) => reference.familiar(),
+        (None, Distribution::Debian) => "debian:stable".to_owned(),
+        (None, Distribution::Ubuntu) => "ubuntu:24.04".to_owned(),
+    })
 }
 
 /// The store as a pull sees it.

@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod dirs;
+mod hint;
 pub mod image_for;
 pub mod images;
 pub mod mounts;
@@ -106,6 +107,14 @@ pub enum Error {
     /// A pull.
     #[error(transparent)]
     Pull(#[from] pull::PullError<store::StoreError>),
+    /// No registry answers, and the image can be made from packages.
+    #[error("{reason}")]
+    NoRegistry {
+        /// What came of the attempt.
+        reason: Box<crate::registry::Error>,
+        /// The name of the image.
+        name: String,
+    },
     /// The image was removed while it was being used.
     #[error("image `{0}` was removed by another command")]
     Vanished(String),
@@ -165,8 +174,12 @@ impl Error {
         chain(self)
     }
 
-    /// What to do about it.
+    /// What to do about it; there is always something.
     pub fn hint(&self) -> Option<String> {
+        self.own_hint().or_else(|| hint::fallback(self))
+    }
+
+    fn own_hint(&self) -> Option<String> {
         match self {
             Error::Dirs(e) => e.hint(),
             Error::Resolve(e) => e.hint(),
@@ -174,6 +187,9 @@ impl Error {
             Error::Net(e) => e.hint(),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
+            Error::NoRegistry { name, .. } => Some(format!(
+                "`rl bootstrap {name}` makes it from this machine's package mirror"
+            )),
             Error::Images(e) => e.hint(),
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod digest;
+pub mod distribution;
 pub mod idmap;
 pub mod platform;
 pub mod reference;

@@ -240,6 +240,19 @@ impl Error {
         }
     }
 
+    /// Whether no registry answered at all: the way there is missing, not the image.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. }
+                | Error::Tls { .. }
+                | Error::Broken { .. }
+                | Error::Json { .. }
+                | Error::Protocol { .. }
+                | Error::Status { .. }
+        )
+    }
+
     /// Whether the same request may succeed when it is sent again.
     pub(super) fn is_transient(&self) -> bool {
         match self {

@@ -84,13 +84,12 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
             .at(confine, || "landlock_restrict_self()".into())?;
     }
     let filter = |install: bool| {
-        let programs = plan
+        let mut programs = plan
             .seccomp
             .iter()
             .filter(|_| install && !dropped("seccomp"));
         programs
-            .map(|program| seccomp::install(program, seccomp::Flags::empty()))
-            .collect::<Result<(), _>>()
+            .try_for_each(|program| seccomp::install(program, seccomp::Flags::empty()))
             .at(confine, || "seccomp(SET_MODE_FILTER)".into())
     };
     filter(!plan.no_new_privs)?;

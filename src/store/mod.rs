@@ -54,6 +54,7 @@ pub use image::Image;
 pub use index::REF_NAME;
 pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
+pub use scratch::WorkDir;
 
 use crate::sys::fs::CallError;
 use scratch::Scratch;

@@ -103,7 +103,34 @@ fn clean(tmp: &Path, parent: &File) {
     }
 }
 
+/// A directory for work that ends up in the store, gone when dropped; should this process be killed, the
+/// next writer deletes it.
+#[derive(Debug)]
+pub struct WorkDir(Place);
+
+impl WorkDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
 impl Store {
+    /// Makes a fresh [`WorkDir`].
+    ///
+    /// # Errors
+    /// The failing `mkdir`.
+    pub fn work_dir(&self) -> Result<WorkDir> {
+        let place = self.scratch("work")?;
+        std::fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&place.path)
+            .map_err(StoreError::io(|| {
+                format!("mkdir(`{}`)", place.path.display())
+            }))?;
+        Ok(WorkDir(place))
+    }
+
     /// A fresh name below this process's directory.
     pub(super) fn scratch(&self, kind: &str) -> Result<Place> {
         let mut held = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,11 +1,15 @@
 //! Work of our own inside a user namespace: layers are unpacked, and containers' files removed, by a
 //! process for which the image's owners exist.
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Error, Plan, start};
 use crate::model::{IdMap, IdRange};
-use crate::sys::process::{Fork, Namespaces, exit_now, fork};
+use crate::sys::process::{Child, Ended, Fork, Namespaces, exit_now, fork};
 use crate::sys::socket::Channel;
 
 /// Runs `work` with all capabilities over a new user namespace with the maps of `plan`, in a child
@@ -16,6 +20,67 @@ use crate::sys::socket::Channel;
 /// # Errors
 /// [`Error::Clone`] when there is no user namespace to be had, and those of [`start`].
 pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
+    run(plan, work, Child::wait)
+}
+
+/// The same for work that has something to undo when it is interrupted: SIGINT, SIGTERM, SIGHUP and SIGQUIT are
+/// blocked here and in the child, which is told of each that arrives here and has to see to it. The caller's
+/// mask is put back at the end.
+///
+/// # Errors
+/// Those of [`run_inside`].
+pub fn run_inside_passing_signals(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
+    let signals: SigSet = PASSED.into_iter().collect();
+    let failed = |call| {
+        move |errno: nix::errno::Errno| Error::Clone {
+            call,
+            source: errno.into(),
+        }
+    };
+    let before = signals
+        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+        .map_err(failed("sigprocmask()"))?;
+    let fd = SignalFd::new(&signals).map_err(failed("signalfd()"))?;
+    let result = run(plan, work, |child| wait_passing(child, &fd));
+    let _ = before.thread_set_mask();
+    result
+}
+
+/// The signals that people and sessions end a program with.
+const PASSED: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+];
+
+fn wait_passing(child: &Child, signals: &SignalFd) -> rustix::io::Result<Ended> {
+    loop {
+        let mut fds = [
+            PollFd::new(child, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        if !fds[1].revents().is_empty()
+            && let Ok(Some(info)) = signals.read_signal()
+        {
+            // It may have ended meanwhile.
+            let _ = child.signal(info.ssi_signo as i32);
+        }
+        if !fds[0].revents().is_empty() {
+            return child.wait();
+        }
+    }
+}
+
+fn run(
+    plan: &Plan,
+    work: impl FnOnce() -> u8,
+    wait: impl FnOnce(&Child) -> rustix::io::Result<Ended>,
+) -> Result<u8, Error> {
     let failed = |call| {
         move |errno: rustix::io::Errno| Error::Clone {
             call,
@@ -26,7 +91,7 @@ pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
     match fork(Namespaces::USER).map_err(failed("clone3(CLONE_NEWUSER)"))? {
         Fork::Child => {
             drop(ours);
-            exit_now(child(&theirs, work))
+            exit_now(in_child(&theirs, work))
         }
         Fork::Parent(child) => {
             drop(theirs);
@@ -42,13 +107,13 @@ pub fn run_inside(plan: &Plan, work: impl FnOnce() -> u8) -> Result<u8, Error> {
                 return Err(error);
             }
             let _ = ours.send(b"m", None, SendFlags::empty());
-            let ended = child.wait().map_err(failed("waitid()"))?;
+            let ended = wait(&child).map_err(failed("waitid()"))?;
             Ok(ended.status())
         }
     }
 }
 
-fn child(channel: &Channel, work: impl FnOnce() -> u8) -> u8 {
+fn in_child(channel: &Channel, work: impl FnOnce() -> u8) -> u8 {
     let kill = Some(rustix::process::Signal::KILL);
     let mut byte = [0u8; 1];
     match channel.recv(&mut byte, RecvFlags::empty()) {

@@ -51,7 +51,9 @@ fn visit(place: &Place) {
     for (what, tried) in TRIED {
         script += &format!("\necho '== {what}'\n( {tried} )");
     }
-    let output = (place.enter)(&t, &script).deadline(400).run();
+    let output = (place.enter)(&t, &script)
+        .patient(std::time::Duration::from_secs(400))
+        .run();
     (place.leave)(&t);
     let (out, name) = (output.out(), place.name);
     let sections: Vec<&str> = out.split("== ").skip(1).collect();

@@ -99,9 +99,9 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// How many seconds it may take, where the usual deadline is too short.
-    pub fn deadline(mut self, seconds: u64) -> Self {
-        self.deadline = Duration::from_secs(seconds);
+    /// Waits longer than [`DEADLINE`] for its end.
+    pub fn patient(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 

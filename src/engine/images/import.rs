@@ -22,6 +22,8 @@ pub struct Import {
     pub changes: Vec<String>,
     /// The comment of its only history entry.
     pub message: Option<String>,
+    /// What made the files, for the history: `import` by default.
+    pub created_by: Option<String>,
     /// For which platform; this machine's by default.
     pub platform: Option<Platform>,
 }
@@ -60,7 +62,7 @@ pub fn import(
         "rootfs": {"type": "layers", "diff_ids": [diff_id.to_string()]},
         "history": [{
             "created": created,
-            "created_by": "import",
+            "created_by": options.created_by.as_deref().unwrap_or("import"),
             "comment": options.message.as_deref().unwrap_or("Imported from a file"),
         }],
     });

@@ -1,0 +1,245 @@
+//! Shell completion: the scripts are small and ask `rl __complete WORD…`, which knows verbs and options from their
+//! one definition, and containers and images from the disk. So all shells offer the same. Exit status 1 says that
+//! the word may be the name of a file, which the shell completes better.
+
+use clap::{Arg, Command};
+
+use crate::engine::{Context, containers, images};
+use crate::store::Store;
+
+/// bash(1): readline takes `:` and `=` for the ends of words, so what stands before the last of them is taken
+/// off again.
+pub const BASH: &str = r#"# Completion of rl for bash.
+_rl() {
+    local line=${COMP_LINE:0:COMP_POINT} words=() last before
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    last=${words[-1]}
+    local offers
+    offers=$("${words[0]}" __complete -- "${words[@]:1}" 2>/dev/null) || compopt -o default 2>/dev/null
+    mapfile -t COMPREPLY < <([[ -z $offers ]] || printf '%s\n' "$offers")
+    before=${last%"${last##*[:=]}"}
+    COMPREPLY=("${COMPREPLY[@]#"$before"}")
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+complete -F _rl rl
+"#;
+
+/// zsh(1).
+pub const ZSH: &str = r#"#compdef rl
+# Completion of rl for zsh.
+_rl() {
+    local -a offers
+    local answer
+    answer=$(${words[1]} __complete -- "${(@Q)words[2,$CURRENT]}" 2>/dev/null) || { _files; return }
+    offers=(${(f)answer})
+    compadd -- $offers
+}
+if [[ ${funcstack[1]} == _rl ]]; then _rl "$@"; else compdef _rl rl; fi
+"#;
+
+/// fish(1).
+pub const FISH: &str = r#"# Completion of rl for fish.
+function __rl_complete
+    set -l words (commandline --tokenize --cut-at-cursor --current-process)
+    set -l last (commandline --current-token --cut-at-cursor)
+    $words[1] __complete -- $words[2..] "$last" 2>/dev/null
+    or __fish_complete_path "$last"
+end
+complete --command rl --no-files --arguments '(__rl_complete)'
+"#;
+
+/// What a word may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Containers,
+    Images,
+    Releases,
+    Shells,
+    /// Files, or what only the person knows: left to the shell.
+    Other,
+}
+
+/// The offers for the last of `words`; `None` where a file or something that only the person knows is wanted. What
+/// cannot be read offers nothing.
+pub fn offers(
+    command: &Command,
+    words: &[String],
+    context: Option<&Context<'_>>,
+) -> Option<Vec<String>> {
+    let (last, before) = match words.split_last() {
+        Some((last, before)) => (last.as_str(), before),
+        None => ("", words),
+    };
+    let mut all = match before.split_first() {
+        None if last.starts_with('-') => options(command),
+        None => verbs(command),
+        Some((verb, rest)) => match command.find_subcommand(verb) {
+            Some(verb) => for_verb(verb, rest, last, context)?,
+            None => Vec::new(),
+        },
+    };
+    all.retain(|offer| offer.starts_with(last));
+    all.sort();
+    all.dedup();
+    Some(all)
+}
+
+fn for_verb(
+    verb: &Command,
+    words: &[String],
+    last: &str,
+    context: Option<&Context<'_>>,
+) -> Option<Vec<String>> {
+    let mut positional = 0;
+    let mut value_of = None;
+    for word in words {
+        if value_of.take().is_some() {
+            continue;
+        }
+        match option_named(verb, word) {
+            Some(option) => value_of = takes_value(option, word).then_some(option),
+            None if word.starts_with('-') && word.len() > 1 => {}
+            None => positional += 1,
+        }
+    }
+    // After the image, the command inside has words that nobody here knows.
+    let trailing = verb.get_name() == "run" && positional > 0;
+    match value_of {
+        Some(option) => Some(values(option)).filter(|words| !words.is_empty()),
+        None if trailing => None,
+        None if last.starts_with('-') => Some(options(verb)),
+        None => named(kind(verb.get_name(), positional), context),
+    }
+}
+
+fn verbs(command: &Command) -> Vec<String> {
+    let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    shown
+        .map(|verb| verb.get_name().to_owned())
+        .chain(["help".into()])
+        .collect()
+}
+
+fn options(verb: &Command) -> Vec<String> {
+    let longs = verb.get_arguments().filter(|arg| !arg.is_hide_set());
+    let mut all: Vec<String> = longs
+        .filter_map(|arg| Some(format!("--{}", arg.get_long()?)))
+        .collect();
+    all.push("--help".to_owned());
+    all
+}
+
+fn option_named<'a>(verb: &'a Command, word: &str) -> Option<&'a Arg> {
+    let name = word.split('=').next()?;
+    let mut all = verb.get_arguments();
+    if let Some(long) = name.strip_prefix("--") {
+        return all.find(|arg| arg.get_long() == Some(long));
+    }
+    // Of several short options in one word, only the last may want a value.
+    let short = name.strip_prefix('-')?.chars().last()?;
+    all.find(|arg| arg.get_short() == Some(short))
+}
+
+fn takes_value(option: &Arg, word: &str) -> bool {
+    option.get_action().takes_values() && !option.is_require_equals_set() && !word.contains('=')
+}
+
+/// Words that an option is known to take.
+fn values(option: &Arg) -> Vec<String> {
+    let words: &[&str] = match option.get_id().as_str() {
+        "network" => &["pasta", "slirp4netns", "none", "host"],
+        "pull" | "policy" => &["missing", "always", "never", "newer"],
+        "userns" => &["keep-id", "nomap", "single"],
+        "pid" | "ipc" | "uts" => &["private", "host"],
+        "platform" => &["linux/amd64", "linux/arm64"],
+        "variant" => crate::build::bootstrap::VARIANTS,
+        "security_opt" => &[
+            "seccomp=unconfined",
+            "seccomp=",
+            "no-new-privileges",
+            "mask=",
+            "unmask=",
+        ],
+        "cap_add" | "cap_drop" => {
+            return crate::security::caps::CapSet::ALL
+                .iter()
+                .map(|cap| cap.to_string().trim_start_matches("CAP_").to_owned())
+                .collect();
+        }
+        _ => &[],
+    };
+    let possible = option.get_possible_values();
+    words
+        .iter()
+        .map(|&word| word.to_owned())
+        .chain(possible.iter().map(|v| v.get_name().to_owned()))
+        .collect()
+}
+
+/// What stands at a place of a verb.
+fn kind(verb: &str, positional: usize) -> Kind {
+    match (verb, positional) {
+        ("run", 0) | ("rmi" | "save" | "inspect" | "pull", _) | ("tag", 0) | ("images", 0) => {
+            Kind::Images
+        }
+        (
+            "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
+            | "attach" | "exec" | "top" | "port" | "diff",
+            0,
+        )
+        | ("rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause", _) => {
+            Kind::Containers
+        }
+        ("bootstrap", 0) => Kind::Releases,
+        ("completion", 0) => Kind::Shells,
+        _ => Kind::Other,
+    }
+}
+
+fn named(kind: Kind, context: Option<&Context<'_>>) -> Option<Vec<String>> {
+    let words = |all: &[&str]| all.iter().map(|&word| word.to_owned()).collect();
+    Some(match kind {
+        Kind::Other => return None,
+        Kind::Shells => words(&["bash", "zsh", "fish", "elvish", "powershell"]),
+        Kind::Releases => words(&[
+            "debian:bookworm",
+            "debian:bookworm-slim",
+            "debian:sid",
+            "debian:stable",
+            "debian:trixie",
+            "debian:trixie-slim",
+            "ubuntu:22.04",
+            "ubuntu:24.04",
+        ]),
+        Kind::Images => context.and_then(image_names).unwrap_or_default(),
+        Kind::Containers => {
+            let found = context.and_then(|context| containers::list(context, true).ok());
+            found
+                .unwrap_or_default()
+                .into_iter()
+                .map(|c| c.spec.name)
+                .collect()
+        }
+    })
+}
+
+/// `debian:bookworm`, and `debian` for `debian:latest`.
+fn image_names(context: &Context<'_>) -> Option<Vec<String>> {
+    let store = Store::open(&context.dirs.data).ok()?;
+    let rows = images::rows(&store, None, &[]).ok()?;
+    let mut names = Vec::new();
+    for row in rows.iter().filter(|row| row.repository != "<none>") {
+        names.push(format!("{}:{}", row.repository, row.tag));
+        if row.tag == "latest" {
+            names.push(row.repository.clone());
+        }
+    }
+    // A name with something in it that a shell or a terminal would obey is not worth the risk.
+    names.retain(|name| {
+        name.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b))
+    });
+    Some(names)
+}

@@ -1,0 +1,273 @@
+//! `rl man`: the manual pages, from the same definition as the help, with what the help has no room for.
+
+use std::path::Path;
+
+use clap::Command;
+use clap_mangen::Man;
+
+const EXIT_STATUS: &str = "The exit status of \\fBrl run\\fR is that of the command inside; that of all other verbs is 0 when all
+went well, and 1 when something of several was left undone.
+.TP
+.B 125
+rl itself failed: an option, an image, a namespace.
+.TP
+.B 126
+The command cannot be executed.
+.TP
+.B 127
+The command was not found.
+.TP
+.BI 128+ n
+Signal \\fIn\\fR ended the command, or rl.
+";
+
+const FILES: &str = ".TP
+.I ~/.local/share/rl
+Images, layers and containers; \\fI/var/lib/rl\\fR for root. \\fIimages\\fR in it is an OCI image layout.
+.TP
+.I /run/user/UID/rl
+Sockets of running containers; \\fI/run/rl\\fR for root.
+.TP
+.I ~/.docker/config.json\\fR, \\fI/run/user/UID/containers/auth.json
+Credentials for registries, as \\fBdocker login\\fR and \\fBpodman login\\fR save them.
+.TP
+.I /etc/subuid\\fR, \\fI/etc/subgid
+Subordinate ids, which \\fBnewuidmap\\fR(1) and \\fBnewgidmap\\fR(1) grant.
+.TP
+.I /etc/apt
+Package sources, settings and keys for \\fBrl bootstrap\\fR.
+";
+
+const ENVIRONMENT: &str = ".TP
+.B XDG_DATA_HOME
+Where \\fIrl\\fR with images and containers lies, instead of \\fI~/.local/share\\fR.
+.TP
+.B XDG_RUNTIME_DIR
+Where sockets lie, instead of \\fI/run/user/UID\\fR.
+.TP
+.B REGISTRY_AUTH_FILE\\fR, \\fBDOCKER_CONFIG
+The file, or the directory of \\fIconfig.json\\fR, with credentials for registries.
+.TP
+.B https_proxy\\fR, \\fBhttp_proxy\\fR, \\fBno_proxy
+How registries, and the package mirrors of \\fBrl bootstrap\\fR, are reached.
+.TP
+.B SSL_CERT_FILE
+Certificate authorities to trust instead of the system's.
+.TP
+.B NO_COLOR
+No colours, when it is not empty.
+.TP
+.B PATH
+Where \\fBnewuidmap\\fR, \\fBpasta\\fR, \\fBslirp4netns\\fR, \\fBfuse-overlayfs\\fR and \\fBmmdebstrap\\fR are looked for.
+";
+
+/// Examples by verb: a command line and what it does. They are executed by `tests/words.rs`.
+pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "rl",
+        &[
+            (
+                "rl run debian sh",
+                "A shell in a container: root inside, yourself outside.",
+            ),
+            ("rl images", "What is there."),
+            ("rl ps -a", "Containers, those that have ended as well."),
+        ],
+    ),
+    (
+        "run",
+        &[
+            (
+                "rl run --rm debian cat /etc/os-release",
+                "One command; its container is gone afterwards.",
+            ),
+            (
+                "rl run --rm -v \"$PWD\":/src -w /src debian ls",
+                "With a directory of this machine.",
+            ),
+            (
+                "rl run --rm --network none --read-only debian id",
+                "Without a network, and with nothing to write to.",
+            ),
+        ],
+    ),
+    (
+        "pull",
+        &[(
+            "rl pull debian:bookworm",
+            "Fetch an image, or what is new of it.",
+        )],
+    ),
+    (
+        "bootstrap",
+        &[
+            (
+                "rl bootstrap debian:bookworm",
+                "Debian 12 from this machine's package mirror; then `rl run debian:bookworm sh`.",
+            ),
+            (
+                "rl bootstrap --include ca-certificates,curl debian:12-slim",
+                "With two packages, and without documentation.",
+            ),
+        ],
+    ),
+    ("ps", &[("rl ps -a", "All containers.")]),
+    (
+        "rm",
+        &[(
+            "rl rm -f web",
+            "Remove a container, killed first if it runs.",
+        )],
+    ),
+    (
+        "images",
+        &[
+            ("rl images", "All images."),
+            (
+                "rl images --format '{{.Repository}}:{{.Tag}}'",
+                "Their names alone.",
+            ),
+        ],
+    ),
+    (
+        "rmi",
+        &[(
+            "rl rmi my/base",
+            "Take a name away, and the image with its last one.",
+        )],
+    ),
+    (
+        "load",
+        &[(
+            "rl load -i base.tar",
+            "Images of an archive that `rl save`, docker or podman wrote.",
+        )],
+    ),
+    (
+        "save",
+        &[(
+            "rl save -o base.tar debian",
+            "An archive that docker and podman load as well.",
+        )],
+    ),
+    (
+        "import",
+        &[(
+            "rl import -c 'CMD [\"sh\"]' tree.tar my/tree",
+            "An image of a packed tree.",
+        )],
+    ),
+    (
+        "tag",
+        &[("rl tag debian my/base", "Another name for the same image.")],
+    ),
+    (
+        "inspect",
+        &[(
+            "rl inspect --format '{{.Config.Cmd}}' debian",
+            "The command that the image names.",
+        )],
+    ),
+    (
+        "completion",
+        &[(
+            "rl completion bash",
+            "To be sourced, or put into bash-completion/completions/rl.",
+        )],
+    ),
+    ("man", &[("rl man .", "rl.1, rl-run.1, …")]),
+];
+
+/// Writes `rl.1` and one page for each verb into a directory.
+///
+/// # Errors
+/// A page that cannot be written.
+pub fn write(command: &Command, directory: &Path) -> std::io::Result<()> {
+    for (name, page) in pages(command) {
+        std::fs::write(directory.join(format!("{name}.1")), page)?;
+    }
+    Ok(())
+}
+
+/// The pages: name and text.
+fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
+    let mut command = command.clone().disable_help_subcommand(true);
+    command.build();
+    let verbs: Vec<Command> = command
+        .get_subcommands()
+        .filter(|v| !v.is_hide_set())
+        .cloned()
+        .collect();
+    let mut all = vec![("rl".to_owned(), page(&command, "rl", &verbs))];
+    for verb in &verbs {
+        let name = format!("rl-{}", verb.get_name());
+        let named = verb.clone().display_name(name.clone());
+        all.push((name, page(&named, verb.get_name(), &[])));
+    }
+    all
+}
+
+fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let plain = command.clone().after_help("").after_long_help("");
+    let man = Man::new(plain).manual("rl").section("1");
+    // Nothing is written but to memory.
+    let _ = man.render_title(&mut out);
+    let _ = man.render_name_section(&mut out);
+    let _ = man.render_synopsis_section(&mut out);
+    let _ = man.render_description_section(&mut out);
+    let _ = man.render_options_section(&mut out);
+    if !verbs.is_empty() {
+        section(&mut out, "VERBS");
+        for verb in verbs {
+            let about = verb
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            out.extend(
+                format!(
+                    ".TP\n\\fBrl\\-{}\\fR(1)\n{}\n",
+                    escape(verb.get_name()),
+                    escape(&about)
+                )
+                .bytes(),
+            );
+        }
+    }
+    section(&mut out, "EXIT STATUS");
+    out.extend(EXIT_STATUS.bytes());
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(name, _)| *name == verb) {
+        section(&mut out, "EXAMPLES");
+        for (line, about) in *examples {
+            out.extend(format!(".TP\n\\fB{}\\fR\n{}\n", escape(line), escape(about)).bytes());
+        }
+    }
+    section(&mut out, "FILES");
+    out.extend(FILES.bytes());
+    section(&mut out, "ENVIRONMENT");
+    out.extend(ENVIRONMENT.bytes());
+    section(&mut out, "SEE ALSO");
+    let see = if verbs.is_empty() {
+        "\\fBrl\\fR(1)"
+    } else {
+        "\\fBrl\\-run\\fR(1), \\fBuser_namespaces\\fR(7), \\fBsubuid\\fR(5)"
+    };
+    out.extend(format!("{see}\n").bytes());
+    out
+}
+
+fn section(out: &mut Vec<u8>, name: &str) {
+    out.extend(format!(".SH \"{name}\"\n").bytes());
+}
+
+/// Text that troff shall not take for requests (groff(7)).
+fn escape(text: &str) -> String {
+    let text = text
+        .replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('…', "\\[u2026]");
+    match text.starts_with(['.', '\'']) {
+        true => format!("\\&{text}"),
+        false => text,
+    }
+}

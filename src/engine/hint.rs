@@ -1,0 +1,122 @@
+//! What to do next, for errors whose own module knows nothing better: by what kind of thing went wrong.
+
+use super::{Error, images::ImageError, mounts, resolve};
+use crate::monitor;
+use crate::store::StoreError;
+
+/// A form that the value of an option has, by the option's name.
+fn example(option: &str) -> &'static str {
+    match option {
+        "--volume" => "a volume is `-v /here:/there`, `-v name:/there` or with `:ro` behind",
+        "--mount" => "a mount is `--mount type=bind,source=/here,target=/there`",
+        "--tmpfs" => "such as `--tmpfs /tmp` or `--tmpfs /tmp:size=64m`",
+        "--device" => "such as `--device /dev/fuse`",
+        "--env" | "--label" | "--annotation" => "such as `NAME=value`, with quotes around blanks",
+        "--env-file" => "a file you may read, with lines such as `NAME=value`",
+        "--ulimit" => "such as `--ulimit nofile=1024:4096`; `man 2 getrlimit` lists the names",
+        "--shm-size" => "such as `--shm-size 64m`",
+        "--stop-signal" => "such as `--stop-signal TERM`; `kill -l` lists the names",
+        "--hostname" => "such as `--hostname box`",
+        "--sysctl" => {
+            "such as `--sysctl net.ipv4.ip_forward=1`; the host's own are the administrator's"
+        }
+        "--tz" => "a name below /usr/share/zoneinfo, such as `--tz Europe/Berlin`, or `--tz local`",
+        "--pid" | "--ipc" | "--uts" => "leave it out for a namespace of the container's own",
+        "--entrypoint" => "such as `--entrypoint sh` or `--entrypoint '[\"sh\", \"-c\"]'`",
+        "--workdir" => "such as `-w /src`",
+        "--publish" => "such as `-p 8080:80` or `-p 127.0.0.1:5353:53/udp`",
+        _ => "`rl run --help` says what the option takes",
+    }
+}
+
+const NAME: &str = "an image's name is such as `debian:bookworm` or `quay.io/user/app:1.0`";
+const MACHINE: &str = "`rl doctor` looks at what this machine offers, and names what mends it";
+const AGAIN: &str = "fetch it again; if that does not help, whoever made the image has to";
+
+/// The hint for an error that has none of its own.
+pub(super) fn fallback(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Reported(_) => return None,
+        Error::Units(e) => example(e.option).to_owned(),
+        Error::Resolve(resolve::Error::Unit(e)) => example(e.option).to_owned(),
+        Error::Resolve(
+            resolve::Error::Value { option, .. }
+            | resolve::Error::File { option, .. }
+            | resolve::Error::Mount(mounts::Error::Form { option, .. }),
+        ) => example(option).to_owned(),
+        Error::Resolve(resolve::Error::Mount(mounts::Error::Duplicate(path))) => {
+            format!("leave out one of the options that mount on `{path}`")
+        }
+        Error::Resolve(resolve::Error::Mount(mounts::Error::Device { .. })) => {
+            "`ls -l /dev` lists this machine's devices".to_owned()
+        }
+        Error::Resolve(_) => "`rl run --help` says what the options take".to_owned(),
+        Error::Source(_) | Error::Images(ImageError::Reference(_) | ImageError::Source(_)) => {
+            NAME.to_owned()
+        }
+        Error::Platform(_) => "such as `--platform linux/arm64`".to_owned(),
+        Error::Policy(_) => "such as `--pull always`".to_owned(),
+        Error::Name(_) => "such as `--name box-1`".to_owned(),
+        Error::Vanished(name) => format!("rl pull {name}"),
+        Error::Rootfs { .. } => {
+            "`--rootfs` takes a directory you may read; without it, the first word is an image"
+                .to_owned()
+        }
+        Error::Images(e) => image(e),
+        Error::Store(e) => store(e),
+        Error::Pull(super::pull::PullError::Store(e)) => store(e),
+        Error::Pull(_) => AGAIN.to_owned(),
+        Error::Monitor(monitor::Error::Start(failure)) => match failure.status {
+            127 => "`rl run --rm IMAGE sh` is a shell to look around in, if the image has one"
+                .to_owned(),
+            126 => "it has to be a program or a script that the user inside may execute".to_owned(),
+            _ => format!("`rl run --verbose` tells more; {MACHINE}"),
+        },
+        Error::Monitor(monitor::Error::Output { .. }) => {
+            "check the disk or the program that standard output goes to".to_owned()
+        }
+        Error::Userns(_) => {
+            "`man rl-run` describes the modes; without options, all ids you have are mapped"
+                .to_owned()
+        }
+        Error::Net(_) => {
+            "`rl run --help` lists the modes and forms; `--network none` needs nothing".to_owned()
+        }
+        Error::State(_) => "`rl ps -a` lists the containers".to_owned(),
+        Error::Seccomp(_) => {
+            "leave `--security-opt seccomp=` out for the default profile".to_owned()
+        }
+        _ => MACHINE.to_owned(),
+    })
+}
+
+fn image(error: &ImageError) -> String {
+    match error {
+        ImageError::Store(e) => store(e),
+        ImageError::Io { .. } => "check the path, and that you may read or write there".to_owned(),
+        ImageError::NoName { path, .. } => {
+            format!("`skopeo inspect` or `cat {path}/index.json` shows the names it has")
+        }
+        ImageError::NoManifest => {
+            "an archive of `docker save` or `rl save` is wanted; `rl import` takes a packed tree"
+                .to_owned()
+        }
+        ImageError::Filter(_) => "such as `--filter reference=debian`".to_owned(),
+        ImageError::Template { .. } => "`--format json` shows all fields".to_owned(),
+        ImageError::Change(_) => "such as `--change 'CMD [\"sh\"]'`".to_owned(),
+        ImageError::Format(_) => "such as `--format oci-archive`".to_owned(),
+        _ => "the archive is broken: have it written again".to_owned(),
+    }
+}
+
+fn store(error: &StoreError) -> String {
+    match error {
+        StoreError::Call(_) | StoreError::Io { .. } | StoreError::Remove(_) => {
+            "check with `ls -ld` and `df -h` that the directory is yours, and has room".to_owned()
+        }
+        StoreError::Ambiguous { .. } => "give more of it: `rl images --no-trunc`".to_owned(),
+        StoreError::NoPlatform { .. } => "ask for another with `--platform`".to_owned(),
+        StoreError::MissingBlob(_) => "fetch the image again: rl pull NAME".to_owned(),
+        _ => AGAIN.to_owned(),
+    }
+}
