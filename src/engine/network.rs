@@ -99,7 +99,7 @@ impl Decision {
 
     /// What the monitor starts.
     pub fn task(&self) -> Option<monitor::Network> {
-        matches!(self.mode(), Mode::Pasta | Mode::Slirp4netns).then(|| monitor::Network {
+        (!matches!(self.mode(), Mode::None | Mode::Host)).then(|| monitor::Network {
             choice: self.choice.clone(),
             ports: self.ports.clone(),
             forward_dns: self.resolver.forward,

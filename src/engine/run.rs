@@ -15,6 +15,7 @@ use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
+use crate::net;
 use crate::runtime::{self, Extras};
 use crate::security::caps::{Cap, CapSet};
 use crate::security::seccomp;
@@ -280,6 +281,10 @@ fn init_plan(
         groups: spec.groups.clone(),
         customary: spec.customary.clone(),
         setgroups: userns.setgroups,
+        wire: match spec.network.mode {
+            net::Mode::Passt => net::wire(),
+            _ => Vec::new(),
+        },
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
         seccomp: filters(spec, capabilities)?,

@@ -159,6 +159,8 @@ pub enum NetworkMode {
     Pasta,
     /// User-mode networking by slirp4netns.
     Slirp4netns,
+    /// The same by passt, where there is no /dev/net/tun.
+    Passt,
     /// A network namespace with only a loopback device.
     None,
     /// The host's network namespace.

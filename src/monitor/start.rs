@@ -118,6 +118,7 @@ impl Steps<'_> {
                     self.start_fuse()?;
                     self.tell(ToInit::Continue)?;
                 }
+                Event::Init(FromInit::Wire, socket) => self.attach(socket)?,
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.streams
                         .set_master(master)
@@ -240,6 +241,16 @@ impl Steps<'_> {
             self.network = Network::Ready(starting.finish().map_err(network)?);
         }
         Ok(())
+    }
+
+    fn attach(&mut self, socket: Option<OwnedFd>) -> Result<(), StartFailure> {
+        let missing = || StartFailure::other("the network message came without a socket".into());
+        let socket = socket.ok_or_else(missing)?;
+        match &mut self.network {
+            Network::Starting(starting) => starting.attach(socket).map_err(network),
+            Network::Ready(running) => running.attach(socket).map_err(network),
+            Network::Off => Ok(()),
+        }
     }
 
     /// The child ended without a message.

@@ -1,4 +1,5 @@
-//! Which rung of the network ladder: pasta, then slirp4netns. `none` and `host` only when asked for.
+//! Which rung of the network ladder: pasta, then slirp4netns; passt, slower but without a device, where
+//! /dev/net/tun cannot be opened. `none` and `host` only when asked for.
 //!
 //! Found by trying: the programs are looked for, /dev/net/tun is opened. pasta of before 2024 cannot
 //! start on a host without a default route (a laptop on a train), slirp4netns can; so that one comes
@@ -16,6 +17,8 @@ pub enum Link {
     Pasta(PathBuf),
     /// slirp4netns, the program at this path.
     Slirp4netns(PathBuf),
+    /// passt, the program at this path.
+    Passt(PathBuf),
     /// Nothing: `lo` only.
     None,
     /// No network namespace.
@@ -37,6 +40,7 @@ impl Choice {
         match self.link {
             Link::Pasta(_) => Mode::Pasta,
             Link::Slirp4netns(_) => Mode::Slirp4netns,
+            Link::Passt(_) => Mode::Passt,
             Link::None => Mode::None,
             Link::Host => Mode::Host,
         }
@@ -78,6 +82,9 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
         Some(Mode::Slirp4netns) => find("slirp4netns")
             .map(Link::Slirp4netns)
             .ok_or(Error::NoHelper("`slirp4netns` is not installed")),
+        Some(Mode::Passt) => find("passt")
+            .map(Link::Passt)
+            .ok_or(Error::NoHelper("`passt` is not installed")),
         Some(_) => find("pasta")
             .map(Link::Pasta)
             .ok_or(Error::NoHelper("`pasta` is not installed")),
@@ -102,15 +109,36 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
             ))
         }
     }?;
-    helper_process::open_device(Path::new("/dev/net/tun")).map_err(Error::NoTun)?;
-    evidence.push("/dev/net/tun: opened".to_owned());
-    Ok(Choice { link, evidence })
+    if let Link::Passt(_) = link {
+        return Ok(Choice { link, evidence });
+    }
+    let Err(refused) = helper_process::open_device(Path::new("/dev/net/tun")) else {
+        evidence.push("/dev/net/tun: opened".to_owned());
+        return Ok(Choice { link, evidence });
+    };
+    match helper_process::find("passt", path) {
+        Some(passt) if requested.is_none() => {
+            evidence.push(format!("/dev/net/tun: {refused}"));
+            evidence.push(format!(
+                "passt, which needs no device: `{}`",
+                passt.display()
+            ));
+            let link = Link::Passt(passt);
+            Ok(Choice { link, evidence })
+        }
+        _ => Err(Error::NoTun(refused)),
+    }
 }
 
 /// Whether the host knows a way to everywhere, in either address family.
 fn has_default_route() -> bool {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     ipv4_default(&read("/proc/net/route")) || ipv6_default(&read("/proc/net/ipv6_route"))
+}
+
+/// Whether the host has an IPv4 default route.
+pub(super) fn has_ipv4() -> bool {
+    ipv4_default(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
 }
 
 /// Whether the host has an IPv6 default route.

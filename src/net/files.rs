@@ -105,14 +105,14 @@ pub fn resolver(mode: Mode, host: &HostResolver, dns: &Dns) -> Resolver {
         match mode {
             Mode::Host => etc.servers.iter().map(|&s| s.to_owned()).collect(),
             Mode::None => Vec::new(),
-            Mode::Pasta | Mode::Slirp4netns => {
+            Mode::Pasta | Mode::Passt | Mode::Slirp4netns => {
                 let mut servers = reachable(&etc.servers);
                 if servers.is_empty() {
                     servers.push(IpAddr::V4(match mode {
-                        Mode::Pasta => PASTA_DNS,
+                        Mode::Pasta | Mode::Passt => PASTA_DNS,
                         _ => slirp4netns_rs::DNS,
                     }));
-                    forward = mode == Mode::Pasta;
+                    forward = mode != Mode::Slirp4netns;
                     servers.extend(reachable(&parse(&host.systemd).servers));
                 }
                 servers.iter().map(IpAddr::to_string).collect()

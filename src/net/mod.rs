@@ -12,12 +12,13 @@
 mod choose;
 mod files;
 mod publish;
+mod pump;
 mod start;
 
 pub use choose::{Choice, Link, choose};
 pub use files::{AddHost, Dns, HostAddress, HostResolver, Resolver, hosts, resolver};
 pub use publish::{Ports, Proto, Publish, Reserved, reserve};
-pub use start::{Ended, Request, Running, Starting, addresses, start};
+pub use start::{Ended, Request, Running, Starting, addresses, start, wire};
 
 use std::fmt;
 use std::io;
@@ -50,6 +51,7 @@ impl FromStr for Mode {
         match text {
             "pasta" => Ok(Mode::Pasta),
             "slirp4netns" => Ok(Mode::Slirp4netns),
+            "passt" => Ok(Mode::Passt),
             "none" => Ok(Mode::None),
             "host" => Ok(Mode::Host),
             "bridge" => Err(Error::NotYet(text.to_owned())),
@@ -64,6 +66,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Mode::Pasta => "pasta",
             Mode::Slirp4netns => "slirp4netns",
+            Mode::Passt => "passt",
             Mode::None => "none",
             Mode::Host => "host",
         })
@@ -74,7 +77,7 @@ impl fmt::Display for Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `--network` with a word that means nothing.
-    #[error("`{0}` is no network mode: `pasta`, `slirp4netns`, `none` or `host`")]
+    #[error("`{0}` is no network mode: `pasta`, `slirp4netns`, `passt`, `none` or `host`")]
     UnknownMode(String),
     /// `--network` with something docker or podman have.
     #[error("`--network {0}` is not supported yet")]
@@ -143,6 +146,9 @@ pub enum Error {
     /// pasta failed.
     #[error(transparent)]
     Pasta(#[from] Box<pasta::Error>),
+    /// The process between passt and the container cannot be started.
+    #[error("clone3(pump)")]
+    Pump(#[source] io::Error),
     /// slirp4netns failed.
     #[error(transparent)]
     Slirp(#[from] Box<slirp4netns_rs::Error>),
@@ -172,9 +178,9 @@ impl Error {
             }
             Error::NoTun(source) => Some(match source.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "as root: chmod 0666 /dev/net/tun; or run with `--network none`".to_owned()
+                    "as root: chmod 0666 /dev/net/tun (or apt-get install passt, which can do without); or run with `--network none`".to_owned()
                 }
-                _ => "as root: modprobe tun; or run with `--network none`".to_owned(),
+                _ => "as root: modprobe tun (or apt-get install passt, which can do without); or run with `--network none`".to_owned(),
             }),
             Error::Privileged { port, .. } => Some(format!(
                 "as root: sysctl net.ipv4.ip_unprivileged_port_start={port}"
@@ -201,7 +207,13 @@ mod tests {
 
     #[test]
     fn modes() {
-        for mode in [Mode::Pasta, Mode::Slirp4netns, Mode::None, Mode::Host] {
+        for mode in [
+            Mode::Pasta,
+            Mode::Slirp4netns,
+            Mode::Passt,
+            Mode::None,
+            Mode::Host,
+        ] {
             assert_eq!(Mode::parse(&mode.to_string()).unwrap(), Some(mode));
         }
         assert_eq!(Mode::parse("").unwrap(), None);

@@ -5,12 +5,15 @@
 //! the host's address leads to the host; its loopback stays closed in either case.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use super::choose::has_ipv6;
+use super::choose::{has_ipv4, has_ipv6};
+use super::pump::Pump;
+use crate::sys::wire::Address;
+
 use super::{Choice, Error, Link, Mode, PASTA_DNS, Proto, Reserved};
 
 /// What the helper is asked to do.
@@ -37,10 +40,36 @@ pub fn addresses(mode: Mode, host_gateway: bool) -> (Option<IpAddr>, Option<IpAd
     match mode {
         Mode::None => (None, None),
         Mode::Host => (None, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
-        Mode::Slirp4netns => (slirp, host_address()),
+        Mode::Slirp4netns | Mode::Passt => (slirp, host_address()),
         Mode::Pasta if host_gateway => (slirp, host_address()),
         Mode::Pasta => (host_address(), None),
     }
+}
+
+/// The container's IPv6 address and gateway with passt; any address is a gateway to it.
+const WIRE6: (Ipv6Addr, Ipv6Addr) = (
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
+);
+
+/// The addresses that the container gives its `eth0` with passt: those of slirp4netns, in the families that the
+/// host has.
+pub fn wire() -> Vec<Address> {
+    let (own, gateway) = (slirp4netns_rs::GUEST.into(), slirp4netns_rs::GATEWAY.into());
+    let prefix = 24;
+    let ipv4 = Address {
+        own,
+        prefix,
+        gateway,
+    };
+    let (own, gateway) = (WIRE6.0.into(), WIRE6.1.into());
+    let ipv6 = Address {
+        own,
+        prefix: 64,
+        gateway,
+    };
+    let all = [has_ipv4().then_some(ipv4), has_ipv6().then_some(ipv6)];
+    all.into_iter().flatten().collect()
 }
 
 /// The address that the host would use towards the world: connecting a UDP socket asks the routing
@@ -76,6 +105,19 @@ pub fn start(
             prepare(&mut command);
             let starting = pasta::spawn(command).map_err(Box::new)?;
             Ok(Some(Starting::Pasta(starting)))
+        }
+        Link::Passt(program) => {
+            let (ours, theirs) = helper_process::socketpair().map_err(Error::Pump)?;
+            let mut options = pasta_options(request);
+            options.interface = None;
+            let address = (slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY);
+            options.ipv4 = has_ipv4().then_some(address);
+            options.ipv6 = has_ipv6().then_some(WIRE6);
+            (options.no_ipv4, options.no_ipv6) = (!has_ipv4(), !has_ipv6());
+            let mut command = options.command(program, &pasta::Target::Stream);
+            prepare(&mut command);
+            let starting = pasta::spawn_on(command, theirs.into()).map_err(Box::new)?;
+            Ok(Some(Starting::Passt(starting, Pump::new(ours))))
         }
         Link::Slirp4netns(program) => {
             let options = slirp_options(request);
@@ -141,15 +183,28 @@ fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
 pub enum Starting {
     /// pasta.
     Pasta(pasta::Starting),
+    /// passt.
+    Passt(pasta::Starting, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Starting),
 }
 
 impl Starting {
+    /// Takes the packet socket at the other end of the container's interface.
+    ///
+    /// # Errors
+    /// [`Error::Pump`].
+    pub fn attach(&mut self, socket: OwnedFd) -> Result<(), Error> {
+        match self {
+            Starting::Passt(_, pump) => pump.start(socket),
+            _ => Ok(()),
+        }
+    }
+
     /// Readable (or hung up) when [`Starting::finish`] will not wait for the start.
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Starting::Pasta(starting) => starting.poll_fd(),
+            Starting::Pasta(starting) | Starting::Passt(starting, _) => starting.poll_fd(),
             Starting::Slirp(starting) => starting.poll_fd(),
         }
     }
@@ -161,6 +216,9 @@ impl Starting {
     pub fn finish(self) -> Result<Running, Error> {
         match self {
             Starting::Pasta(starting) => Ok(Running::Pasta(starting.finish().map_err(Box::new)?)),
+            Starting::Passt(starting, pump) => {
+                Ok(Running::Passt(starting.finish().map_err(Box::new)?, pump))
+            }
             Starting::Slirp(starting) => Ok(Running::Slirp(starting.finish().map_err(Box::new)?)),
         }
     }
@@ -171,6 +229,8 @@ impl Starting {
 pub enum Running {
     /// pasta.
     Pasta(pasta::Running),
+    /// passt.
+    Passt(pasta::Running, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Running),
 }
@@ -199,10 +259,22 @@ impl std::fmt::Display for Ended {
 }
 
 impl Running {
+    /// As [`Starting::attach`].
+    ///
+    /// # Errors
+    /// [`Error::Pump`].
+    pub fn attach(&mut self, socket: OwnedFd) -> Result<(), Error> {
+        match self {
+            Running::Passt(_, pump) => pump.start(socket),
+            _ => Ok(()),
+        }
+    }
+
     /// The program's name.
     pub fn program(&self) -> &'static str {
         match self {
             Running::Pasta(_) => "pasta",
+            Running::Passt(..) => "passt",
             Running::Slirp(_) => "slirp4netns",
         }
     }
@@ -210,7 +282,7 @@ impl Running {
     /// Readable once the helper has died.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         match self {
-            Running::Pasta(running) => running.pidfd(),
+            Running::Pasta(running) | Running::Passt(running, _) => running.pidfd(),
             Running::Slirp(running) => running.pidfd(),
         }
     }
@@ -218,7 +290,7 @@ impl Running {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         match self {
-            Running::Pasta(running) => running.pid(),
+            Running::Pasta(running) | Running::Passt(running, _) => running.pid(),
             Running::Slirp(running) => running.pid(),
         }
     }
@@ -230,7 +302,9 @@ impl Running {
     pub fn ended(&mut self) -> io::Result<Option<Ended>> {
         let program = self.program();
         let (status, log) = match self {
-            Running::Pasta(running) => (running.try_wait()?, running.log()),
+            Running::Pasta(running) | Running::Passt(running, _) => {
+                (running.try_wait()?, running.log())
+            }
             Running::Slirp(running) => (running.try_wait()?, running.log()),
         };
         Ok(status.map(|status| Ended {
@@ -246,7 +320,7 @@ impl Running {
     /// Those of waitpid(2).
     pub fn stop(self) -> io::Result<ExitStatus> {
         match self {
-            Running::Pasta(running) => running.stop(),
+            Running::Pasta(running) | Running::Passt(running, _) => running.stop(),
             Running::Slirp(running) => running.stop(),
         }
     }

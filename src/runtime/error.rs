@@ -16,6 +16,8 @@ pub enum Stage {
     Enter,
     /// Host name, loopback device, propagation.
     Namespaces,
+    /// The network interface, where no helper makes it.
+    Network,
     /// The root file system.
     Rootfs,
     /// Everything mounted below it.
@@ -40,6 +42,7 @@ impl fmt::Display for Stage {
             Stage::Clone => "clone",
             Stage::Enter => "enter",
             Stage::Namespaces => "namespaces",
+            Stage::Network => "network",
             Stage::Rootfs => "rootfs",
             Stage::Mounts => "mounts",
             Stage::Console => "console",
@@ -106,6 +109,11 @@ impl InitError {
             (Stage::Exec, libc::EPERM) => Some(
                 "the file has capabilities that the container lacks: `getcap` on it shows which, \
                  `--cap-add` gives one"
+                    .into(),
+            ),
+            (Stage::Network, _) => Some(
+                "a network without /dev/net/tun is refused here: as root, `modprobe tun; chmod 0666 /dev/net/tun`; \
+                 or run with `--network none`"
                     .into(),
             ),
             // A map that has host root's place taken by a subordinate id.

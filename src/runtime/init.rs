@@ -14,7 +14,7 @@ use super::proto::{FromInit, send};
 use super::{fill, mounts, process, rootfs};
 use crate::sys::process::{Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
-use crate::sys::{mount, netdev};
+use crate::sys::{mount, netdev, wire};
 
 /// The name (argv[0]) under which this program is the init stage.
 pub const NAME: &str = "rl-init";
@@ -91,6 +91,15 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     mount::make_private().at(Stage::Namespaces, || "mount(`/`, PRIVATE | REC)".into())?;
     if namespaces.contains(Namespaces::NET) {
         netdev::loopback_up().at(Stage::Namespaces, || "ioctl(`lo`, SIOCSIFFLAGS)".into())?;
+    }
+    if !plan.wire.is_empty() {
+        let socket = wire::connect(&plan.wire).map_err(|failed| InitError {
+            stage: Stage::Network,
+            call: failed.call.into(),
+            errno: failed.errno.raw_os_error(),
+        })?;
+        send(channel, &FromInit::Wire, Some(socket.as_fd()))
+            .at(Stage::Network, || "sendmsg(wire)".into())?;
     }
     // What lies in the user's own directories is opened as the user, who need not be mapped; what is
     // made in here belongs to root inside.

@@ -47,6 +47,8 @@ pub struct Extras {
     pub customary: Customary,
     /// Whether setgroups(2) is allowed in the user namespace.
     pub setgroups: bool,
+    /// The interface to make in the network namespace, where no helper does.
+    pub wire: Vec<crate::sys::wire::Address>,
     /// PID 1 is our reaper.
     pub init: bool,
     /// Rows and columns of the terminal.
@@ -78,6 +80,7 @@ pub struct InitPlan {
     pub(super) read_only: Vec<String>,
     pub(super) sysctls: Vec<(String, String)>,
     pub(super) customary: Customary,
+    pub(super) wire: Vec<crate::sys::wire::Address>,
     pub(super) tty: bool,
     pub(super) console_size: Option<(u16, u16)>,
     pub(super) process: ProcessPlan,
@@ -241,6 +244,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     });
     let fills = fills.collect();
     let console_size = extras.console_size;
+    let wire = extras.wire.clone();
     let customary = extras.customary.clone();
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
@@ -263,6 +267,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
         customary,
+        wire,
         tty: spec
             .process()
             .as_ref()

@@ -6,6 +6,8 @@
 //!    |    newuidmap || newgidmap                 |
 //!    | -- Mapped ------------------------------> | becomes root, executes the init stage
 //!    |    network helper starts                  | host name, lo, rootfs
+//!    | <-- Wire + fd --------------------------- | (only with passt)
+//!    |    pump starts                            |
 //!    | <-- NeedRootfs -------------------------- | (only with fuse-overlayfs)
 //!    | -- Continue ----------------------------> |
 //!    |                                           | mounts, masks
@@ -33,6 +35,8 @@ use crate::sys::socket::{Channel, MAX_MESSAGE};
 pub enum FromInit {
     /// Mount the root file system for me, in my namespaces.
     NeedRootfs,
+    /// The packet socket behind my network interface comes with this message.
+    Wire,
     /// The master side of my terminal comes with this message.
     Console,
     /// Everything is mounted, without these customary things that were refused; waiting for the word to go.

@@ -13,6 +13,7 @@ pub mod sabotage;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;
+pub mod wire;
 
 /// The result of a C call that answers -1 and errno.
 fn cvt(ret: libc::c_long) -> rustix::io::Result<libc::c_long> {

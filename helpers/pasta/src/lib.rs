@@ -17,7 +17,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -59,6 +59,9 @@ pub struct Forward {
 pub enum Target {
     /// The user and network namespaces of this process.
     Pid(u32),
+    /// No namespace: a program at the other end of standard input takes and gives Ethernet frames, each after its
+    /// length in 32 bits, big endian. The program is then to be called `passt`, and ends with that socket.
+    Stream,
     /// Namespace files; without `userns` pasta stays in the caller's.
     Paths {
         /// A network namespace file.
@@ -83,6 +86,8 @@ pub struct Options {
     /// The namespace's own IPv4 address, prefix length and gateway; pasta's own default is the
     /// host's, which makes the host itself unreachable from inside.
     pub ipv4: Option<(Ipv4Addr, u8, Ipv4Addr)>,
+    /// The same for IPv6, where the prefix is always of 64 bits: address and gateway.
+    pub ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
     /// Let the gateway's address, as seen inside, lead to the host's loopback.
     pub map_gateway: bool,
     /// Addresses (at most one of each family) at which the host's first resolver answers inside.
@@ -168,13 +173,13 @@ impl Options {
     pub fn args(&self, target: &Target) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::with_capacity(32);
         let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
-        add(&[
-            "--foreground",
-            "--quiet",
-            "--config-net",
-            "--pid",
-            "/proc/self/fd/1",
-        ]);
+        add(&["--foreground", "--quiet", "--pid", "/proc/self/fd/1"]);
+        if let Target::Stream = target {
+            // What the other side is told by its owner, it need not be told again.
+            add(&["--fd", "0", "--no-dhcp", "--no-dhcpv6", "--no-ra"]);
+        } else {
+            add(&["--config-net"]);
+        }
         if !self.map_gateway {
             add(&["--no-map-gw"]);
         }
@@ -201,6 +206,10 @@ impl Options {
                 &gateway,
             ]);
         }
+        if let Some((address, gateway)) = self.ipv6 {
+            let (address, gateway) = (address.to_string(), gateway.to_string());
+            add(&["--address", &address, "--gateway", &gateway]);
+        }
         if self.as_root {
             add(&["--runas", "0:0"]);
         }
@@ -217,6 +226,9 @@ impl Options {
                 add(&[option, "none"]);
             }
         }
+        if let Target::Stream = target {
+            return args;
+        }
         // From the namespace to the host's loopback: never.
         add(&["--tcp-ns", "none", "--udp-ns", "none"]);
         let (netns, userns) = match target {
@@ -224,6 +236,7 @@ impl Options {
                 PathBuf::from(format!("/proc/{pid}/ns/net")),
                 Some(PathBuf::from(format!("/proc/{pid}/ns/user"))),
             ),
+            Target::Stream => return args,
             Target::Paths { netns, userns } => (netns.clone(), userns.clone()),
         };
         match userns {
@@ -261,12 +274,20 @@ impl Forward {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Spawn`].
-pub fn spawn(mut command: Command) -> Result<Starting, Error> {
+pub fn spawn(command: Command) -> Result<Starting, Error> {
+    spawn_on(command, Stdio::null())
+}
+
+/// The same for [`Target::Stream`], with the socket.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Spawn`].
+pub fn spawn_on(mut command: Command, stream: Stdio) -> Result<Starting, Error> {
     let (ready, theirs) = pipe().map_err(|source| Error::Io {
         call: "pipe2(O_CLOEXEC)",
         source,
     })?;
-    command.stdin(Stdio::null()).stdout(Stdio::from(theirs));
+    command.stdin(stream).stdout(Stdio::from(theirs));
     let program = PathBuf::from(command.get_program());
     let helper = Helper::spawn(command, None).map_err(|source| Error::Spawn { program, source })?;
     Ok(Starting { helper, ready })
@@ -372,7 +393,7 @@ mod tests {
     fn nothing_is_forwarded_by_default() {
         assert_eq!(
             words(&Options::default(), &Target::Pid(7)),
-            "--foreground --quiet --config-net --pid /proc/self/fd/1 --no-map-gw \
+            "--foreground --quiet --pid /proc/self/fd/1 --config-net --no-map-gw \
              --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none \
              --userns /proc/7/ns/user --netns /proc/7/ns/net"
         );

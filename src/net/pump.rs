@@ -1,0 +1,194 @@
+//! Frames between a container's interface and passt: a process of its own with two descriptors, the packet socket
+//! and passt's stream. It ends when either is gone, and with the monitor.
+//!
+//! A frame on the stream is its length in 32 bits, big endian, and its bytes (passt(1), `--socket`; qemu's stream
+//! netdev). What the packet socket does not take is lost, as on any wire. What the stream does not take is waited for:
+//! the socket's own queue is bounded.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use super::Error;
+use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
+use crate::sys::{caps, wire};
+
+/// The longest frame: an Ethernet header and the interface's MTU fit.
+const FRAME: usize = 65536;
+/// What is taken from one side before the other is served.
+const BATCH: usize = 512 << 10;
+
+/// The process, once there is something to carry. Dropping it ends it.
+#[derive(Debug)]
+pub struct Pump {
+    stream: Option<OwnedFd>,
+    child: Option<Child>,
+}
+
+impl Pump {
+    pub(super) fn new(stream: OwnedFd) -> Self {
+        let (stream, child) = (Some(stream), None);
+        Pump { stream, child }
+    }
+
+    /// Starts it. The caller is single-threaded.
+    pub(super) fn start(&mut self, socket: OwnedFd) -> Result<(), Error> {
+        let Some(stream) = self.stream.take() else {
+            return Ok(());
+        };
+        match process::fork(Namespaces::empty()).map_err(|e| Error::Pump(e.into()))? {
+            Fork::Parent(child) => self.child = Some(child),
+            Fork::Child => {
+                let _ = carry_alone(&socket, &stream);
+                exit_now(0)
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            let _ = child.signal(libc::SIGKILL);
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sheds all but the two descriptors, every capability and every privilege to come.
+fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
+    use std::os::fd::AsFd as _;
+    let kill = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(kill)?;
+    process::reset_signals();
+    process::place_fds(&[socket.as_fd(), stream.as_fd()])?;
+    process::close_from(5);
+    let (socket, stream) = (process::inherited_fd(3)?, process::inherited_fd(4)?);
+    caps::set_no_new_privs()?;
+    caps::set(caps::Sets::default())?;
+    carry(&socket, &stream)
+}
+
+fn carry(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
+    let mut out = vec![0; BATCH + FRAME + 4];
+    let mut back = vec![0; BATCH + FRAME + 4];
+    let mut held = 0;
+    write_all(stream, &announcement())?;
+    loop {
+        let mut fds = [
+            PollFd::new(socket, PollFlags::IN),
+            PollFd::new(stream, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let [from, to] = [fds[0].revents(), fds[1].revents()];
+        if !from.is_empty() {
+            outwards(socket, stream, &mut out)?;
+        }
+        if !to.is_empty() {
+            held = inwards(socket, stream, &mut back, held)?;
+        }
+    }
+}
+
+/// The container's hardware address, in an ARP request of no consequence (RFC 826; sender 0.0.0.0 as in RFC 5227):
+/// until passt has seen it, passt sends to everybody, and TCP hears nothing of that.
+fn announcement() -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend(wire::MAC);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(wire::MAC);
+    frame.extend([0; 10]);
+    frame.extend([10, 0, 2, 2]);
+    frame.resize(60, 0);
+    let mut message = (frame.len() as u32).to_be_bytes().to_vec();
+    message.extend(frame);
+    message
+}
+
+fn outwards(socket: &OwnedFd, stream: &OwnedFd, buffer: &mut [u8]) -> Result<(), Errno> {
+    let mut filled = 0;
+    while filled < BATCH {
+        let space = &mut buffer[filled + 4..filled + 4 + FRAME];
+        match recv(socket, space, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            // Longer than any frame of the interface can be.
+            Ok((_, n)) if n > FRAME => {}
+            Ok((n, _)) => {
+                buffer[filled..filled + 4].copy_from_slice(&(n as u32).to_be_bytes());
+                filled += 4 + n;
+            }
+            Err(Errno::AGAIN) => break,
+            // The interface was set down: root inside may do so, and set it up again.
+            Err(Errno::INTR | Errno::NETDOWN) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    write_all(stream, &buffer[..filled])
+}
+
+fn write_all(stream: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match send(stream, bytes, SendFlags::NOSIGNAL) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Takes what the stream has; `held` bytes of `buffer` are the beginning of a frame. Returns as many again.
+fn inwards(
+    socket: &OwnedFd,
+    stream: &OwnedFd,
+    buffer: &mut [u8],
+    held: usize,
+) -> Result<usize, Errno> {
+    let filled = match recv(stream, &mut buffer[held..], RecvFlags::DONTWAIT) {
+        Ok((0, _)) => return Err(Errno::PIPE),
+        Ok((n, _)) => held + n,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(held),
+        Err(errno) => return Err(errno),
+    };
+    let mut at = 0;
+    while let Some(frame) = frame(&buffer[at..filled])? {
+        match send(socket, frame, SendFlags::DONTWAIT) {
+            Err(Errno::NXIO | Errno::BADF) => return Err(Errno::NXIO),
+            // Lost.
+            Ok(_) | Err(_) => {}
+        }
+        at += 4 + frame.len();
+    }
+    buffer.copy_within(at..filled, 0);
+    Ok(filled - at)
+}
+
+/// The first frame of these bytes, if it is complete.
+fn frame(bytes: &[u8]) -> Result<Option<&[u8]>, Errno> {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > FRAME {
+        return Err(Errno::BADMSG);
+    }
+    Ok(rest.get(..length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_at_their_length() {
+        assert_eq!(frame(&[0, 0, 0]), Ok(None));
+        assert_eq!(frame(&[0, 0, 0, 2, 7]), Ok(None));
+        assert_eq!(frame(&[0, 0, 0, 2, 7, 8, 9]), Ok(Some(&[7, 8][..])));
+        assert_eq!(frame(&[0, 1, 0, 1]), Err(Errno::BADMSG));
+    }
+}
