@@ -20,7 +20,7 @@ use support::{Env, Identity, Program, Running, images, skip, wait_for};
 
 /// For what must not arrive, and for a packet that is sent again.
 const BRIEFLY: Duration = Duration::from_secs(1);
-const HELPERS: [&str; 2] = ["pasta", "slirp4netns"];
+const HELPERS: [&str; 3] = ["pasta", "slirp4netns", "passt"];
 
 /// A machine of the test's own, for as long as the calling thread lives.
 struct Host {
@@ -369,7 +369,7 @@ identities! {
 
     fn a_helper_gives_addresses_routes_and_loopback(t: [sub nosub unshared root]) {
         let Some(_host) = Host::new() else { return };
-        for (helper, own) in HELPERS.into_iter().zip(["192.0.2.2/24", "10.0.2.100/24"]) {
+        for (helper, own) in HELPERS.into_iter().zip(["192.0.2.2/24", "10.0.2.100/24", "10.0.2.100/24"]) {
             let script = "ip -o addr; ip route; ip -6 route";
             let out = container(t, &["--network", helper], &["sh", "-c", script]).run().ok().out();
             for part in [own, "127.0.0.1/8", "default via ", "::1/128"] {
@@ -409,7 +409,7 @@ identities! {
         let loopback = Loopback::listen();
         let doors = [
             "127.0.0.1", "::1", "127.0.1.1", "192.0.2.1", "192.0.2.2", "10.0.2.2", "10.0.2.3", "10.0.2.100",
-            "169.254.1.1", "2001:db8::1", "2001:db8::2", "fd00::2", "fd00::3", "::ffff:127.0.0.1",
+            "169.254.1.1", "fd00::100", "fe80::2", "2001:db8::1", "2001:db8::2", "fd00::2", "fd00::3", "::ffff:127.0.0.1",
         ];
         for options in [vec![], vec!["--add-host", "gateway:host-gateway"], vec!["-p", "127.0.0.1:4400:4321"]] {
             for helper in HELPERS {
@@ -559,7 +559,7 @@ identities! {
         assert!(file(&["--network", "host"]).starts_with("nameserver 127.0.0.1\nnameserver 192.0.2.53"));
         assert!(!file(&["--network", "none"]).contains("nameserver"));
         assert!(file(&["--network", "none", "--dns", "192.0.2.9"]).starts_with("nameserver 192.0.2.9"));
-        for (helper, door) in HELPERS.into_iter().zip(["169.254.1.1", "10.0.2.3"]) {
+        for (helper, door) in HELPERS.into_iter().zip(["169.254.1.1", "10.0.2.3", "169.254.1.1"]) {
             host.resolver("nameserver 127.0.0.53\nsearch lan\n");
             assert_eq!(file(&["--network", helper]), format!("nameserver {door}\nsearch lan"));
             host.resolver("");
@@ -657,11 +657,36 @@ identities! {
         container(t, &["--network", "none"], &["true"]).run().ok();
     }
 
-    fn no_tun_device(t: [sub nosub]) {
-        let Some(_host) = Host::new() else { return };
+    fn no_tun_device(t: [sub nosub unshared root]) {
+        let Some(host) = Host::new() else { return };
+        host.neighbour(|| {
+            echo("0.0.0.0:7000");
+            echo_udp("0.0.0.0:7001");
+        });
         run(&["mount -t tmpfs none /dev/net"]);
-        container(t, &[], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("as root: modprobe tun");
-        run(&["touch /dev/net/tun", "chmod 600 /dev/net/tun"]);
+        let up = Up::start(t, &["-p", "127.0.0.1:8080:80"]);
+        assert_eq!(up.named("passt").len(), 1, "{:?}", t.processes());
+        up.inside(|| {
+            echo("[::]:80");
+            echoes_udp("192.0.2.1:7001");
+            assert!(TcpStream::connect("192.0.2.1:7000").is_ok());
+        });
+        echoes("127.0.0.1:8080");
+        up.end();
+        let output = container(t, &["--verbose"], &["true"]).run().ok();
+        output.complains("network passt: /dev/net/tun: No such file or directory");
+        container(t, &["--network", "pasta"], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("as root: modprobe tun");
+        host.hide(&["passt"]);
+        container(t, &[], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("apt-get install passt");
+    }
+
+    fn a_tun_device_for_root_only(t: [sub nosub]) {
+        let Some(host) = Host::new() else { return };
+        run(&["mount -t tmpfs none /dev/net", "touch /dev/net/tun", "chmod 600 /dev/net/tun"]);
+        let up = Up::start(t, &[]);
+        assert_eq!(up.named("passt").len(), 1, "{:?}", t.processes());
+        up.end();
+        host.hide(&["passt"]);
         container(t, &[], &["true"]).run().refuses(125, "open(`/dev/net/tun`, O_RDWR)").complains("as root: chmod 0666 /dev/net/tun");
     }
 

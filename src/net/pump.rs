@@ -63,6 +63,7 @@ fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
     use std::os::fd::AsFd as _;
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)?;
+    rustix::thread::set_name(c"wire")?;
     process::reset_signals();
     process::place_fds(&[socket.as_fd(), stream.as_fd()])?;
     process::close_from(5);
