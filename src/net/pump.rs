@@ -158,10 +158,9 @@ fn inwards(
     };
     let mut at = 0;
     while let Some(frame) = frame(&buffer[at..filled])? {
-        match send(socket, frame, SendFlags::DONTWAIT) {
-            Err(Errno::NXIO | Errno::BADF) => return Err(Errno::NXIO),
-            // Lost.
-            Ok(_) | Err(_) => {}
+        // Any other refusal loses this one frame.
+        if let Err(Errno::NXIO) = send(socket, frame, SendFlags::DONTWAIT) {
+            return Err(Errno::NXIO);
         }
         at += 4 + frame.len();
     }
