@@ -238,7 +238,15 @@ impl Store {
         } else {
             None
         };
-        let result = pipe::run(reader, &job, writer, root, &map.owners, progress);
+        let result = pipe::run(
+            reader,
+            &job,
+            writer,
+            root,
+            &map.owners,
+            &self.windows,
+            progress,
+        );
         match result {
             Ok(report) => {
                 let layer = Layer {

@@ -30,6 +30,7 @@ pub mod archive;
 mod blob;
 mod decode;
 mod error;
+mod frames;
 mod gc;
 mod image;
 mod index;
@@ -65,6 +66,7 @@ pub struct Store {
     root: PathBuf,
     scratch: Mutex<Weak<Scratch>>,
     boot_id: OnceLock<String>,
+    windows: frames::Windows,
 }
 
 /// Holds a lock on the store until dropped.
@@ -82,6 +84,7 @@ impl Store {
             root: root.to_owned(),
             scratch: Mutex::new(Weak::new()),
             boot_id: OnceLock::new(),
+            windows: frames::Windows::default(),
         };
         if rustix::fs::access(store.index_path(), rustix::fs::Access::EXISTS).is_err() {
             store.create()?;
