@@ -291,8 +291,16 @@ impl ImageSink for Sink<'_> {
             .store
             .image(reference)?
             .filter(|i| platform.accepts(&i.platform()));
-        Ok(image.map(|image| Pulled {
-            digest: image.target,
+        let Some(image) = image else { return Ok(None) };
+        // Layers that are not unpacked for these maps are unpacked from their blobs afterwards.
+        for blob in &image.layers {
+            let digest = Image::layer_digest(blob)?;
+            if !self.store.has_blob(&digest, blob.size())? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Pulled {
+            digest: image.origin.unwrap_or(image.target),
             manifest: image.manifest,
             id: image.id,
             changed: false,
@@ -311,6 +319,14 @@ impl ImageSink for Sink<'_> {
         blob: &mut (dyn Read + Send),
     ) -> Result<(), StoreError> {
         let descriptor = descriptor(&layer.descriptor);
+        let digest = &layer.descriptor.digest;
+        if self.store.has_blob(digest, layer.descriptor.size)? {
+            // Unpacked for other maps only: nothing to fetch.
+            let blob = self.store.open_blob(digest)?;
+            return self
+                .store
+                .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {});
+        }
         self.store
             .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {})
     }
@@ -319,8 +335,11 @@ impl ImageSink for Sink<'_> {
         self.store.put_blob(&image.config.bytes)?;
         self.store.put_blob(&image.manifest.bytes)?;
         // The manifest of this platform stands for the name: of an index, only one image is here.
-        self.store
-            .tag(reference, &descriptor(&image.manifest.descriptor))
+        let mut target = descriptor(&image.manifest.descriptor);
+        if let Some(index) = &image.index {
+            store::set_origin(&mut target, &index.descriptor.digest);
+        }
+        self.store.tag(reference, &target)
     }
 }
 

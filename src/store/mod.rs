@@ -52,7 +52,7 @@ pub use decode::{Compression, decoder};
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
-pub use index::REF_NAME;
+pub use index::{REF_NAME, set_origin};
 pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
 pub use scratch::WorkDir;
