@@ -148,6 +148,7 @@ fn image(
         let store = Store::open(&context.dirs.data)?;
         fetch_image(&store, reference, fetch, map, &*context.ui.progress()).map(drop)
     })?;
+    settle(context);
     let image = store
         .image(reference)?
         .ok_or_else(|| Error::Vanished(word.to_owned()))?;
@@ -200,7 +201,20 @@ fn unpack(
     inside(context, plan, || {
         let store = Store::open(&context.dirs.data)?;
         Ok(store.ensure_layers(image, map)?)
-    })
+    })?;
+    settle(context);
+    Ok(())
+}
+
+/// Has what was fetched and unpacked brought to the disk, in the background: waiting for it may take
+/// longer than the pull. If it does not come about, the work is done again after a reboot, no more.
+fn settle(context: &Context<'_>) {
+    let data = &context.dirs.data;
+    let _ = crate::sys::process::in_background(|| {
+        if let Ok(store) = Store::open(data) {
+            let _ = store.settle();
+        }
+    });
 }
 
 /// Runs `work` in a child inside the maps; its error is printed there.
