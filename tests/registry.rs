@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use http::{Reply, Request, Server, forward};
 use registry::{Access, Layout, Registry, digest, noise_layer};
+use rl::engine::image_for::{Fetch, fetch_image};
 use rl::engine::pull::{ImageSink, Policy, Progress, PullError, Pulled, Silent, pull};
-use rl::model::{Digest, Platform, Reference};
+use rl::model::{Digest, IdMap, IdRange, Platform, Reference};
 use rl::registry::{
     AuthFiles, Client, Credentials, Descriptor, Error, Image, Layer, OCI_MANIFEST, Proxies,
     Settings, VerifyingReader,
 };
+use rl::store::{self, MapKey, Store};
 
 fn settings() -> Settings {
     Settings {
@@ -235,6 +237,73 @@ fn policies() {
         registry_error(with(Policy::Always)),
         Error::Unreachable { .. }
     ));
+}
+
+#[test]
+fn an_unchanged_tag_costs_one_small_request() {
+    let registry = Registry::start(&Access::Open);
+    let layout = Layout::new(vec![noise_layer(1, 1000), noise_layer(2, 1000)]);
+    registry.push(&layout.source("many"), "many", &["--all"]);
+    let upstream = registry.address;
+    let server = Server::start(move |request: &Request| forward(upstream, request));
+    let dir = tempfile::tempdir().unwrap();
+    let images = Store::open(dir.path()).unwrap();
+    let single = IdMap::new(vec![IdRange {
+        container: 0,
+        host: rustix::process::geteuid().as_raw(),
+        length: 1,
+    }])
+    .unwrap();
+    let map = MapKey::of(&single, &single);
+    let reference = reference(server.address, "many");
+    let fetch = |policy| {
+        let fetch = Fetch {
+            policy,
+            platform: amd64(),
+            tls_verify: true,
+        };
+        fetch_image(&images, &reference, &fetch, &map, &Silent).unwrap()
+    };
+    let requests = || -> Vec<String> {
+        let log = server.log();
+        let asked = log.iter().filter(|r| r.target != "/v2/");
+        asked.map(|r| r.method.clone()).collect()
+    };
+    let first = fetch(Policy::Always);
+    assert!(first.changed && first.digest != first.manifest, "{first:?}");
+    for policy in [Policy::Newer, Policy::Always] {
+        let before = requests().len();
+        let again = fetch(policy);
+        assert_eq!(requests()[before..], ["HEAD"], "{policy:?}");
+        assert!(!again.changed);
+        assert_eq!(
+            (again.digest, again.manifest, again.id),
+            (first.digest, first.manifest, first.id)
+        );
+    }
+
+    // What is damaged is fetched again, and only that.
+    let image = images.image(&reference).unwrap().unwrap();
+    let blob = store::Image::layer_digest(&image.layers[0]).unwrap();
+    std::fs::remove_file(images.blob_path(&blob)).unwrap();
+    let before = server.log().len();
+    fetch(Policy::Always);
+    let layers: Vec<String> = image
+        .layers
+        .iter()
+        .map(|l| l.digest().to_string())
+        .collect();
+    let log = server.log();
+    let fetched: Vec<&String> = layers
+        .iter()
+        .filter(|layer| {
+            log[before..]
+                .iter()
+                .any(|r| r.target.ends_with(layer.as_str()))
+        })
+        .collect();
+    assert_eq!(fetched, [&layers[0]]);
+    assert!(images.has_blob(&blob, image.layers[0].size()).unwrap());
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn image(
         let store = Store::open(&context.dirs.data)?;
         fetch_image(&store, reference, fetch, map, &*context.ui.progress()).map(drop)
     })?;
+    settle(context);
     let image = store
         .image(reference)?
         .ok_or_else(|| Error::Vanished(word.to_owned()))?;
@@ -200,7 +201,20 @@ fn unpack(
     inside(context, plan, || {
         let store = Store::open(&context.dirs.data)?;
         Ok(store.ensure_layers(image, map)?)
-    })
+    })?;
+    settle(context);
+    Ok(())
+}
+
+/// Has what was fetched and unpacked brought to the disk, in the background: waiting for it may take
+/// longer than the pull. If it does not come about, the work is done again after a reboot, no more.
+fn settle(context: &Context<'_>) {
+    let data = &context.dirs.data;
+    let _ = crate::sys::process::in_background(|| {
+        if let Ok(store) = Store::open(data) {
+            let _ = store.settle();
+        }
+    });
 }
 
 /// Runs `work` in a child inside the maps; its error is printed there.
@@ -291,8 +305,16 @@ impl ImageSink for Sink<'_> {
             .store
             .image(reference)?
             .filter(|i| platform.accepts(&i.platform()));
-        Ok(image.map(|image| Pulled {
-            digest: image.target,
+        let Some(image) = image else { return Ok(None) };
+        // Layers that are not unpacked for these maps are unpacked from their blobs afterwards.
+        for blob in &image.layers {
+            let digest = Image::layer_digest(blob)?;
+            if !self.store.has_blob(&digest, blob.size())? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Pulled {
+            digest: image.origin.unwrap_or(image.target),
             manifest: image.manifest,
             id: image.id,
             changed: false,
@@ -311,6 +333,14 @@ impl ImageSink for Sink<'_> {
         blob: &mut (dyn Read + Send),
     ) -> Result<(), StoreError> {
         let descriptor = descriptor(&layer.descriptor);
+        let digest = &layer.descriptor.digest;
+        if self.store.has_blob(digest, layer.descriptor.size)? {
+            // Unpacked for other maps only: nothing to fetch.
+            let blob = self.store.open_blob(digest)?;
+            return self
+                .store
+                .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {});
+        }
         self.store
             .ingest_layer(blob, &descriptor, &layer.diff_id, self.map, &|_| {})
     }
@@ -319,8 +349,11 @@ impl ImageSink for Sink<'_> {
         self.store.put_blob(&image.config.bytes)?;
         self.store.put_blob(&image.manifest.bytes)?;
         // The manifest of this platform stands for the name: of an index, only one image is here.
-        self.store
-            .tag(reference, &descriptor(&image.manifest.descriptor))
+        let mut target = descriptor(&image.manifest.descriptor);
+        if let Some(index) = &image.index {
+            store::set_origin(&mut target, &index.descriptor.digest);
+        }
+        self.store.tag(reference, &target)
     }
 }
 

@@ -114,7 +114,8 @@ pub trait ImageSink: Sync {
     /// Those of `blob`, of the checks, and of the disk.
     fn put_layer(&self, layer: &Layer, blob: &mut (dyn Read + Send)) -> Result<(), Self::Error>;
 
-    /// Stores index, manifest and config, and makes the name stand for them.
+    /// Stores manifest and config, and makes the name stand for them. What [`ImageSink::local`] tells
+    /// later has the digest of the index, if there is one.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -159,19 +160,23 @@ pub fn pull<S: ImageSink>(
     policy: Policy,
     progress: &dyn Progress,
 ) -> Result<Pulled, PullError<S::Error>> {
-    let local = match policy {
-        Policy::Always => None,
-        _ => sink.local(reference, platform).map_err(PullError::Store)?,
-    };
+    let local = sink.local(reference, platform).map_err(PullError::Store)?;
     match (policy, local) {
         (Policy::Never | Policy::Missing, Some(local)) => Ok(local),
         (Policy::Never, None) => Err(PullError::NotLocal(reference.familiar())),
-        (Policy::Newer, Some(local)) => match client.digest(reference) {
-            Ok(digest) if digest == local.digest => Ok(local),
-            Ok(_) => fetch(client, sink, reference, platform, progress),
-            Err(_) => Ok(local),
-        },
-        (_, _) => fetch(client, sink, reference, platform, progress),
+        // One small request tells whether there is anything to fetch; a digest always means the same.
+        (_, Some(local)) => {
+            let current = reference
+                .digest()
+                .map_or_else(|| client.digest(reference), Ok);
+            match current {
+                Ok(digest) if digest == local.digest || digest == local.manifest => Ok(local),
+                Err(_) if policy == Policy::Newer => Ok(local),
+                Err(error) => Err(error.into()),
+                Ok(_) => fetch(client, sink, reference, platform, progress),
+            }
+        }
+        (_, None) => fetch(client, sink, reference, platform, progress),
     }
 }
 

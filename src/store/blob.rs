@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::scratch::Place;
-use super::{Result, Store, StoreError, open_path, rename};
+use super::{Marked, Result, Store, StoreError, open_path, rename};
 use crate::model::Digest;
 use crate::sys::fs::CallError;
 
@@ -207,7 +207,7 @@ impl Store {
     }
 
     /// The files of all blobs with a mark.
-    pub(super) fn unsettled_blobs(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn unsettled_blobs(&self) -> Result<Vec<Marked>> {
         let dir = self.root.join("images/blobs/sha256");
         let entries = std::fs::read_dir(&dir)
             .map_err(StoreError::io(|| format!("readdir(`{}`)", dir.display())))?;
@@ -215,12 +215,13 @@ impl Store {
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| rustix::fs::getxattr_query(path, UNSETTLED).is_ok())
+            .filter_map(Marked::new)
             .collect())
     }
 
     /// Takes the marks off; blobs of an earlier boot keep theirs, since only hashing clears them.
-    pub(super) fn settle_blobs(&self, paths: &[PathBuf]) -> Result<()> {
-        for path in paths {
+    pub(super) fn settle_blobs(&self, marked: &[Marked]) -> Result<()> {
+        for path in marked.iter().filter(|m| m.is_same()).map(|m| &m.path) {
             let mut boot = Vec::with_capacity(64);
             let query =
                 rustix::fs::getxattr(path, UNSETTLED, rustix::buffer::spare_capacity(&mut boot));

@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::frames::{Frames, Windows};
+
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -13,9 +15,6 @@ pub enum Compression {
     /// zstd, one or more frames, skippable ones included (RFC 8878).
     Zstd,
 }
-
-/// The largest window taken, as a power of two: 128 MiB, what `zstd -d` takes without `--long`.
-const WINDOW_LOG_MAX: u32 = 27;
 
 impl Compression {
     /// Tells the compression by the magic number.
@@ -29,29 +28,33 @@ impl Compression {
     }
 }
 
-/// The uncompressed content of `reader`.
+/// The uncompressed content of `reader`. A zstd frame with a window of more than 32 MiB is refused.
 ///
 /// # Errors
-/// The first read's, or zstd's when it cannot be set up.
-pub fn decoder<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+/// The first read's.
+pub fn decoder<'a>(reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    decoder_within(reader, &Windows::default())
+}
+
+/// [`decoder`], with zstd's memory taken from `windows`.
+pub(super) fn decoder_within<'a>(
+    mut reader: impl BufRead + 'a,
+    windows: &Windows,
+) -> io::Result<Box<dyn Read + 'a>> {
     // One filled buffer is enough: every BufRead here holds more than four bytes unless the stream
     // itself is shorter or arrives in crumbs, which `Crumbs` mends.
     let start = reader.fill_buf()?;
     if start.len() < 4 {
-        return sorted(Crumbs::new(reader)?);
+        return sorted(Crumbs::new(reader)?, windows);
     }
-    sorted(reader)
+    sorted(reader, windows)
 }
 
-fn sorted<'a>(mut reader: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+fn sorted<'a>(mut reader: impl BufRead + 'a, windows: &Windows) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match Compression::of(reader.fill_buf()?) {
         Compression::None => Box::new(reader),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            decoder.window_log_max(WINDOW_LOG_MAX)?;
-            Box::new(decoder)
-        }
+        Compression::Zstd => Box::new(Frames::new(reader, windows.clone())),
     })
 }
 

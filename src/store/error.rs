@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::model::Digest;
+use crate::store::frames::WindowError;
 use crate::store::unpack::UnpackError;
 use crate::sys::fs::CallError;
 
@@ -159,6 +160,15 @@ impl StoreError {
                     .to_owned(),
             ),
             StoreError::Unpack { source, .. } => source.hint(),
+            StoreError::Stream { source, .. }
+                if source.get_ref().is_some_and(|e| e.is::<WindowError>()) =>
+            {
+                Some(
+                    "compress the layer with `zstd --long=25` at most, or copy the image with gzip: \
+                     skopeo copy --dest-compress-format gzip docker://IMAGE oci:DIR"
+                        .to_owned(),
+                )
+            }
             StoreError::Ambiguous { .. } => {
                 Some("give more digits: rl images --no-trunc".to_owned())
             }

@@ -3,7 +3,7 @@
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 
-use super::index::{digest, is_named, name};
+use super::index::{digest, is_named, name, origin};
 use super::{Result, Store, StoreError};
 use crate::model::{Digest, Platform, Reference};
 
@@ -17,6 +17,8 @@ pub struct Image {
     pub references: Vec<Reference>,
     /// The digest `index.json` holds: of the manifest, or of an image index that leads to it.
     pub target: Digest,
+    /// The digest of the image index at the registry that it was chosen out of, when it was pulled so.
+    pub origin: Option<Digest>,
     /// The manifest's digest.
     pub manifest: Digest,
     /// The image id: the digest of the configuration.
@@ -167,6 +169,7 @@ impl Store {
         Ok(Image {
             references,
             target,
+            origin: origin(descriptor),
             manifest,
             id,
             config,

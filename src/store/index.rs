@@ -16,6 +16,10 @@ use crate::model::{Digest, Reference};
 /// The annotation that holds a descriptor's name: the full normalised reference.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation of a manifest that was chosen out of an image index: the digest of that index, which
+/// is what the registry answers for the tag.
+const ORIGIN: &str = "rl.index.digest";
+
 /// An index without images.
 pub(super) fn empty() -> ImageIndex {
     let mut index = ImageIndex::default();
@@ -48,12 +52,27 @@ pub(super) fn digest(descriptor: &Descriptor) -> Result<Digest> {
     Ok(descriptor.digest().to_string().parse()?)
 }
 
+/// Notes that the manifest was chosen out of the image index `index`, which is not stored itself.
+pub fn set_origin(descriptor: &mut Descriptor, index: &Digest) {
+    annotate(descriptor, ORIGIN, Some(&index.to_string()));
+}
+
+/// The image index that the manifest was chosen out of, if that was noted.
+pub(super) fn origin(descriptor: &Descriptor) -> Option<Digest> {
+    let annotations = descriptor.annotations().as_ref()?;
+    annotations.get(ORIGIN)?.parse().ok()
+}
+
 fn set_name(descriptor: &mut Descriptor, name: Option<&str>) {
+    annotate(descriptor, REF_NAME, name);
+}
+
+fn annotate(descriptor: &mut Descriptor, key: &str, value: Option<&str>) {
     let mut annotations: HashMap<String, String> =
         descriptor.annotations().clone().unwrap_or_default();
-    match name {
-        Some(name) => annotations.insert(REF_NAME.to_owned(), name.to_owned()),
-        None => annotations.remove(REF_NAME),
+    match value {
+        Some(value) => annotations.insert(key.to_owned(), value.to_owned()),
+        None => annotations.remove(key),
     };
     descriptor.set_annotations((!annotations.is_empty()).then_some(annotations));
 }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::digest;
 use super::unpack::Owners;
-use super::{Image, Result, Store, StoreError, flock, pipe, rename};
+use super::{Image, Marked, Result, Store, StoreError, flock, pipe, rename};
 use crate::model::{Digest, IdMap};
 use crate::sys::fs::{CallError, Root, remove_tree};
 
@@ -238,7 +238,15 @@ impl Store {
         } else {
             None
         };
-        let result = pipe::run(reader, &job, writer, root, &map.owners, progress);
+        let result = pipe::run(
+            reader,
+            &job,
+            writer,
+            root,
+            &map.owners,
+            &self.windows,
+            progress,
+        );
         match result {
             Ok(report) => {
                 let layer = Layer {
@@ -322,21 +330,25 @@ impl Store {
     }
 
     /// The JSON files of all layers of this boot that still carry its mark.
-    pub(super) fn unsettled_layers(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn unsettled_layers(&self) -> Result<Vec<Marked>> {
         let mut found = Vec::new();
         for path in self.all_metas()? {
-            if read_meta(&path)
+            // Before it is read: what is read may be newer, never older.
+            let Some(marked) = Marked::new(path) else {
+                continue;
+            };
+            if read_meta(&marked.path)
                 .and_then(|layer| layer.unsettled)
                 .is_some_and(|boot| !boot.is_empty() && boot == self.boot_id())
             {
-                found.push(path);
+                found.push(marked);
             }
         }
         Ok(found)
     }
 
-    pub(super) fn settle_layers(&self, paths: &[PathBuf]) -> Result<()> {
-        for path in paths {
+    pub(super) fn settle_layers(&self, marked: &[Marked]) -> Result<()> {
+        for path in marked.iter().filter(|m| m.is_same()).map(|m| &m.path) {
             if let Some(mut layer) = read_meta(path) {
                 layer.unsettled = None;
                 self.write_meta(path, &layer)?;

@@ -19,9 +19,10 @@
 //!
 //! Power cuts: a rename can survive while the data does not. Waiting for the disk costs more than a
 //! pull may take, so work of this boot is trusted at once and marked with the boot id (blobs: an
-//! extended attribute; layers: their JSON file). [`Store::settle`] flushes the file system once and
-//! takes the marks off. At a later boot a marked blob is hashed again before it counts and a marked
-//! layer is unpacked again. `index.json` is always flushed before it replaces the old one.
+//! extended attribute; layers: their JSON file). [`Store::settle`], which runs in the background after
+//! each pull, flushes the file system once and takes the marks off. At a later boot a marked blob is
+//! hashed again before it counts and a marked layer is unpacked again. `index.json` is always flushed
+//! before it replaces the old one.
 //!
 //! What is read back is checked: manifests and configurations against their digest every time,
 //! layers whenever they are unpacked.
@@ -30,6 +31,7 @@ pub mod archive;
 mod blob;
 mod decode;
 mod error;
+mod frames;
 mod gc;
 mod image;
 mod index;
@@ -51,7 +53,7 @@ pub use decode::{Compression, decoder};
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
-pub use index::REF_NAME;
+pub use index::{REF_NAME, set_origin};
 pub use lay::lay_over;
 pub use layer::{Layer, MapKey};
 pub use scratch::WorkDir;
@@ -65,6 +67,32 @@ pub struct Store {
     root: PathBuf,
     scratch: Mutex<Weak<Scratch>>,
     boot_id: OnceLock<String>,
+    windows: frames::Windows,
+}
+
+/// A file with a mark, as it was when it was listed: its name may belong to another by the time the
+/// flush is over.
+#[derive(Debug)]
+struct Marked {
+    path: PathBuf,
+    identity: (u64, i64, i64),
+}
+
+impl Marked {
+    fn new(path: PathBuf) -> Option<Self> {
+        let identity = Self::identity(&path)?;
+        Some(Marked { path, identity })
+    }
+
+    fn is_same(&self) -> bool {
+        Self::identity(&self.path) == Some(self.identity)
+    }
+
+    fn identity(path: &Path) -> Option<(u64, i64, i64)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = path.symlink_metadata().ok()?;
+        Some((meta.ino(), meta.ctime(), meta.ctime_nsec()))
+    }
 }
 
 /// Holds a lock on the store until dropped.
@@ -82,6 +110,7 @@ impl Store {
             root: root.to_owned(),
             scratch: Mutex::new(Weak::new()),
             boot_id: OnceLock::new(),
+            windows: frames::Windows::default(),
         };
         if rustix::fs::access(store.index_path(), rustix::fs::Access::EXISTS).is_err() {
             store.create()?;
@@ -152,7 +181,7 @@ impl Store {
 
     /// Flushes the store's file system and takes the "not yet on disk" marks off blobs and layers.
     /// Worth doing in the background after a pull; without it the first use after a reboot checks
-    /// blobs and unpacks layers again.
+    /// blobs and unpacks layers again. Nobody is kept waiting: locks are held after the flush only.
     ///
     /// # Errors
     /// The failing `syncfs`, or a mark that cannot be changed.
@@ -167,6 +196,8 @@ impl Store {
         rustix::fs::syncfs(&root).map_err(CallError::of(|| {
             format!("syncfs(`{}`)", self.root.display())
         }))?;
+        // Against deletions, after which a mark would be written for something that is gone.
+        let _lock = self.lock_shared()?;
         self.settle_blobs(&blobs)?;
         self.settle_layers(&layers)
     }

@@ -15,6 +15,7 @@ use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
+use super::frames::Windows;
 use super::unpack::{self, Owners, UnpackError};
 use super::{BlobWriter, Result, StoreError, decode};
 use crate::model::Digest;
@@ -236,6 +237,7 @@ pub(super) fn run(
     writer: Option<BlobWriter<'_>>,
     root: Root,
     owners: &Owners,
+    windows: &Windows,
     progress: &dyn Fn(u64),
 ) -> Result<unpack::Report> {
     let mut tee = Tee::new(reader, job.size, writer, progress);
@@ -253,7 +255,7 @@ pub(super) fn run(
             };
             unpack_side(chunks, root, owners)
         });
-        let decoded = decode_side(&mut tee, &full_in, &empty_out);
+        let decoded = decode_side(&mut tee, windows, &full_in, &empty_out);
         drop(full_in);
         let unpacked = worker
             .join()
@@ -306,10 +308,11 @@ pub(super) fn store_only(
 /// Decompresses into chunks until the end, or until the other side has gone (which is no error here).
 fn decode_side(
     tee: &mut impl BufRead,
+    windows: &Windows,
     full: &SyncSender<Chunk>,
     empty: &Receiver<Vec<u8>>,
 ) -> io::Result<()> {
-    let mut decoder = decode::decoder(tee)?;
+    let mut decoder = decode::decoder_within(tee, windows)?;
     let mut made = 0;
     loop {
         // No more buffers than can be under way: past that number, wait for one to come back.

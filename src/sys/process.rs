@@ -189,6 +189,37 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
     Ok(Fork::Parent(Child { pid, pidfd }))
 }
 
+/// Runs `work` in a process of its own, as the last thing of importance to anybody: in a session of its
+/// own, with no descriptor of ours, without input and output, and nobody's child. The calling process
+/// must be single-threaded. `work` must not use a descriptor that was opened before.
+///
+/// # Errors
+/// Those of clone(2).
+pub fn in_background(work: impl FnOnce()) -> Result<()> {
+    let child = match fork(Namespaces::empty())? {
+        Fork::Parent(child) => child,
+        Fork::Child => {
+            let Ok(Fork::Child) = fork(Namespaces::empty()) else {
+                exit_now(0)
+            };
+            // Fails for no session leader, and this is none.
+            let _ = rustix::process::setsid();
+            close_from(0);
+            for _ in 0..3 {
+                let flags = rustix::fs::OFlags::RDWR;
+                match rustix::fs::open(c"/dev/null", flags, rustix::fs::Mode::empty()) {
+                    Ok(fd) => std::mem::forget(fd),
+                    Err(_) => exit_now(1),
+                }
+            }
+            let _ = rustix::process::nice(19);
+            work();
+            exit_now(0)
+        }
+    };
+    child.wait().map(drop)
+}
+
 /// Ends this process at once: no destructors, no flushing of what a parent will flush too.
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: _exit(2) touches no memory of ours.
