@@ -482,6 +482,53 @@ identities! {
     }
 
     /// A mount whose own content changes where its name leads: the write protection goes to it or nowhere.
+    fn what_host_shows_stays_closed_to_who_may_mount(t: [sub nosub unshared]) {
+        // Landlock, which forbids every mount, is taken out, and the filter: a namespace made inside may mount.
+        let (probe, home) = (t.dir().join("probe"), t.dir().join("home"));
+        for path in [&probe, &home.join("file")] {
+            fs::write(path, "as it was").unwrap();
+            t.own(path);
+        }
+        t.sh("printf 'as it was' >../probe").run().ok();
+        let attack = format!(
+            "mount -t tmpfs t /mnt && echo mounts
+            for m in / {home} /tmp /run /proc; do mount -o remount,rw,bind $m && echo remounted $m; umount -l $m && echo uncovered $m; done
+            mount --bind / /mnt && echo bound; mount --rbind / /mnt && mount -o remount,rw,bind /mnt && echo remounted
+            echo x >{probe}; echo x >/mnt{probe}; exit 0",
+            home = home.display(),
+            probe = probe.display()
+        );
+        let attack = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "unchanged", "sh", "-c", &attack];
+        let run = ["run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", "host"];
+        let output = t.program(sabotaged()).args(run).args(attack).env("RL_SABOTAGE", "landlock").run().ok();
+        assert!(output.out().starts_with("mounts"), "{output:?}");
+        for word in ["uncovered", "remounted /\n", "bound"] {
+            assert!(!output.out().contains(word), "{output:?}");
+        }
+        assert_eq!(fs::read_to_string(&probe).unwrap(), "as it was");
+        assert_eq!(fs::read_to_string(home.join("file")).unwrap(), "as it was");
+    }
+
+    fn views_where_the_kernel_wants_two_file_systems(t: [sub nosub unshared]) {
+        // Kernels before this one refuse an upper directory below the lower one (ELOOP).
+        let home = t.dir().join("home");
+        fs::write(home.join("file"), "as it was").unwrap();
+        t.own(&home.join("file"));
+        let script = "cat ~/file; rm ~/file; mkdir ~/dir; echo new >~/dir/new; cat ~/dir/new; grep -c '^overlay .*/below ' /proc/mounts";
+        let rl = |words: &[&str]| {
+            let program = t.program(sabotaged()).args(words).env_remove("XDG_DATA_HOME");
+            program.env("RL_SABOTAGE", "view").run().ok().out()
+        };
+        let output = rl(&["run", "--name", "x", "--quiet", "--network", "none", "host", "sh", "-c", script]);
+        assert_eq!(output, "as it wasnew\n3");
+        let shown = home.display();
+        assert_eq!(rl(&["diff", "x"]), format!("C {shown}\nA {shown}/dir\nA {shown}/dir/new\nD {shown}/file"));
+        assert!(home.join("file").exists() && !home.join("dir").exists());
+        rl(&["apply", "-y", "x"]);
+        assert!(!home.join("file").exists() && home.join("dir/new").exists());
+        rl(&["rm", "x"]);
+    }
+
     fn write_protection_is_not_led_away(t: [sub]) {
         let lab = Lab::new(t);
         let (safe, decoy) = (t.directory("safe"), t.directory("decoy"));

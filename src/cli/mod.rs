@@ -1,6 +1,7 @@
 //! Words in, words out: the command line, what is printed, the exit status.
 
 mod bootstrap;
+mod changes;
 mod complete;
 mod containers;
 mod images;
@@ -27,6 +28,7 @@ use crate::model::text::escape;
 )]
 #[command(after_help = "Examples:
   rl run ubuntu sh          a shell in a container of the image `ubuntu`
+  rl run --rm host make     a command that can change nothing on this machine
   rl pull debian:bookworm   fetch an image
   rl images                 what is there")]
 pub struct Cli {
@@ -42,6 +44,8 @@ enum Verb {
     Bootstrap(bootstrap::BootstrapArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
+    Diff(changes::DiffArgs),
+    Apply(changes::ApplyArgs),
     Images(images::ImagesArgs),
     Rmi(images::RmiArgs),
     Load(images::LoadArgs),
@@ -125,6 +129,13 @@ pub fn main() -> u8 {
                 .fold(status, u8::max)
                 .min(1))
         }),
+        Verb::Diff(args) => with_context(&Terminal::default(), |context| {
+            Ok(print(&changes::diff(context, &args)?))
+        }),
+        Verb::Apply(args) => with_context(&Terminal::default(), |context| {
+            engine::apply::apply(context, &args.container, args.yes)?;
+            Ok(0)
+        }),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { directory } => match manual::write(&Cli::command(), &directory) {
             Ok(()) => 0,
@@ -203,6 +214,17 @@ impl Ui for Terminal {
         if self.verbose {
             let _ = writeln!(std::io::stderr(), "rl: {text}");
         }
+    }
+
+    fn show(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    fn ask(&self, question: &str) -> bool {
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
     fn progress(&self) -> Box<dyn engine::pull::Progress> {

@@ -67,7 +67,7 @@ fn kill(container: &Container) {
 }
 
 /// A plan with the maps that the container was made with.
-fn plan_for(context: &Context<'_>, spec: &ContainerSpec) -> Result<userns::Plan, Error> {
+pub(super) fn plan_for(context: &Context<'_>, spec: &ContainerSpec) -> Result<userns::Plan, Error> {
     let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
     Ok(userns::Plan {
         uid: spec.uid_map.clone(),

@@ -1,8 +1,11 @@
 //! What a verb means: the layer that knows images, networks, namespaces and containers at once.
 
+pub mod apply;
+pub mod changes;
 pub mod containers;
 pub mod dirs;
 mod hint;
+pub mod host;
 pub mod image_for;
 pub mod images;
 pub mod mounts;
@@ -14,6 +17,7 @@ pub mod run;
 pub mod run_args;
 pub mod rungs;
 pub mod units;
+pub mod views;
 pub mod volumes;
 
 use crate::model::chain;
@@ -27,6 +31,10 @@ pub trait Ui {
     fn detail(&self, text: &str);
     /// Where a pull shows how far it is.
     fn progress(&self) -> Box<dyn pull::Progress>;
+    /// A line that was asked for, whatever `--quiet` says.
+    fn show(&self, text: &str);
+    /// Asks a question that is answered with yes or no; no where nobody can be asked.
+    fn ask(&self, question: &str) -> bool;
     /// Prints an error with its hint; returns the exit status.
     fn fail(&self, error: &Error) -> u8;
 }
@@ -140,6 +148,45 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A system call on a container's files.
+    #[error(transparent)]
+    Call(#[from] crate::sys::fs::CallError),
+    /// What a container changed cannot be told.
+    #[error("container `{name}` has no list of changes: {why}")]
+    NoDiff {
+        /// The container.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is nothing that changes could be carried over to.
+    #[error("container `{0}` has no view of a directory of this machine")]
+    NothingToApply(String),
+    /// Not everything could be carried over.
+    #[error("{failed} of {total} changes were not carried over")]
+    Applied {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// `--apply` with another image.
+    #[error("`--apply` is for the image `host`: other images have no directory to write back to")]
+    ApplyImage,
+    /// `--apply` with nobody to ask.
+    #[error("`--apply` asks before it writes, and there is no terminal to ask on")]
+    ApplyUnasked,
+    /// An option that does not go with the built-in image.
+    #[error("`{option}` with the image `host`: {reason}")]
+    HostOption {
+        /// The option.
+        option: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// There is no current directory to start in.
+    #[error("the current directory cannot be found")]
+    CurrentDirectory(#[source] std::io::Error),
     /// A terminal was asked for and there is none.
     #[error("`--tty` needs standard input to be a terminal")]
     NoTerminal,
@@ -198,6 +245,23 @@ impl Error {
                 Some(format!("the disk of `{}` is full", path.display()))
             }
             Error::NoImage => Some("rl run ubuntu sh".into()),
+            Error::HostOption { .. } => Some(
+                "leave it out, or take another image; one of a registry that is called `host` is \
+                 `docker.io/library/host`"
+                    .into(),
+            ),
+            Error::NothingToApply(_) => Some(
+                "`rl run host` has views of the home directory, `/tmp` and the current directory; \
+                 `-v DIR:DIR:O` makes one"
+                    .into(),
+            ),
+            Error::ApplyImage => Some("`-v DIR:TARGET` lets any image write to a directory".into()),
+            Error::ApplyUnasked => Some(
+                "say `--apply=yes`, or keep the container (`--name x`, without `--rm`), look at \
+                 `rl diff x` and then `rl apply x`"
+                    .into(),
+            ),
+            Error::CurrentDirectory(_) => Some("go to another one: `cd`".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),
             Error::OtherPlatform { image, .. } => {
                 Some(format!("take it as it is with `--platform {image}`"))

@@ -129,6 +129,13 @@ fn apply_option(
         | "rshared" => mount.options.push(option.to_owned()),
         // Labels of SELinux, on a machine where we set none: nothing to do, as with podman.
         "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+        // A view, as podman spells it.
+        "O" => match &mount.source {
+            MountSource::Bind { path, .. } if path.is_dir() => {
+                mount.source = MountSource::Overlay { path: path.clone() };
+            }
+            _ => return Err(form(flag, value, "`O` is for directories of the host")),
+        },
         "nocopy" => match &mut mount.source {
             MountSource::Volume { fill, .. } => *fill = false,
             _ => return Err(form(flag, value, "`nocopy` is for named volumes")),
@@ -225,7 +232,7 @@ fn target_path(flag: &'static str, value: &str, target: &str) -> Result<String, 
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// `type=bind|volume|tmpfs,source=…,target=…[,readonly][,…]`.
+/// `type=bind|volume|tmpfs|overlay,source=…,target=…[,readonly][,…]`.
 ///
 /// # Errors
 /// As [`volume`].
@@ -256,6 +263,10 @@ pub fn mount(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let source = match kind {
         "bind" => bind_source(source.ok_or_else(missing)?)?,
         "volume" => volume_source(OPTION, value, source.ok_or_else(missing)?, volumes)?,
+        "overlay" => {
+            rest.push("O");
+            bind_source(source.ok_or_else(missing)?)?
+        }
         "tmpfs" => MountSource::Tmpfs {
             options: tmpfs.join(","),
         },

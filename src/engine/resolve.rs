@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::run_args::RunArgs;
-use super::{mounts, units};
+use super::{host, mounts, units};
 use crate::model::spec::{
     ContainerSpec, Customary, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION,
     VolumeMount,
@@ -110,6 +110,10 @@ pub struct Decided {
     pub tty: bool,
     /// The volumes' directory.
     pub volumes: PathBuf,
+    /// Mounts that come with the image, unless others take their place.
+    pub mounts: Vec<VolumeMount>,
+    /// Paths hidden with it, unless a mount is asked for there.
+    pub hidden: Vec<String>,
 }
 
 /// Makes the specification.
@@ -120,12 +124,18 @@ pub fn resolve(
     args: &RunArgs,
     command: &[String],
     image: &ImageDefaults,
-    decided: Decided,
+    mut decided: Decided,
 ) -> Result<ContainerSpec, Error> {
     let mut confinement = options::resolve(&args.security_opt)?;
     // The kernel's files are the same inside and outside.
     confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
     confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
+    let asked = asked_mounts(args, &decided.volumes)?;
+    let cwd = workdir(args, image)?;
+    let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
+    confinement.masked.extend(hidden);
+    let built_in = std::mem::take(&mut decided.mounts);
+    let mounts = all_mounts(args, asked, built_in, &cwd)?;
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
@@ -159,7 +169,7 @@ pub fn resolve(
         rootfs: decided.rootfs,
         args: command_line(args, command, image)?,
         env: environment(args, image, decided.tty, &hostname)?,
-        cwd: workdir(args, image)?,
+        cwd,
         user: user.or_else(|| image.user.clone()).unwrap_or_default(),
         groups: args.group_add.clone(),
         tty: decided.tty,
@@ -167,7 +177,7 @@ pub fn resolve(
         hostname,
         uid_map: decided.uid_map,
         gid_map: decided.gid_map,
-        mounts: all_mounts(args, &decided.volumes)?,
+        mounts,
         read_only: args.read_only,
         sysctls,
         customary,
@@ -349,7 +359,7 @@ fn workdir(args: &RunArgs, image: &ImageDefaults) -> Result<String, Error> {
     })
 }
 
-fn all_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error> {
+fn asked_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error> {
     let mut all: Vec<VolumeMount> = Vec::new();
     for value in &args.volume {
         all.push(mounts::volume(value, volumes)?);
@@ -363,10 +373,24 @@ fn all_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Error>
     if let Some(zone) = &args.tz {
         all.push(time_zone(zone)?);
     }
+    Ok(all)
+}
+
+fn all_mounts(
+    args: &RunArgs,
+    mut all: Vec<VolumeMount>,
+    built_in: Vec<VolumeMount>,
+    cwd: &str,
+) -> Result<Vec<VolumeMount>, Error> {
+    // Nothing that is to be seen disappears below an empty one: `host` has something in its `/tmp`.
+    let is_host = !built_in.is_empty();
+    let hides = |target: &str| is_host && Path::new(cwd).starts_with(target);
+    let built_in = host::beside(built_in, &all);
+    all.extend(built_in);
     // A read-only root still has places to write that forget: as podman has them.
     if args.read_only {
         for target in ["/tmp", "/run", "/var/tmp"] {
-            if !all.iter().any(|m| m.target == target) {
+            if !all.iter().any(|m| m.target == target) && !hides(target) {
                 all.push(VolumeMount {
                     target: target.into(),
                     source: MountSource::Tmpfs {
@@ -454,9 +478,14 @@ fn customary_sysctls(decided: &Decided) -> Vec<(&'static str, String)> {
         return Vec::new();
     }
     let last = last_of_row(&decided.gid_map);
+    // One who keeps their id and has no other is alone in the row.
+    let first = match decided.gid_map.to_host(0) {
+        Some(_) => 0,
+        None => last,
+    };
     vec![
         ("net.ipv4.ip_unprivileged_port_start", "0".into()),
-        ("net.ipv4.ping_group_range", format!("0 {last}")),
+        ("net.ipv4.ping_group_range", format!("{first} {last}")),
     ]
 }
 

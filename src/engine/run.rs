@@ -5,13 +5,14 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::host::{self, Host};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::rungs::{self, Ladder, Rung};
-use super::{Context, Error, image_for, mounts, names, network, volumes};
-use crate::model::spec::{ContainerSpec, Network, SeccompChoice};
+use super::{Context, Error, apply, image_for, mounts, names, network, views, volumes};
+use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
 use crate::monitor::client::Attach;
 use crate::monitor::wire::Part;
 use crate::monitor::{self, Task};
@@ -28,7 +29,10 @@ use crate::{oci, state, userns};
 /// # Errors
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
 pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
-    let prepared = prepare(context, args)?;
+    let (apply, args) = &written_back(args)?;
+    let mut prepared = prepare(context, args)?;
+    // What is to be carried over must outlive the command.
+    prepared.spec.remove &= apply.is_none();
     let Prepared {
         spec,
         plan,
@@ -47,12 +51,69 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
         container: &locked,
     };
     match start(context, &task) {
-        Ok(ended) => Ok(ended.status()),
+        Ok(ended) => match apply {
+            Some(yes) => {
+                let done = write_back(context, &spec.name, (ended.status(), *yes))?;
+                if done && args.rm {
+                    monitor::remove(&locked, &plan)?;
+                }
+                Ok(ended.status())
+            }
+            None => Ok(ended.status()),
+        },
         Err(error) => {
             let _ = monitor::remove(&locked, &plan);
             Err(error)
         }
     }
+}
+
+/// Whether changes are to be carried over, and without asking; the arguments without what says so
+/// after the image.
+fn written_back(args: &RunArgs) -> Result<(Option<bool>, RunArgs), Error> {
+    let mut args = args.clone();
+    let image = args.words.first().map(String::as_str);
+    let is_host = host::is_meant(&args, image);
+    if is_host {
+        while let Some(word) = args.words.get(1).and_then(|w| w.strip_prefix("--apply")) {
+            args.apply = Some(match word {
+                "" | "=ask" => "ask".into(),
+                "=yes" => "yes".into(),
+                _ => break,
+            });
+            args.words.remove(1);
+        }
+    }
+    let apply = args.apply.as_deref().map(|word| word == "yes");
+    match apply {
+        Some(_) if !is_host => Err(Error::ApplyImage),
+        Some(false) if !apply::can_ask() => Err(Error::ApplyUnasked),
+        _ => Ok((apply, args)),
+    }
+}
+
+/// After the command: carries its changes over. False when the container holds some that nobody was
+/// asked about.
+fn write_back(context: &Context<'_>, name: &str, (status, yes): (u8, bool)) -> Result<bool, Error> {
+    let kept = |why: &str| {
+        let text = format!("{why}: kept as `{name}` (`rl diff`, `rl apply`, `rl rm`)");
+        context.ui.notice(&text);
+    };
+    if status != 0 && yes {
+        kept(&format!(
+            "nothing was carried over, the exit status is {status}"
+        ));
+        return Ok(false);
+    }
+    if status != 0 {
+        context.ui.notice(&format!("the exit status is {status}"));
+    }
+    // They were blocked for the command's sake; now Ctrl-C is an answer.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    let containers = state::Containers::new(context.dirs.containers());
+    apply::carry(context, &containers.find(name)?, yes)
+        .inspect_err(|_| kept("not everything was carried over"))
+        .map(|_| true)
 }
 
 /// Everything decided, nothing done.
@@ -78,7 +139,11 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         return Err(Error::Name(name.clone()));
     }
     let attach = terminal(args)?;
-    let mode = userns_mode(args)?;
+    let is_host = host::is_meant(args, image);
+    let mode = match host::mode(context, args).filter(|_| is_host) {
+        Some(mode) => mode,
+        None => userns_mode(args)?,
+    };
     let plan = userns::plan(&mode, &context.caller)?;
     if let Some(notice) = &plan.notice {
         tell_once(context, notice);
@@ -89,7 +154,12 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
             .ui
             .detail(&format!("network {}: {line}", network.mode()));
     }
+    let mut built_in = Host::default();
     let (rootfs, defaults) = match (&args.rootfs, image) {
+        (None, Some(_)) if is_host => {
+            built_in = host::find(context, args, &plan)?;
+            (RootfsSource::Host, std::mem::take(&mut built_in.defaults))
+        }
         (Some(path), _) => (image_for::directory(path)?, ImageDefaults::default()),
         (None, Some(image)) => image_for::find(context, args, image, &plan)?,
         (None, None) => return Err(Error::NoImage),
@@ -115,6 +185,8 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         },
         tty: attach.tty,
         volumes: context.dirs.volumes(),
+        mounts: built_in.mounts,
+        hidden: built_in.hidden,
     };
     let spec = resolve::resolve(args, command, &defaults, decided)?;
     let files = EtcText {
@@ -233,10 +305,11 @@ fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
     let Start { spec, plan, .. } = start;
     let dir = start.container.dir();
     let own = plan.uid.to_host(0) == Some(context.caller.uid);
-    if !own && spec.uid_map.to_host(0).is_some() {
+    if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
         image_for::own_root(context, plan, dir)?;
     }
     volumes::own(context, plan, spec)?;
+    views::make(context, plan, spec, dir)?;
     let etc = write_files(start, dir)?;
     let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
     loop {
@@ -293,6 +366,8 @@ fn init_plan(
         mount_point,
         fill: mounts::to_fill(&spec.mounts),
         optional: vec![oci::APT_CONF.to_owned()],
+        throw_away: spec.remove,
+        sockets: host::sockets(spec),
     };
     Ok(runtime::plan(
         &config,
@@ -319,26 +394,32 @@ fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, E
 }
 
 fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
-    let put = |name: &str, text: &str| -> Result<PathBuf, Error> {
+    let put_at = |name: &str, target: &str, text: &str| -> Result<oci::EtcFile, Error> {
         let path = dir.join("etc").join(name);
         std::fs::write(&path, text).map_err(|source| Error::Write {
             path: path.clone(),
             source,
         })?;
-        Ok(path)
+        Ok(oci::EtcFile {
+            file: path,
+            target: host::etc_target(start.spec, target),
+        })
     };
+    let put = |name: &str, text: &str| put_at(name, &format!("/etc/{name}"), text);
     Ok(oci::EtcFiles {
         hosts: put("hosts", &start.files.hosts)?,
         resolv_conf: put("resolv.conf", &start.files.resolv_conf)?,
         hostname: put("hostname", &format!("{}\n", start.spec.hostname))?,
         apt_conf: userns::is_root_alone(&start.spec.uid_map)
             .then(|| {
-                put(
+                put_at(
                     "apt.conf",
+                    oci::APT_CONF,
                     "// No other user exists here.\nAPT::Sandbox::User \"root\";\n",
                 )
             })
             .transpose()?,
+        views: views::directory(dir),
     })
 }
 

@@ -7,7 +7,12 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   rl run ubuntu sh                         a shell in Ubuntu
   rl run --rm -v $PWD:/src -w /src gcc make    build what is in this directory
-  rl run -p 8080:80 nginx                  a web server on port 8080")]
+  rl run -p 8080:80 nginx                  a web server on port 8080
+  rl run --rm host make                    this machine's own files, read-only
+
+The image `host` is built in: this machine's root, read-only, with copy-on-write views of the home
+directory, /tmp and the current directory. An image of a registry with that name is
+docker.io/library/host.")]
 pub struct RunArgs {
     /// Remove the container when the command ends
     #[arg(long)]
@@ -36,8 +41,8 @@ pub struct RunArgs {
     /// User (and group) of the command, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Mount a host path or a named volume
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    /// Mount a host path or a named volume (ro: read-only; O: what is written stays in the container)
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro|:O]")]
     pub volume: Vec<String>,
     /// Mount, spelled out
     #[arg(long, value_name = "type=…,source=…,target=…")]
@@ -108,6 +113,17 @@ pub struct RunArgs {
     /// Run a small init as PID 1 that reaps processes and passes signals on
     #[arg(long)]
     pub init: bool,
+    /// With the image `host`: carry what changed over to this machine when the command has ended,
+    /// after asking (yes: without)
+    #[arg(
+        long,
+        value_name = "ask|yes",
+        num_args = 0..=1,
+        default_missing_value = "ask",
+        require_equals = true,
+        value_parser = ["ask", "yes"]
+    )]
+    pub apply: Option<String>,
     /// When to pull the image: missing, always, never, newer
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub pull: String,

@@ -35,6 +35,8 @@ pub enum Rung {
     Copy,
     /// A directory of the user's.
     Directory,
+    /// The machine's own root.
+    Host,
 }
 
 impl Rung {
@@ -45,6 +47,7 @@ impl Rung {
             Rung::Fuse => "fuse-overlayfs",
             Rung::Copy => "copy of the layers",
             Rung::Directory => "directory",
+            Rung::Host => "this machine's own, read-only",
         }
     }
 }
@@ -76,6 +79,7 @@ impl Ladder {
         };
         match &spec.rootfs {
             RootfsSource::Directory(_) => ladder.rung = Rung::Directory,
+            RootfsSource::Host => ladder.rung = Rung::Host,
             RootfsSource::Layers { .. } => {
                 if let Some(why) = recall(&ladder.refusal) {
                     let name = ladder.rung.name();
@@ -115,7 +119,7 @@ impl Ladder {
                 self.why.push(why);
                 self.rung = Rung::Copy;
             }
-            Rung::Copy | Rung::Directory => return false,
+            Rung::Copy | Rung::Directory | Rung::Host => return false,
         }
         true
     }
@@ -178,8 +182,18 @@ pub fn prepare(
     }
     if ladder.rung == Rung::Copy {
         image_for::copy(context, spec, plan, dir)?;
+        let path = dir.join(COPIED);
+        std::fs::write(&path, "").map_err(|source| Error::Write { path, source })?;
     }
     Ok(())
+}
+
+/// A file in the directory of a container that stands on the last rung.
+const COPIED: &str = "copied";
+
+/// Whether the upper directory of a container is a copy of its layers.
+pub fn is_copy(dir: &Path) -> bool {
+    dir.join(COPIED).exists()
 }
 
 /// Empties the directories that a refused overlay may have used; they keep their owners.
@@ -251,6 +265,7 @@ fn remember(path: &Path, why: &str) {
 pub fn rootfs(rung: Rung, spec: &ContainerSpec, dir: &Path) -> Rootfs {
     match (rung, &spec.rootfs) {
         (_, RootfsSource::Directory(path)) => Rootfs::Directory(path.clone()),
+        (_, RootfsSource::Host) => Rootfs::Host,
         (Rung::Overlay, RootfsSource::Layers { base, names }) => Rootfs::Overlay {
             base: base.clone(),
             lower: names.clone(),

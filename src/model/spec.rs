@@ -2,7 +2,7 @@
 //! to decide. It is what is kept on disk, and what the OCI configuration is made from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,18 @@ pub struct Customary {
     pub sysctls: Vec<String>,
 }
 
+impl ContainerSpec {
+    /// The views: where inside, of which host directory, and the name below the container's `views/`
+    /// under which its upper and work directories lie.
+    pub fn views(&self) -> impl Iterator<Item = (&str, &Path, String)> {
+        let mounts = self.mounts.iter().enumerate();
+        mounts.filter_map(|(i, mount)| match &mount.source {
+            MountSource::Overlay { path } => Some((&*mount.target, &**path, i.to_string())),
+            _ => None,
+        })
+    }
+}
+
 /// Where a root file system comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RootfsSource {
@@ -106,6 +118,8 @@ pub enum RootfsSource {
     },
     /// A directory of the user's own, used in place.
     Directory(PathBuf),
+    /// The root of this machine, read-only.
+    Host,
 }
 
 /// One mount that the user asked for.
@@ -140,6 +154,12 @@ pub enum MountSource {
         /// Whether it is filled from the image when it is empty (no `nocopy`).
         #[serde(default = "yes")]
         fill: bool,
+    },
+    /// A directory of the host as a view: what is written goes to the container's own directory
+    /// ([`ContainerSpec::views`]).
+    Overlay {
+        /// Absolute host path.
+        path: PathBuf,
     },
     /// A file system in memory.
     Tmpfs {

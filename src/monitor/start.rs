@@ -124,6 +124,9 @@ impl Steps<'_> {
                         .set_master(master)
                         .map_err(StartFailure::failed("ioctl(pty)"))?;
                 }
+                Event::Init(FromInit::Notice(text), _) => {
+                    let _ = wire::send(self.client, &wire::FromMonitor::Notice(text));
+                }
                 Event::Init(FromInit::Prepared(without), _) => {
                     prepared = true;
                     for error in without {

@@ -14,19 +14,30 @@ use oci_spec::runtime::{
 };
 
 use crate::model::IdMap;
-use crate::model::spec::{ContainerSpec, MountSource, NetworkMode, VolumeMount};
+use crate::model::spec::{ContainerSpec, MountSource, NetworkMode, RootfsSource, VolumeMount};
 
 /// Files that the engine wrote for this container, bound over those of the image.
 #[derive(Clone, Debug)]
 pub struct EtcFiles {
     /// For `/etc/hosts`.
-    pub hosts: PathBuf,
+    pub hosts: EtcFile,
     /// For `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
+    pub resolv_conf: EtcFile,
     /// For `/etc/hostname`.
-    pub hostname: PathBuf,
+    pub hostname: EtcFile,
     /// For [`APT_CONF`], where root inside is alone.
-    pub apt_conf: Option<PathBuf>,
+    pub apt_conf: Option<EtcFile>,
+    /// The directory of the views' upper and work directories.
+    pub views: PathBuf,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct EtcFile {
+    /// What was written.
+    pub file: PathBuf,
+    /// Where it is shown; `None` where the root is read-only and has no such file.
+    pub target: Option<String>,
 }
 
 /// Settings for apt, which checks that it became the user it wanted to download as. Only for a root that has
@@ -50,21 +61,25 @@ pub enum Error {
 /// [`Error`] for values that the specification cannot express.
 pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spec, Error> {
     let mut mounts = kernel_mounts(spec)?;
-    let files = [
-        ("/etc/hosts", &etc.hosts),
-        ("/etc/resolv.conf", &etc.resolv_conf),
-        ("/etc/hostname", &etc.hostname),
-    ];
-    for (target, file) in files
-        .into_iter()
-        .chain(etc.apt_conf.iter().map(|f| (APT_CONF, f)))
-    {
-        if !spec.mounts.iter().any(|m| m.target == target) {
-            mounts.push(bind(target, file, &["bind", "nosuid", "nodev", "noexec"])?);
+    let mut etc_mounts = Vec::new();
+    let files = [&etc.hosts, &etc.resolv_conf, &etc.hostname];
+    for EtcFile { file, target } in files.into_iter().chain(&etc.apt_conf) {
+        if let Some(target) = target
+            && !spec.mounts.iter().any(|m| m.target == *target)
+        {
+            etc_mounts.push(bind(target, file, &["bind", "nosuid", "nodev", "noexec"])?);
         }
     }
-    for mount in &spec.mounts {
-        mounts.push(user_mount(mount)?);
+    let own_mounts = spec.mounts.iter().enumerate();
+    let own_mounts = own_mounts.map(|(i, m)| own_mount(m, &etc.views.join(i.to_string())));
+    let own_mounts = own_mounts.collect::<Result<Vec<_>, _>>()?;
+    // The host's resolv.conf may be a link into /run, which is mounted afresh.
+    if spec.rootfs == RootfsSource::Host {
+        mounts.extend(own_mounts);
+        mounts.extend(etc_mounts);
+    } else {
+        mounts.extend(etc_mounts);
+        mounts.extend(own_mounts);
     }
     for device in &spec.devices {
         let options: &[&str] = if device.read_only {
@@ -329,7 +344,8 @@ fn bind(target: &str, source: &Path, options: &[&str]) -> Result<Mount, Error> {
         .build()?)
 }
 
-fn user_mount(mount: &VolumeMount) -> Result<Mount, Error> {
+/// A mount of the specification; `view` is where a view keeps what is written to it.
+fn own_mount(mount: &VolumeMount, view: &Path) -> Result<Mount, Error> {
     let mut options = mount.options.clone();
     if mount.read_only {
         options.push("ro".into());
@@ -343,6 +359,19 @@ fn user_mount(mount: &VolumeMount) -> Result<Mount, Error> {
         MountSource::Volume { path, .. } => {
             options.insert(0, "bind".into());
             builder.typ("bind").source(path).options(options).build()?
+        }
+        MountSource::Overlay { path } => {
+            let word = |name: &str, path: &Path| format!("{name}={}", path.display());
+            options.extend([
+                word("lowerdir", path),
+                word("upperdir", &view.join("upper")),
+                word("workdir", &view.join("work")),
+            ]);
+            builder
+                .typ("overlay")
+                .source("overlay")
+                .options(options)
+                .build()?
         }
         MountSource::Tmpfs { options: data } => {
             options.extend(data.split(',').filter(|o| !o.is_empty()).map(str::to_owned));

@@ -116,6 +116,11 @@ impl InitError {
                  or run with `--network none`"
                     .into(),
             ),
+            (Stage::Mounts | Stage::User, libc::EROFS) => Some(
+                "there is no such place, and the root is read-only so that none can be made: take a \
+                 path that exists, or one below the home directory or `/tmp`"
+                    .into(),
+            ),
             // A map that has host root's place taken by a subordinate id.
             (Stage::Rootfs, libc::EACCES) => Some(
                 "root inside is not the owner outside, and must be able to enter every directory on the \

@@ -110,7 +110,7 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     let root = rootfs::mount_root(plan, parts, channel)?;
     rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
     fill::fill_all(volumes, &root)?;
-    let kernel = mounts::mount_all(plan, &root, sources)?;
+    let mounted = mounts::mount_all(plan, &root, sources, channel)?;
     if plan.tty {
         let (master, slave) = mounts::console(&root, plan.console_size)?;
         for target in [0, 1, 2] {
@@ -120,8 +120,8 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
         send(channel, &FromInit::Console, Some(master.as_fd()))
             .at(Stage::Console, || "sendmsg(console)".into())?;
     }
-    mounts::set_sysctls(plan, &kernel, &mut without)?;
-    mounts::protect(plan, &root, &kernel)?;
+    mounts::set_sysctls(plan, &mounted, &mut without)?;
+    mounts::protect(plan, &root, &mounted)?;
     if plan.read_only_root {
         rootfs::seal_root(&root)?;
     }

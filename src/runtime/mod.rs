@@ -23,6 +23,7 @@ pub mod proto;
 mod reaper;
 mod rootfs;
 mod users;
+mod view;
 
 pub use error::{InitError, Stage};
 pub use launch::{Launched, Stdio, launch};

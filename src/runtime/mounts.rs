@@ -16,8 +16,11 @@ use rustix::mount::MountPropagationFlags;
 use super::error::{At, InitError, Stage, Without};
 use super::inside::{Root, open_kernel};
 use super::plan::{InitPlan, MountKind, MountPlan};
+use super::proto::{FromInit, send};
+use super::view;
 use crate::sys::mount::{self, Attr};
 use crate::sys::sabotage::dropped;
+use crate::sys::socket::Channel;
 use crate::sys::tty;
 
 /// f_type of procfs and sysfs (statfs(2)).
@@ -29,18 +32,31 @@ const SYSFS_MAGIC: i64 = 0x6265_6572;
 pub(super) struct Kernel {
     proc: Option<OwnedFd>,
     sys: Option<OwnedFd>,
+    /// Where views stand: no socket of the host can be reached below.
+    views: Vec<String>,
 }
 
-/// Opens what the plan's bind mounts show, in their order.
-pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<OwnedFd>, InitError> {
+/// What a mount shows, opened.
+pub(super) enum Source {
+    Bind(OwnedFd),
+    View(view::Opened),
+}
+
+/// Opens what the plan's bind mounts and views show, in their order.
+pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<Source>, InitError> {
     let mut sources = VecDeque::new();
     for entry in &plan.mounts {
-        if let MountKind::Bind { source, .. } = &entry.kind {
-            let fd = rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .at(Stage::Mounts, || {
-                    format!("openat(CWD, `{}`)", source.display())
-                })?;
-            sources.push_back(fd);
+        match &entry.kind {
+            MountKind::Bind { source, .. } => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(CWD, source, flags, Mode::empty())
+                    .at(Stage::Mounts, || {
+                        format!("openat(CWD, `{}`)", source.display())
+                    })?;
+                sources.push_back(Source::Bind(fd));
+            }
+            MountKind::View(view) => sources.push_back(Source::View(view::open(view)?)),
+            _ => {}
         }
     }
     Ok(sources)
@@ -50,11 +66,15 @@ pub(super) fn open_sources(plan: &InitPlan) -> Result<VecDeque<OwnedFd>, InitErr
 pub(super) fn mount_all(
     plan: &InitPlan,
     root: &Root,
-    mut sources: VecDeque<OwnedFd>,
+    mut sources: VecDeque<Source>,
+    channel: &Channel,
 ) -> Result<Kernel, InitError> {
     let mut kernel = Kernel::default();
     for entry in &plan.mounts {
-        mount_one(entry, root, &mut kernel, &mut sources)?;
+        if let Some(notice) = mount_one(entry, root, &mut kernel, &mut sources)? {
+            send(channel, &FromInit::Notice(notice), None)
+                .at(Stage::Mounts, || "sendmsg(notice)".into())?;
+        }
     }
     Ok(kernel)
 }
@@ -63,8 +83,8 @@ fn mount_one(
     entry: &MountPlan,
     root: &Root,
     kernel: &mut Kernel,
-    sources: &mut VecDeque<OwnedFd>,
-) -> Result<(), InitError> {
+    sources: &mut VecDeque<Source>,
+) -> Result<Option<String>, InitError> {
     let target = entry.target.as_str();
     let attr = Attr::from_bits_truncate(entry.attr);
     let named = |kind: &str| format!("mount({kind}, `{target}`)");
@@ -123,22 +143,31 @@ fn mount_one(
             }
         }
         MountKind::Bind { source, recursive } => {
-            let from = sources
-                .pop_front()
-                .ok_or(Errno::BADF)
-                .at(Stage::Mounts, || {
-                    format!("openat(CWD, `{}`)", source.display())
-                })?;
+            let Some(Source::Bind(from)) = sources.pop_front() else {
+                return Err(Errno::BADF).at(Stage::Mounts, || named("bind"));
+            };
             if entry.optional && root.resolve(parent(target)).is_err() {
-                return Ok(());
+                return Ok(None);
             }
             let point = point_for(&from, root, target)?;
             let named = || format!("bind(`{}`, `{target}`)", source.display());
             mount::bind(from.as_fd(), point.as_fd(), *recursive).at(Stage::Mounts, named)?;
             finish_bind(entry, root, &from, attr, *recursive)?;
         }
+        MountKind::View(view) => {
+            let Some(Source::View(opened)) = sources.pop_front() else {
+                return Err(Errno::BADF).at(Stage::Mounts, || named("overlay"));
+            };
+            match view::mount(view, &opened, root, target, attr)? {
+                view::Outcome::ReadOnly(notice) => return Ok(Some(notice)),
+                view::Outcome::Stands(notice) => {
+                    kernel.views.push(target.to_owned());
+                    return Ok(notice);
+                }
+            }
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn parent(target: &str) -> &str {
@@ -353,6 +382,19 @@ pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(
     }
     for path in plan.masked.iter().filter(|_| !dropped("masks")) {
         if let Some(fd) = find(root, kernel, path)? {
+            mask(&fd, null.as_fd()).at(Stage::Masks, || format!("mask(`{path}`)"))?;
+        }
+    }
+    // A socket below an overlay is not the one that somebody listens on (af_unix.c looks it up by inode).
+    let in_view = |path: &&String| {
+        let path = std::path::Path::new(path);
+        kernel.views.iter().any(|view| path.starts_with(view))
+    };
+    for path in plan.sockets.iter().filter(|path| !in_view(path)) {
+        if let Some(fd) = find(root, kernel, path)?
+            && rustix::fs::fstat(&fd)
+                .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Socket)
+        {
             mask(&fd, null.as_fd()).at(Stage::Masks, || format!("mask(`{path}`)"))?;
         }
     }

@@ -34,6 +34,8 @@ pub enum Rootfs {
     Provided,
     /// A directory that is complete already.
     Directory(PathBuf),
+    /// This machine's own root with all that is mounted there, read-only.
+    Host,
 }
 
 /// What the OCI configuration has no word for.
@@ -64,6 +66,11 @@ pub struct Extras {
     pub fill: Vec<String>,
     /// Destinations of bind mounts that are left out where the root lacks their directory.
     pub optional: Vec<String>,
+    /// Views are thrown away with the container: they need not survive a crash, and may be kept in
+    /// memory.
+    pub throw_away: bool,
+    /// Unix sockets of the host that the root shows: hidden, unless a view makes them unreachable.
+    pub sockets: Vec<String>,
 }
 
 /// A complete plan.
@@ -77,6 +84,7 @@ pub struct InitPlan {
     pub(super) fills: Vec<Fill>,
     pub(super) mounts: Vec<MountPlan>,
     pub(super) masked: Vec<String>,
+    pub(super) sockets: Vec<String>,
     pub(super) read_only: Vec<String>,
     pub(super) sysctls: Vec<(String, String)>,
     pub(super) customary: Customary,
@@ -152,6 +160,17 @@ pub(super) enum MountKind {
         source: PathBuf,
         recursive: bool,
     },
+    /// Overlay over a directory of the host.
+    View(View),
+}
+
+/// A directory of the host, of which the container has a copy where it writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct View {
+    pub lower: PathBuf,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    pub throw_away: bool,
 }
 
 /// The process that the container is for.
@@ -217,7 +236,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     let root = spec.root().as_ref().ok_or(PlanError::Missing("root"))?;
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        mounts.push(mount_plan(mount, &extras.optional)?);
+        mounts.push(mount_plan(mount, &extras)?);
     }
     let mut namespaces = Namespaces::empty();
     for ns in linux.namespaces().iter().flatten() {
@@ -246,6 +265,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
     let console_size = extras.console_size;
     let wire = extras.wire.clone();
     let customary = extras.customary.clone();
+    let sockets = extras.sockets.clone();
     let mount_point = extras.mount_point.clone();
     Ok(InitPlan {
         namespaces: namespaces.bits(),
@@ -259,6 +279,7 @@ pub fn plan(spec: &Spec, rootfs: Rootfs, extras: Extras) -> Result<InitPlan, Pla
         fills,
         mounts,
         masked: linux.masked_paths().clone().unwrap_or_default(),
+        sockets,
         read_only: linux.readonly_paths().clone().unwrap_or_default(),
         sysctls: linux
             .sysctl()
@@ -331,7 +352,7 @@ fn process_plan(
 
 /// The type and options of one mount, split into kernel words (mount(8), "FILESYSTEM-INDEPENDENT
 /// MOUNT OPTIONS"; runtime-spec config.md, "Mounts").
-fn mount_plan(mount: &Mount, optional: &[String]) -> Result<MountPlan, PlanError> {
+fn mount_plan(mount: &Mount, extras: &Extras) -> Result<MountPlan, PlanError> {
     let text = |p: &Path| p.to_str().filter(|s| !s.contains('\0')).map(str::to_owned);
     let target = text(mount.destination()).ok_or(PlanError::Text("a mount destination"))?;
     let options = Options::parse(mount.options().iter().flatten());
@@ -371,18 +392,44 @@ fn mount_plan(mount: &Mount, optional: &[String]) -> Result<MountPlan, PlanError
         },
         "mqueue" => MountKind::Mqueue,
         "cgroup" | "cgroup2" => MountKind::Cgroup,
+        "overlay" => MountKind::View(view(&target, &options.data, extras.throw_away)?),
         other => return refuse("type", other),
     };
     if let (MountKind::Bind { .. }, Some(word)) = (&kind, options.data.first()) {
         return refuse("option", word);
     }
     Ok(MountPlan {
-        optional: optional.contains(&target),
+        optional: extras.optional.contains(&target),
         target,
         kind,
         attr: options.attr.bits(),
         propagation: options.propagation.bits(),
     })
+}
+
+/// An overlay mount: one lower directory, and an upper one.
+fn view(target: &str, words: &[String], throw_away: bool) -> Result<View, PlanError> {
+    let refuse = |value: &str| PlanError::Mount {
+        target: target.to_owned(),
+        what: "option",
+        value: value.to_owned(),
+    };
+    let mut found = [None, None, None];
+    for word in words {
+        let (name, path) = word.split_once('=').ok_or_else(|| refuse(word))?;
+        let names = ["lowerdir", "upperdir", "workdir"];
+        let place = names.iter().position(|n| *n == name);
+        found[place.ok_or_else(|| refuse(word))?] = Some(PathBuf::from(path));
+    }
+    match found {
+        [Some(lower), Some(upper), Some(work)] => Ok(View {
+            lower,
+            upper,
+            work,
+            throw_away,
+        }),
+        _ => Err(PlanError::Missing("mounts.options of an overlay")),
+    }
 }
 
 /// Mount options sorted into what they are.

@@ -11,6 +11,7 @@
 //!    | <-- NeedRootfs -------------------------- | (only with fuse-overlayfs)
 //!    | -- Continue ----------------------------> |
 //!    |                                           | mounts, masks
+//!    | <-- Notice ------------------------------ | (whenever something was done with less)
 //!    | <-- Console + fd ------------------------ | (only with a terminal)
 //!    | <-- Prepared ---------------------------- | pivot_root is done
 //!    |    network helper is ready                |
@@ -39,6 +40,8 @@ pub enum FromInit {
     Wire,
     /// The master side of my terminal comes with this message.
     Console,
+    /// A line for the user: something was done with less.
+    Notice(String),
     /// Everything is mounted, without these customary things that were refused; waiting for the word to go.
     Prepared(Vec<InitError>),
     /// It ended here.

@@ -31,6 +31,7 @@ enum Kind {
     },
     Provided,
     Directory(OwnedFd),
+    Host(OwnedFd),
 }
 
 /// Opens, as the caller. For overlay the working directory is that of the layers afterwards.
@@ -60,6 +61,7 @@ pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
         }
         Rootfs::Provided => Kind::Provided,
         Rootfs::Directory(path) => Kind::Directory(directory(path)?),
+        Rootfs::Host => Kind::Host(directory(Path::new("/"))?),
     };
     let path = &plan.mount_point;
     let parent = directory(path.parent().unwrap_or(path))?;
@@ -120,6 +122,15 @@ pub(super) fn mount_root(
         }
         Kind::Directory(from) => {
             mount::bind(from.as_fd(), point, true).at(Stage::Rootfs, || named("bind(root"))?;
+        }
+        Kind::Host(from) => {
+            mount::bind(from.as_fd(), point, true).at(Stage::Rootfs, || named("bind(`/`"))?;
+            let top = parts
+                .top(path)
+                .at(Stage::Rootfs, || named("openat(container"))?;
+            let attr = Attr::RDONLY | Attr::NOSUID | Attr::NODEV;
+            mount::add_attr(top.as_fd(), attr, true)
+                .at(Stage::Rootfs, || named("mount_setattr(RECURSIVE, RDONLY"))?;
         }
     }
     // The descriptor of the mount point is below what was just mounted: open what is there now.

@@ -339,6 +339,11 @@ impl Container {
         Locked::open(self.dir.clone(), self.spec.name.clone(), &link)
     }
 
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
         self.spec.remove && self.state.status != Status::Running && !self.is_held()

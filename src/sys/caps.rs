@@ -46,6 +46,30 @@ pub fn set(sets: Sets) -> Result<()> {
     )
 }
 
+/// Does something while files are made and opened as these ids, with the capabilities that are in
+/// force (setfsuid(2) takes those over files away: they are set again). An id that is not mapped
+/// changes nothing.
+pub fn with_fs_ids<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> T {
+    let before = get();
+    let change = |uid: u32, gid: u32| {
+        // SAFETY: two numbers, no memory; for this thread only.
+        unsafe {
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        }
+        if let Ok(sets) = before {
+            let _ = set(sets);
+        }
+    };
+    change(uid, gid);
+    let result = work();
+    change(
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    result
+}
+
 /// The highest capability this kernel knows. Asks `prctl(PR_CAPBSET_READ, n)` rather than reading
 /// `/proc/sys/kernel/cap_last_cap`: it works where no `/proc` is mounted.
 ///

@@ -38,6 +38,11 @@ impl CallError {
 }
 
 impl CallError {
+    /// Whether permission was lacking.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.errno, Errno::ACCESS | Errno::PERM)
+    }
+
     /// Whether the disk, or the user's quota of it, is full.
     pub fn is_full(&self) -> bool {
         matches!(self.errno, Errno::NOSPC | Errno::DQUOT)

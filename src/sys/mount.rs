@@ -94,56 +94,132 @@ pub fn bind(source: BorrowedFd<'_>, target: BorrowedFd<'_>, recursive: bool) -> 
 }
 
 /// Adds attributes to the mount whose root `mount` is: [`set_attr`], and where the kernel or a
-/// filter has no mount_setattr, a bind remount that keeps the flags which are there (they may be
-/// locked). The remount cannot reach mounts below: a recursive request is refused where there are any.
+/// filter has no mount_setattr, a bind remount of it (and, if `recursive`, of each mount below) that
+/// keeps the flags which are there (they may be locked).
 ///
 /// # Errors
-/// Those of mount_setattr(2) and mount(2).
+/// Those of mount_setattr(2) and mount(2); `EBUSY` when something is mounted below meanwhile.
 pub fn add_attr(mount: BorrowedFd<'_>, set: Attr, recursive: bool) -> Result<()> {
     match set_attr(mount, set, recursive) {
-        Err(Errno::NOSYS | Errno::PERM) if !recursive || !has_mounts_below(mount) => {
-            let there = rustix::fs::fstatvfs(mount)?.f_flag;
-            let mut flags = flags_of(set);
-            for (have, flag) in [
-                (rustix::fs::StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
-                (rustix::fs::StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
-                (rustix::fs::StatVfsMountFlags::NODEV, MountFlags::NODEV),
-                (rustix::fs::StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
-                (rustix::fs::StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
-                (
-                    rustix::fs::StatVfsMountFlags::NODIRATIME,
-                    MountFlags::NODIRATIME,
-                ),
-                (
-                    rustix::fs::StatVfsMountFlags::RELATIME,
-                    MountFlags::RELATIME,
-                ),
-            ] {
-                if there.contains(have) {
-                    flags |= flag;
+        Err(Errno::NOSYS | Errno::PERM) => {
+            remount(mount, set)?;
+            if recursive {
+                for (id, path) in mounts_below(mount)? {
+                    remount_below(mount, &id, &path, set)?;
                 }
             }
-            rustix::mount::mount_remount(name_of(mount).as_c_str(), MountFlags::BIND | flags, c"")
+            Ok(())
         }
         other => other,
     }
 }
 
-/// Whether something is mounted below (proc_pid_mountinfo(5)); so it is taken to be when that cannot be
-/// found out.
-fn has_mounts_below(mount: BorrowedFd<'_>) -> bool {
-    let read = |path: String| std::fs::read_to_string(path).ok();
-    let info = read(format!("/proc/self/fdinfo/{}", mount.as_raw_fd()));
-    let own = info.and_then(|info| {
-        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-        Some(id.trim().to_owned())
-    });
-    match (own, read("/proc/self/mountinfo".into())) {
-        (Some(own), Some(table)) => table
-            .lines()
-            .any(|line| line.split(' ').nth(1) == Some(own.as_str())),
-        _ => true,
+fn remount(mount: BorrowedFd<'_>, set: Attr) -> Result<()> {
+    use rustix::fs::StatVfsMountFlags as Have;
+    let there = rustix::fs::fstatvfs(mount)?.f_flag;
+    let mut flags = flags_of(set);
+    for (have, flag) in [
+        (Have::RDONLY, MountFlags::RDONLY),
+        (Have::NOSUID, MountFlags::NOSUID),
+        (Have::NODEV, MountFlags::NODEV),
+        (Have::NOEXEC, MountFlags::NOEXEC),
+        (Have::NOATIME, MountFlags::NOATIME),
+        (Have::NODIRATIME, MountFlags::NODIRATIME),
+        (Have::RELATIME, MountFlags::RELATIME),
+    ] {
+        if there.contains(have) {
+            flags |= flag;
+        }
     }
+    rustix::mount::mount_remount(name_of(mount).as_c_str(), MountFlags::BIND | flags, c"")
+}
+
+/// Remounts the mount `id` on `path` below `mount`. One that another covers has no name: what is in it
+/// cannot be reached, and only who may mount could uncover it.
+fn remount_below(mount: BorrowedFd<'_>, id: &str, path: &[u8], set: Attr) -> Result<()> {
+    let flags = rustix::fs::OFlags::PATH;
+    let below = match super::fs::open_beneath(mount, path, flags, false) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(()),
+        other => other?,
+    };
+    match id_of(below.as_fd()) {
+        Some(found) if found == id => remount(below.as_fd(), set),
+        _ => Ok(()),
+    }
+}
+
+/// The number of the mount that a descriptor lies on (proc_pid_fdinfo(5)).
+fn id_of(fd: BorrowedFd<'_>) -> Option<String> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    Some(id.trim().to_owned())
+}
+
+/// What is mounted below, parents first: number, and path from the root of `mount` on
+/// (proc_pid_mountinfo(5)).
+fn mounts_below(mount: BorrowedFd<'_>) -> Result<Vec<(String, Vec<u8>)>> {
+    let own = id_of(mount).ok_or(Errno::NOENT)?;
+    let table = std::fs::read("/proc/self/mountinfo").map_err(super::process::to_errno)?;
+    let lines: Vec<Vec<&[u8]>> = table
+        .split(|b| *b == b'\n')
+        .map(|line| line.split(|b| *b == b' ').collect())
+        .filter(|fields: &Vec<_>| fields.len() > 4)
+        .collect();
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let top = lines.iter().find(|fields| fields[0] == own.as_bytes());
+    let top = unescape(top.ok_or(Errno::NOENT)?[4]);
+    let mut ids = vec![own];
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < ids.len() {
+        for fields in lines.iter().filter(|f| f[1] == ids[at].as_bytes()) {
+            let path = unescape(fields[4]);
+            let path = path.strip_prefix(&top[..]).unwrap_or(&path).to_vec();
+            found.push((text(fields[0]), path));
+        }
+        ids.extend(found[ids.len() - 1..].iter().map(|(id, _)| id.clone()));
+        at += 1;
+    }
+    Ok(found)
+}
+
+/// Undoes the octal escapes of space, tab, line feed and backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| byte == b'\\');
+        let number = digits
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .and_then(|d| u8::from_str_radix(d, 8).ok());
+        rest = match number {
+            Some(number) => {
+                out.push(number);
+                &after[3..]
+            }
+            None => {
+                out.push(byte);
+                after
+            }
+        };
+    }
+    out
+}
+
+/// The places where something is mounted strictly below `path` in this process's namespace, sorted.
+/// Nothing when that cannot be found out.
+pub fn points_below(path: &std::path::Path) -> Vec<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mut points: Vec<_> = table
+        .split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
+        .map(|field| std::path::PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
+        .filter(|point| point != path && point.starts_with(path))
+        .collect();
+    points.sort();
+    points.dedup();
+    points
 }
 
 /// Cuts all mounts off from the propagation of the namespace they were copied from: recursively

@@ -20,6 +20,7 @@ compile_error!("the feature `sabotage` takes guards out for tests and must not b
 /// - `pivot`: the old root goes away (chroot(2) in its place)
 /// - `groups`: the caller's supplementary groups are given up
 /// - `session`: a session without the caller's terminal
+/// - `view`: no guard, but the kernel's consent to an upper directory below the lower one
 /// - `caps`, `landlock`, `seccomp`: the confinement of that name
 #[cfg(not(feature = "sabotage"))]
 pub const fn dropped(_guard: &str) -> bool {
