@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -287,6 +288,8 @@ fn prepare(t: &Env) -> Tour<'_> {
         }
     }
     t.file("Makefile", "all:\n");
+    let install = t.file("install.sh", "#!/bin/sh\necho new >\"$HOME\"/installed\n");
+    fs::set_permissions(&install, fs::Permissions::from_mode(0o755)).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -295,6 +298,7 @@ fn prepare(t: &Env) -> Tour<'_> {
     let tour = Tour { t, port };
     tour.sh("rl save --format oci-archive -o image.tar debian; mkdir tree; rl run --rm debian sh -c 'tar -c bin etc' | tar -x -C tree; tar -cf tree.tar -C tree .");
     tour.sh("rl run --name NAME debian true; rl run --name web debian true");
+    tour.sh("rl run --name try host true");
     tour
 }
 
@@ -327,6 +331,11 @@ impl Tour<'_> {
                 "rl pull debian:bookworm",
                 &format!("rl pull {}", images::busybox()),
             )
+            // Nobody is asked.
+            .replace("rl apply ", "rl apply --yes ")
+            .replace("--apply ", "--apply=yes ")
+            // The one that is there for `rl apply` alone.
+            .replace("--name try ", "--name tried ")
             // A port that nobody has.
             .replace("-p 8080:", &format!("-p 127.0.0.1:{}:", self.port));
         if line.ends_with(" nginx") {

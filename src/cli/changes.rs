@@ -16,9 +16,9 @@ pub struct DiffArgs {
 /// Carry what a container changed in its views over to this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  rl run --name try host sh -c 'make install PREFIX=$HOME/.local'
-  rl diff try             what it would have changed
-  rl apply try            show it, ask, and do it")]
+  rl run --name try host ./install.sh
+  rl diff try    what it would have changed
+  rl apply try   show it, ask, and do it")]
 pub struct ApplyArgs {
     /// Do not ask
     #[arg(short, long)]

@@ -186,7 +186,7 @@ fn kind(verb: &str, positional: usize) -> Kind {
         }
         (
             "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
-            | "attach" | "exec" | "top" | "port" | "diff",
+            | "attach" | "exec" | "top" | "port" | "diff" | "apply",
             0,
         )
         | ("rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause", _) => {

@@ -89,6 +89,14 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "rl run --rm --network none --read-only debian id",
                 "Without a network, and with nothing to write to.",
             ),
+            (
+                "rl run --rm host ./install.sh",
+                "On this machine's own files, none of which changes.",
+            ),
+            (
+                "rl run --rm host --apply ./install.sh",
+                "The same; what would have changed is shown, and done if you say so.",
+            ),
         ],
     ),
     (
@@ -112,6 +120,17 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("ps", &[("rl ps -a", "All containers.")]),
+    (
+        "diff",
+        &[("rl diff web", "What it changed: added, changed, deleted.")],
+    ),
+    (
+        "apply",
+        &[(
+            "rl apply try",
+            "Do on this machine what a container of `host` did in its views, after asking.",
+        )],
+    ),
     (
         "rm",
         &[(

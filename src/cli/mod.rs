@@ -28,7 +28,6 @@ use crate::model::text::escape;
 )]
 #[command(after_help = "Examples:
   rl run ubuntu sh          a shell in a container of the image `ubuntu`
-  rl run --rm host make     a command that can change nothing on this machine
   rl pull debian:bookworm   fetch an image
   rl images                 what is there")]
 pub struct Cli {

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use super::changes::{self, Change, Kind, Tree, failed, is_opaque, open_dir, stat_at, stat_fd};
 use super::{Context, Error};
 use crate::model::text::escape_bytes;
-use crate::state::{Container, Containers};
+use crate::state::{Container, Containers, Status};
 use crate::sys::copy::is_portable;
 use crate::sys::fs::{CallError, is_whiteout, remove_tree};
 
@@ -38,6 +39,14 @@ pub struct Report {
 pub fn apply(context: &Context<'_>, word: &str, yes: bool) -> Result<(), Error> {
     let container = Containers::new(context.dirs.containers()).find(word)?;
     let name = container.spec.name.clone();
+    // The monitor of a command that has just ended still holds it for a moment.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while container.state.status != Status::Running
+        && container.is_held()
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let _locked = container.lock()?;
     if container.spec.views().next().is_none() {
         return Err(Error::NothingToApply(name));

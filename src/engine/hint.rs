@@ -86,6 +86,15 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
         Error::Seccomp(_) => {
             "leave `--security-opt seccomp=` out for the default profile".to_owned()
         }
+        Error::NoDiff { .. } => {
+            "a container whose root is an overlay has one: `rl run --verbose` says why this is none"
+                .to_owned()
+        }
+        Error::Applied { .. } => {
+            "the lines above say why; mend it and try again: `rl apply`, which `rl diff` shows"
+                .to_owned()
+        }
+        Error::Call(_) => "check with `ls -ld` that the directory is there and yours".to_owned(),
         _ => MACHINE.to_owned(),
     })
 }

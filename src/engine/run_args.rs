@@ -8,7 +8,7 @@ use std::path::PathBuf;
   rl run ubuntu sh                         a shell in Ubuntu
   rl run --rm -v $PWD:/src -w /src gcc make    build what is in this directory
   rl run -p 8080:80 nginx                  a web server on port 8080
-  rl run --rm host make                    this machine's own files, read-only
+  rl run --rm host ./install.sh            this machine's own files, where nothing changes
 
 The image `host` is built in: this machine's root, read-only, with copy-on-write views of the home
 directory, /tmp and the current directory. An image of a registry with that name is
