@@ -126,10 +126,8 @@ fn the_program_run_from_the_inside_cannot_be_written() {
     };
     let lab = Lab::new(&env);
     lab.file("etc/passwd", "evil:x:1000:1000::/tmp:/bin/sh\n");
-    lab.file("etc/subuid", "evil:10000:5000\n");
-    lab.file("etc/subgid", "evil:10000:5000\n");
-    fs::copy(&lab.probe, lab.root.join("bin/newuidmap")).unwrap();
-    lab.script("bin/newgidmap", "#!/bin/sh\nexit 1\n");
+    lab.file("etc/nsswitch.conf", "subid: directory\n");
+    fs::copy(&lab.probe, lab.root.join("bin/getsubids")).unwrap();
     let options = [&MOUNTER[..2], &["--user", "evil", "-e", "HOME=/tmp"]].concat();
     let attack = [
         "/proc/self/exe",

@@ -321,7 +321,7 @@ int main(int argc, char **argv)
     const char *name = strrchr(argv[0], '/');
     name = name ? name + 1 : argv[0];
     /* As the helper that a program of ours would start: the parent is what is wanted. */
-    if (!strcmp(name, "newuidmap")) {
+    if (!strcmp(name, "getsubids")) {
         char path[64];
         snprintf(path, sizeof path, "/proc/%d/exe", getppid());
         return exe(path, "/shared/s");
