@@ -2,9 +2,13 @@
 //! and passt's stream. It ends when either is gone, and with the monitor.
 //!
 //! A frame on the stream is its length in 32 bits, big endian, and its bytes (passt(1), `--socket`; qemu's stream
-//! netdev). What the packet socket does not take is lost, as on any wire. What the stream does not take is waited for:
-//! the socket's own queue is bounded.
+//! netdev). What the packet socket does not take is lost, as on any wire. What the stream does not take is kept, and
+//! nothing more is taken from the packet socket until it does: that one's own queue is bounded.
+//!
+//! Nothing here waits in a write. passt does, for the rest of a frame of which a part was taken: were both to wait, each
+//! for the other to read, they would for ever.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -74,24 +78,36 @@ fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
 }
 
 fn carry(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
-    let mut out = vec![0; BATCH + FRAME + 4];
+    let mut out = Outwards {
+        buffer: vec![0; BATCH + FRAME + 4],
+        waiting: 0..0,
+    };
     let mut back = vec![0; BATCH + FRAME + 4];
     let mut held = 0;
-    write_all(stream, &announcement())?;
+    out.keep(&announcement());
     loop {
-        let mut fds = [
-            PollFd::new(socket, PollFlags::IN),
+        let mut both = [
             PollFd::new(stream, PollFlags::IN),
+            PollFd::new(socket, PollFlags::IN),
         ];
-        match poll(&mut fds, None) {
+        let mut full = [PollFd::new(stream, PollFlags::IN | PollFlags::OUT)];
+        // The packet socket is left out altogether: an error on it would be told again and again.
+        let fds = if out.waiting.is_empty() {
+            &mut both[..]
+        } else {
+            &mut full[..]
+        };
+        match poll(fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        let [from, to] = [fds[0].revents(), fds[1].revents()];
-        if !from.is_empty() {
-            outwards(socket, stream, &mut out)?;
+        let to = fds[0].revents();
+        let from = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if from {
+            out.fill(socket)?;
         }
-        if !to.is_empty() {
+        out.flush(stream)?;
+        if to.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             held = inwards(socket, stream, &mut back, held)?;
         }
     }
@@ -112,35 +128,55 @@ fn announcement() -> Vec<u8> {
     message
 }
 
-fn outwards(socket: &OwnedFd, stream: &OwnedFd, buffer: &mut [u8]) -> Result<(), Errno> {
-    let mut filled = 0;
-    while filled < BATCH {
-        let space = &mut buffer[filled + 4..filled + 4 + FRAME];
-        match recv(socket, space, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
-            // Longer than any frame of the interface can be.
-            Ok((_, n)) if n > FRAME => {}
-            Ok((n, _)) => {
-                buffer[filled..filled + 4].copy_from_slice(&(n as u32).to_be_bytes());
-                filled += 4 + n;
-            }
-            Err(Errno::AGAIN) => break,
-            // The interface was set down: root inside may do so, and set it up again.
-            Err(Errno::INTR | Errno::NETDOWN) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    write_all(stream, &buffer[..filled])
+/// Frames on their way to passt.
+struct Outwards {
+    buffer: Vec<u8>,
+    /// The part of the buffer that the stream has not taken yet.
+    waiting: Range<usize>,
 }
 
-fn write_all(stream: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match send(stream, bytes, SendFlags::NOSIGNAL) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
+impl Outwards {
+    /// Keeps these bytes, where nothing waits.
+    fn keep(&mut self, bytes: &[u8]) {
+        self.buffer[..bytes.len()].copy_from_slice(bytes);
+        self.waiting = 0..bytes.len();
     }
-    Ok(())
+
+    /// Takes what the packet socket has, where nothing waits.
+    fn fill(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        let mut filled = 0;
+        while filled < BATCH {
+            let space = &mut self.buffer[filled + 4..filled + 4 + FRAME];
+            match recv(socket, space, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                // Longer than any frame of the interface can be.
+                Ok((_, n)) if n > FRAME => {}
+                Ok((n, _)) => {
+                    self.buffer[filled..filled + 4].copy_from_slice(&(n as u32).to_be_bytes());
+                    filled += 4 + n;
+                }
+                Err(Errno::AGAIN) => break,
+                // The interface was set down: root inside may do so, and set it up again.
+                Err(Errno::INTR | Errno::NETDOWN) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        self.waiting = 0..filled;
+        Ok(())
+    }
+
+    /// Gives the stream what it takes now.
+    fn flush(&mut self, stream: &OwnedFd) -> Result<(), Errno> {
+        while !self.waiting.is_empty() {
+            let bytes = &self.buffer[self.waiting.clone()];
+            match send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(n) => self.waiting.start += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes what the stream has; `held` bytes of `buffer` are the beginning of a frame. Returns as many again.
