@@ -6,13 +6,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use super::choose::{has_ipv4, has_ipv6};
 use super::pump::Pump;
-use crate::sys::wire::Address;
+use crate::sys::wire::{Address, enlarge_queues};
 
 use super::{Choice, Error, Link, Mode, PASTA_DNS, Proto, Reserved};
 
@@ -108,6 +108,8 @@ pub fn start(
         }
         Link::Passt(program) => {
             let (ours, theirs) = helper_process::socketpair().map_err(Error::Pump)?;
+            enlarge_queues(ours.as_fd());
+            enlarge_queues(theirs.as_fd());
             let mut options = pasta_options(request);
             options.interface = None;
             let address = (slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY);

@@ -19,8 +19,13 @@ pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 const NAME: &str = "eth0";
 /// The other end's name, in the namespace that nobody sees.
 const FAR: &str = "wire";
-/// The largest that passt takes: 65535 less the Ethernet header, rounded down to words of 32 bits.
-const MTU: u32 = 65520;
+/// The interface's maximum transmission unit in bytes. Without scatter-gather, which goes with checksums, a frame is one
+/// block of memory with some 600 bytes of the kernel's own in it, rounded up to a power of two: of 65520 bytes, the
+/// most that passt takes, the packet socket's queue would hold one or two.
+const MTU: u32 = 32000;
+/// How many bytes the kernel may queue on a socket of the wire, where its limits (`net.core.rmem_max`, `wmem_max`) allow
+/// as many.
+const QUEUE: usize = 4 << 20;
 /// veth.h, if_link.h: not in the C library's headers.
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -127,12 +132,21 @@ fn whole_frames() -> Result<()> {
     Ok(())
 }
 
+/// Lets the kernel queue as much as it will on a socket that carries frames: what finds no place in a queue is lost, and
+/// sent again after a while only.
+pub fn enlarge_queues(socket: BorrowedFd<'_>) {
+    // The limits cut a larger wish down; there is nothing to do about any other answer.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(socket, QUEUE);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, QUEUE);
+}
+
 fn packet_socket(interface: u32) -> Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: plain integers. Protocol 0 receives nothing until it is bound.
     let fd = cvt(i64::from(unsafe { libc::socket(libc::AF_PACKET, kind, 0) }))?;
     // SAFETY: new, and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    enlarge_queues(socket.as_fd());
     let on: libc::c_int = 1;
     // SAFETY: reads one int, live for the call.
     cvt(i64::from(unsafe {
