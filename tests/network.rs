@@ -404,6 +404,43 @@ identities! {
         }
     }
 
+    fn both_directions_at_once(t: [sub nosub]) {
+        let Some(host) = Host::new() else { return };
+        // Whoever comes is sent as much as it sends, at the same time.
+        const MUCH: usize = 8 << 20;
+        let flood = |stream: TcpStream| {
+            stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+            stream.set_write_timeout(Some(support::DEADLINE)).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let chunk = [b'x'; 1 << 16];
+                    (0..MUCH / chunk.len()).for_each(|_| (&stream).write_all(&chunk).unwrap());
+                });
+                let mut got = vec![0; 1 << 16];
+                (0..MUCH / got.len()).for_each(|_| (&stream).read_exact(&mut got).unwrap());
+                assert!(got.iter().all(|byte| *byte == b'x'));
+            });
+        };
+        host.neighbour(|| {
+            let listener = TcpListener::bind("0.0.0.0:7000").unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    std::thread::spawn(move || flood(stream.unwrap()));
+                }
+            });
+        });
+        // The others stall at times by themselves.
+        let up = Up::start(t, &["--network", "passt"]);
+        up.inside(|| {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| flood(TcpStream::connect("192.0.2.1:7000").unwrap()));
+                }
+            });
+        });
+        up.end();
+    }
+
     fn the_loopback_of_the_host_is_closed(t: [sub nosub unshared root]) {
         let Some(_host) = Host::new() else { return };
         let loopback = Loopback::listen();
@@ -705,6 +742,19 @@ identities! {
             let told = format!("rl: `{helper}` ended (killed by signal 9): the container has no network from here on\n");
             assert_eq!(err.matches(&told).count(), 1, "{err}");
         }
+    }
+
+    fn a_pump_that_dies_is_told(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        let mut up = Up::start(t, &["--network", "passt"]);
+        let pump = up.named("wire");
+        assert_eq!(pump.len(), 1, "{:?}", t.processes());
+        kill_process(Pid::from_raw(pump[0]).unwrap(), Signal::KILL).unwrap();
+        wait_for("passt to end", || up.named("passt").is_empty() && up.named("wire").is_empty());
+        up.running.write(b"still here\n");
+        up.running.expect("still here");
+        let err = up.end();
+        assert_eq!(err.matches(": the container has no network from here on\n").count(), 1, "{err}");
     }
 
     fn no_helper_outlives_its_container(t: [sub nosub root]) {
