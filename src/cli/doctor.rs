@@ -120,6 +120,8 @@ fn summary(findings: &[Finding], rungs: &[(&str, String)]) -> String {
         .any(|f| f.verdict != Verdict::Note && f.fix.as_ref().is_some_and(|fix| fix.root));
     out += &match (missing, degraded) {
         (0, 0) => "Nothing is missing.\n".to_owned(),
+        (0, d) => format!("{d} degraded.\n"),
+        (m, 0) => format!("{m} missing.\n"),
         (m, d) => format!("{m} missing, {d} degraded.\n"),
     };
     if root {

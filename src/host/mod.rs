@@ -123,10 +123,11 @@ fn overlay(data: &Path) -> Tried {
     tried
 }
 
-/// The kernel leaves a directory of mode 0 in `work`, which can be removed but not opened.
+/// The kernel leaves a directory of mode 0 in `work`.
 fn remove(scratch: &Path) {
-    let _ = std::fs::remove_dir(scratch.join("work/work"));
-    let _ = std::fs::remove_dir(scratch.join("work/index"));
+    use std::os::unix::fs::PermissionsExt as _;
+    let all = std::fs::Permissions::from_mode(0o700);
+    let _ = std::fs::set_permissions(scratch.join("work/work"), all);
     let _ = std::fs::remove_dir_all(scratch);
 }
 
@@ -149,7 +150,10 @@ pub fn fuse(path: Option<&OsStr>) -> Result<(), Obstacle> {
         })
     };
     there.map_err(|error| Obstacle {
-        why: crate::model::chain(&error),
+        why: match &error {
+            fuse_overlayfs::Error::Spawn { .. } => format!("`{program}` is not installed"),
+            error => crate::model::chain(error),
+        },
         fix: error.hint().map(|hint| match &error {
             fuse_overlayfs::Error::Spawn { .. } => Fix::root(hint),
             _ => Fix::parse(&hint),
