@@ -95,6 +95,8 @@ pub struct Facts {
     pub ids: Ids,
     /// What carries the network, with the evidence.
     pub network: Result<(net::Mode, String), NoNetwork>,
+    /// /dev/net/tun opens.
+    pub tun: Result<(), Obstacle>,
     /// There is a directory for images and containers.
     pub store: Result<(), Obstacle>,
 }
@@ -104,8 +106,8 @@ pub struct Facts {
 pub enum NoNetwork {
     /// No program.
     Program(Obstacle),
-    /// A program, and no /dev/net/tun.
-    Device(Obstacle),
+    /// Programs, but none for a machine without /dev/net/tun.
+    Device,
 }
 
 impl Facts {
@@ -128,6 +130,8 @@ impl Facts {
             host: HostFacts::gather(place, path, &caller.name),
             ids: ids(&caller, path),
             network: network(path),
+            tun: helper_process::open_device(Path::new("/dev/net/tun"))
+                .map_err(|refused| obstacle(&net::Error::NoTun(refused))),
             store,
         })
     }
@@ -171,19 +175,21 @@ fn ids(caller: &Caller, path: Option<&OsStr>) -> Ids {
 fn network(path: Option<&OsStr>) -> Result<(net::Mode, String), NoNetwork> {
     net::choose(None, path)
         .map(|choice| (choice.mode(), choice.evidence.join("; ")))
-        .map_err(|error| {
-            // What follows the semicolon is for `rl run`.
-            let hint = error.hint().unwrap_or_default();
-            let line = hint.split("; or run with").next().unwrap_or_default();
-            let obstacle = Obstacle {
-                why: chain(&error),
-                fix: Some(Fix::parse(line)),
-            };
-            match error {
-                net::Error::NoTun(_) => NoNetwork::Device(obstacle),
-                _ => NoNetwork::Program(obstacle),
-            }
+        .map_err(|error| match error {
+            net::Error::NoTun(_) => NoNetwork::Device,
+            error => NoNetwork::Program(obstacle(&error)),
         })
+}
+
+fn obstacle(error: &net::Error) -> Obstacle {
+    let hint = error.hint().unwrap_or_default();
+    // What follows is for `rl run`, or another way.
+    let line = hint.split("; or run with").next().unwrap_or_default();
+    let line = line.split(" (or ").next().unwrap_or_default();
+    Obstacle {
+        why: chain(error),
+        fix: (!line.is_empty()).then(|| Fix::parse(line)),
+    }
 }
 
 /// Whether a try went well.

@@ -162,6 +162,10 @@ fn root_file_system(facts: &Facts) -> Vec<Finding> {
             verdict: Verdict::Note,
             ..ok("fuse-overlayfs", format!("{}; not needed here", o.why))
         },
+        Err(o) if !works(&host.user_namespace) => Finding {
+            verdict: Verdict::Note,
+            ..ok("fuse-overlayfs", o.why.as_str())
+        },
         Err(o) => bad(
             "fuse-overlayfs",
             Verdict::Degraded,
@@ -199,15 +203,21 @@ fn network(facts: &Facts) -> Vec<Finding> {
         )
     };
     let mut found = match &facts.network {
-        Ok((_, evidence)) => vec![
-            ok("network-helper", evidence.as_str()),
-            ok("tun", "/dev/net/tun opens"),
-        ],
+        Ok((_, evidence)) => vec![ok("network-helper", evidence.as_str())],
         Err(NoNetwork::Program(o)) => vec![helper(o)],
-        Err(NoNetwork::Device(o)) => {
-            vec![bad("tun", Verdict::Missing, &o.why, effect, o.fix.clone())]
-        }
+        Err(NoNetwork::Device) => Vec::new(),
     };
+    found.push(match (&facts.tun, &facts.network) {
+        (Ok(()), _) => ok("tun", "/dev/net/tun opens"),
+        (Err(o), Ok(_)) => bad(
+            "tun",
+            Verdict::Degraded,
+            &o.why,
+            "passt carries the network over a veth pair: slower",
+            o.fix.clone(),
+        ),
+        (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, o.fix.clone()),
+    });
     match &facts.host.net_namespace {
         Ok(()) => found.push(ok("network-namespace", "made")),
         Err(_) if !works(&facts.host.user_namespace) => {}
@@ -477,6 +487,7 @@ pub fn rungs(facts: &Facts) -> Vec<(&'static str, String)> {
     let network = match &facts.network {
         _ if !works(&host.net_namespace) => "only `--network host`",
         Ok((net::Mode::Slirp4netns, _)) => "slirp4netns",
+        Ok((net::Mode::Passt, _)) => "passt over a veth pair",
         Ok(_) => "pasta",
         Err(_) => "only `--network none` or `host`",
     };
