@@ -5,17 +5,20 @@
 //!
 //! ```text
 //! cli                                             words in, words out
-//! engine build                                    what a verb means
+//! engine build doctor                             what a verb means
 //! monitor                                         one per container: waits, logs, cleans up
 //! runtime                                         OCI spec + rootfs -> running process
 //! oci store registry net security userns state
+//! host                                            read-only facts about this machine
 //! sys                                             system calls; the only `unsafe`
 //! model                                           plain data, no I/O
 //! ```
 
 pub mod build;
 pub mod cli;
+pub mod doctor;
 pub mod engine;
+pub mod host;
 pub mod model;
 pub mod monitor;
 pub mod net;

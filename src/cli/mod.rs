@@ -4,6 +4,7 @@ mod bootstrap;
 mod changes;
 mod complete;
 mod containers;
+mod doctor;
 mod images;
 pub mod manual;
 pub mod progress;
@@ -52,6 +53,7 @@ enum Verb {
     Import(images::ImportArgs),
     Tag(images::TagArgs),
     Inspect(images::InspectArgs),
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completion {
         /// bash, zsh, fish, elvish or powershell
@@ -135,6 +137,10 @@ pub fn main() -> u8 {
             engine::apply::apply(context, &args.container, args.yes)?;
             Ok(0)
         }),
+        Verb::Doctor(args) => match doctor::doctor(&args) {
+            Ok((text, status)) => print(text.as_bytes()).max(status),
+            Err(error) => Terminal::default().fail(&error),
+        },
         Verb::Completion { shell } => completion(shell),
         Verb::Man { directory } => match manual::write(&Cli::command(), &directory) {
             Ok(()) => 0,

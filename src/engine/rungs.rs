@@ -14,12 +14,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Error, image_for};
-use crate::model::chain;
 use crate::model::spec::{ContainerSpec, RootfsSource};
 use crate::monitor::wire::StartFailure;
 use crate::runtime::Rootfs;
 use crate::sys::fs::{Root, remove_tree};
-use crate::{store, userns};
+use crate::{host, store, userns};
 
 /// How long a refusal is believed. A person may have mended its cause meanwhile.
 const BELIEVED: Duration = Duration::from_secs(3600);
@@ -143,23 +142,9 @@ impl Ladder {
 
 /// Whether fuse-overlayfs can be tried, and if not, why, with what would help.
 fn fuse_is_there() -> Result<(), String> {
-    let program = fuse_overlayfs::PROGRAM;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let executable = |dir: PathBuf| {
-        rustix::fs::access(dir.join(program), rustix::fs::Access::EXEC_OK).is_ok()
-            && dir.join(program).is_file()
-    };
-    let missing = if std::env::split_paths(&path).any(executable) {
-        fuse_overlayfs::check_device()
-    } else {
-        Err(fuse_overlayfs::Error::Spawn {
-            program: program.into(),
-            source: std::io::Error::from_raw_os_error(libc::ENOENT),
-        })
-    };
-    missing.map_err(|e| match e.hint() {
-        Some(hint) => format!("{}: try `{hint}`", chain(&e)),
-        None => chain(&e),
+    host::fuse(std::env::var_os("PATH").as_deref()).map_err(|obstacle| match obstacle.fix {
+        Some(fix) => format!("{}: try `{}`", obstacle.why, fix.line),
+        None => obstacle.why,
     })
 }
 

@@ -80,17 +80,10 @@ impl InitError {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match (self.stage, self.errno) {
-            (Stage::Clone, libc::ENOSPC) => Some(
-                "the limit on user namespaces is used up or 0: as root, \
-                 `sysctl -w user.max_user_namespaces=15000`"
-                    .into(),
-            ),
-            (Stage::Clone, libc::EPERM) => Some(
-                "user namespaces are refused here: as root, \
-                 `sysctl -w kernel.unprivileged_userns_clone=1` (Debian) or \
-                 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)"
-                    .into(),
-            ),
+            (Stage::Clone, errno) => crate::host::userns_hint(errno),
+            // An outer Landlock domain denies what lies in mounts of ours.
+            (Stage::Enter, libc::EACCES) => crate::host::userns_hint(libc::EACCES),
+            (Stage::Namespaces | Stage::Rootfs | Stage::Mounts, libc::EPERM) => crate::host::restriction_hint(),
             (Stage::User, libc::EINVAL) if self.call.starts_with("set") => Some(
                 "an id that is not mapped does not exist inside: `cat /proc/self/uid_map` there shows \
                  which do; subordinate ids add more (as root: `usermod --add-subuids`)"

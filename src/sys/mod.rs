@@ -8,6 +8,7 @@ pub mod fs;
 pub mod landlock;
 pub mod mount;
 pub mod netdev;
+pub mod probe;
 pub mod process;
 pub mod sabotage;
 pub mod seccomp;

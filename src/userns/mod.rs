@@ -134,13 +134,9 @@ impl Error {
             Error::Helpers { source, user } => {
                 source.hint(user).map(|hint| format!("as root: {hint}"))
             }
+            Error::Clone { source, .. } => crate::host::userns_hint(source.raw_os_error()?),
             Error::Write { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
-                let knob = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-                let restricted =
-                    std::fs::read_to_string(knob).is_ok_and(|value| value.trim() == "1");
-                restricted.then(|| {
-                    "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0".to_owned()
-                })
+                crate::host::restriction_hint()
             }
             Error::Host => Some("leave `--userns` out".to_owned()),
             _ => None,

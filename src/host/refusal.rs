@@ -1,0 +1,223 @@
+//! Why there is no user namespace: the switches of the kernel and of distributions, and what is around us.
+
+use std::path::PathBuf;
+
+/// A line that mends something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// Whether it is for root.
+    pub root: bool,
+    /// A shell command for root; for everybody else a command or what to do, in words.
+    pub line: String,
+}
+
+impl Fix {
+    /// A command for root.
+    pub fn root(line: impl Into<String>) -> Fix {
+        Fix {
+            root: true,
+            line: line.into(),
+        }
+    }
+
+    /// What the caller can do without root, or somebody must decide.
+    pub fn own(line: impl Into<String>) -> Fix {
+        Fix {
+            root: false,
+            line: line.into(),
+        }
+    }
+
+    /// From the text of a hint, which begins with `as root: ` where it is for root.
+    pub fn parse(hint: &str) -> Fix {
+        match hint.strip_prefix("as root: ") {
+            Some(line) => Fix::root(line),
+            None => Fix::own(hint),
+        }
+    }
+
+    /// The text of a hint.
+    pub fn hint(&self) -> String {
+        match self.root {
+            true => format!("as root: {}", self.line),
+            false => self.line.clone(),
+        }
+    }
+}
+
+/// What stands in the way, and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// In words.
+    pub why: String,
+    /// Where one is known.
+    pub fix: Option<Fix>,
+}
+
+/// What decides about user namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Switches {
+    /// `user.max_user_namespaces`.
+    pub limit: Option<u64>,
+    /// `kernel.unprivileged_userns_clone` (Debian's kernels) is 0.
+    pub switched_off: bool,
+    /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu) is 1.
+    pub apparmor: bool,
+    /// A seccomp filter is in force for this process: that of an outer container.
+    pub filtered: bool,
+    /// The program's file.
+    pub program: PathBuf,
+}
+
+/// For a container that we are in.
+const LET_IN: &str = "let the outer container make user namespaces: `rl run --cap-add SYS_ADMIN`, \
+                      `podman run --security-opt seccomp=unconfined`";
+
+impl Switches {
+    /// Reads them.
+    pub fn read() -> Switches {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let sysctl = |name: &str| read(&format!("/proc/sys/{name}")).trim().to_owned();
+        let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+        Switches {
+            limit: sysctl("user/max_user_namespaces").parse().ok(),
+            switched_off: sysctl("kernel/unprivileged_userns_clone") == "0",
+            apparmor: sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+            filtered: is_filtered(&read("/proc/self/status")),
+            program,
+        }
+    }
+
+    /// Why clone(2) with CLONE_NEWUSER, or the first thing done with its capabilities, was refused with `errno`.
+    pub fn explain(&self, errno: i32) -> Option<Obstacle> {
+        let obstacle = |why: &str, fix| {
+            Some(Obstacle {
+                why: why.to_owned(),
+                fix: Some(fix),
+            })
+        };
+        let limit = self.limit.unwrap_or(1);
+        match errno {
+            // user_namespaces(7): the limit, or 32 namespaces one in the other.
+            libc::ENOSPC => {
+                let why = match limit {
+                    0 => "user.max_user_namespaces is 0".to_owned(),
+                    n => format!(
+                        "the limit of {n} (user.max_user_namespaces), or one outside, is used up"
+                    ),
+                };
+                let enough = limit.saturating_mul(2).max(15_000);
+                obstacle(
+                    &why,
+                    Fix::root(format!("sysctl -w user.max_user_namespaces={enough}")),
+                )
+            }
+            libc::EPERM if self.switched_off => obstacle(
+                "kernel.unprivileged_userns_clone is 0",
+                Fix::root("sysctl -w kernel.unprivileged_userns_clone=1"),
+            ),
+            libc::EPERM if self.filtered => obstacle(
+                "a seccomp filter is in force, that of an outer container",
+                Fix::own(LET_IN),
+            ),
+            libc::EPERM | libc::EACCES if self.apparmor => obstacle(
+                "kernel.apparmor_restrict_unprivileged_userns is 1",
+                Fix::root(self.apparmor_profile()),
+            ),
+            libc::EPERM | libc::EACCES | libc::ENOSYS => obstacle(
+                "something around this process refuses it: an outer container, a chroot",
+                Fix::own(LET_IN),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The commands that give this program the right which Ubuntu keeps from programs without a profile
+    /// (apparmor.d(5), "userns rule").
+    fn apparmor_profile(&self) -> String {
+        let mut path = String::new();
+        for c in self.program.to_string_lossy().chars() {
+            // Wildcards of apparmor.d(5), and the quotes around.
+            if "*?[]{}^\\\"".contains(c) {
+                path.push('\\');
+            }
+            path.push(c);
+        }
+        format!(
+            "cat >/etc/apparmor.d/rl <<'END'\nabi <abi/4.0>,\ninclude <tunables/global>\n\
+             profile rl \"{path}\" flags=(unconfined) {{\n  userns,\n}}\nEND\n\
+             apparmor_parser -r /etc/apparmor.d/rl"
+        )
+    }
+}
+
+/// The field of proc_pid_status(5): 2 is a filter.
+fn is_filtered(status: &str) -> bool {
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"))
+        .any(|mode| mode.trim() == "2")
+}
+
+/// The hint under a refused user namespace: what [`Switches::explain`] says of this machine, on one line.
+pub fn userns_hint(errno: i32) -> Option<String> {
+    let fix = Switches::read().explain(errno)?.fix?;
+    if fix.line.contains('\n') {
+        let or = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+        return Some(format!(
+            "as root: `{or}`, or for this program alone what `rl doctor --admin-script` prints"
+        ));
+    }
+    Some(fix.hint())
+}
+
+/// The hint under a capability that a new user namespace should give and does not, where this machine has the
+/// switch for it.
+pub fn restriction_hint() -> Option<String> {
+    let switches = Switches::read();
+    (switches.apparmor && !switches.filtered).then(|| userns_hint(libc::EPERM))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(switches: &Switches, errno: i32) -> String {
+        switches.explain(errno).unwrap().fix.unwrap().hint()
+    }
+
+    #[test]
+    fn each_switch_has_its_line() {
+        let mut switches = Switches {
+            limit: Some(0),
+            program: "/opt/r[l]".into(),
+            ..Switches::default()
+        };
+        assert_eq!(
+            line(&switches, libc::ENOSPC),
+            "as root: sysctl -w user.max_user_namespaces=15000"
+        );
+        switches.limit = Some(40_000);
+        assert!(line(&switches, libc::ENOSPC).ends_with("=80000"));
+        switches.apparmor = true;
+        let profile = line(&switches, libc::EPERM);
+        assert!(
+            profile
+                .contains("profile rl \"/opt/r\\[l\\]\" flags=(unconfined) {\n  userns,\n}\nEND\n")
+        );
+        switches.filtered = true;
+        assert!(line(&switches, libc::EPERM).contains("--cap-add SYS_ADMIN"));
+        switches.switched_off = true;
+        assert_eq!(
+            line(&switches, libc::EPERM),
+            "as root: sysctl -w kernel.unprivileged_userns_clone=1"
+        );
+        assert_eq!(switches.explain(libc::EIO), None);
+    }
+
+    #[test]
+    fn a_filter_is_seen() {
+        assert!(is_filtered("Seccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t2\n"));
+    }
+}

@@ -1,0 +1,201 @@
+//! `rl doctor` on this machine, and on ones that lack something: what it says, and that its lines, executed where
+//! the lack was made, turn the verdict.
+
+#[macro_use]
+mod support;
+
+use std::process::Command;
+
+use serde_json::Value;
+use support::{Env, Identity, skip};
+
+/// The findings, and whether the exit status said that all is well.
+#[track_caller]
+fn findings(t: &Env) -> Vec<Value> {
+    let output = t.rl(["doctor", "--json"]).run();
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let well = found.iter().all(|f| is(f, "ok") || is(f, "note"));
+    let output = output.exits(i32::from(!well));
+    assert_eq!(output.err(), "");
+    found
+}
+
+fn is(finding: &Value, verdict: &str) -> bool {
+    finding["verdict"] == verdict
+}
+
+#[track_caller]
+fn finding<'a>(found: &'a [Value], id: &str) -> &'a Value {
+    found
+        .iter()
+        .find(|f| f["id"] == id)
+        .unwrap_or_else(|| panic!("no `{id}`: {found:#?}"))
+}
+
+/// The line for root.
+#[track_caller]
+fn line(finding: &Value) -> String {
+    let fix = finding["fix"].as_str().unwrap_or_default();
+    fix.strip_prefix("as root: ")
+        .unwrap_or_else(|| panic!("{finding:#?}"))
+        .to_owned()
+}
+
+#[track_caller]
+fn sh(line: &str) {
+    let status = Command::new("/bin/sh").args(["-ec", line]).status();
+    assert!(status.unwrap().success(), "{line}");
+}
+
+/// A user, where the calling thread has mounts of its own, changed by `script`.
+#[track_caller]
+fn alone(who: Identity, script: &str) -> Option<Env> {
+    let t = Env::new(who)?;
+    if !support::identity::is_root() {
+        skip("changing what is mounted needs root");
+        return None;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    sh(&format!("mount --make-rprivate /; {script}"));
+    Some(t)
+}
+
+const POWERLESS: &str = "for p in newuidmap newgidmap; do f=$(readlink -f \"$(command -v $p)\"); \
+    cp \"$f\" /var/tmp/rl-test-$$; chmod 755 /var/tmp/rl-test-$$; mount --bind /var/tmp/rl-test-$$ \"$f\"; \
+    rm /var/tmp/rl-test-$$; done";
+
+identities! {
+    /// What this machine has is judged to be well; the table fits a terminal; nothing stays behind.
+    fn this_machine(t: [sub nosub unshared root]) {
+        let found = findings(t);
+        for id in ["user-namespace", "overlay", "network-helper", "network-namespace", "proc", "store"] {
+            assert!(is(finding(&found, id), "ok"), "{found:#?}");
+        }
+        let ids = finding(&found, "subordinate-ids");
+        assert!(is(ids, if t.who.has_many_ids() { "ok" } else { "degraded" }), "{found:#?}");
+        if t.who == Identity::NoSub {
+            assert!(line(ids).starts_with("usermod --add-subuids "), "{ids}");
+            assert!(line(ids).ends_with(&support::identity::name_of(t.uid())), "{ids}");
+        }
+        let table = t.rl(["doctor"]).run().out();
+        assert!(table.contains("rl run takes:") && !table.contains('\x1b'), "{table}");
+        for line in table.lines().filter(|l| !l.contains('`')) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        let left = std::fs::read_dir(t.dir().join("data/rl")).unwrap();
+        let left: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn powerless_newuidmap_and_its_line() {
+    let Some(t) = alone(Identity::Sub, POWERLESS) else {
+        return;
+    };
+    for (program, id) in [("newuidmap", "newuidmap"), ("newgidmap", "newuidmap")] {
+        let found = findings(&t);
+        let finding = finding(&found, id);
+        assert!(is(finding, "degraded"), "{finding}");
+        assert!(
+            line(finding).starts_with("chmod u+s ") && line(finding).ends_with(program),
+            "{finding}"
+        );
+        sh(&line(finding));
+    }
+    let found = findings(&t);
+    assert!(
+        is(finding(&found, "newuidmap"), "ok") && is(finding(&found, "id-maps"), "ok"),
+        "{found:#?}"
+    );
+}
+
+/// usermod replaces the files by renaming: not those bound here, so /etc as a whole is an overlay.
+const OWN_ETC: &str = "mkdir /var/tmp/rl-test-$$; mount -t tmpfs none /var/tmp/rl-test-$$; cd /var/tmp/rl-test-$$; \
+    mkdir up work; mount -t overlay -o lowerdir=/etc,upperdir=up,workdir=work none /etc; cd /; \
+    umount -l /var/tmp/rl-test-$$; rmdir /var/tmp/rl-test-$$";
+
+#[test]
+fn no_subordinate_ids_and_their_line() {
+    let Some(t) = alone(Identity::NoSub, OWN_ETC) else {
+        return;
+    };
+    let found = findings(&t);
+    let before = finding(&found, "subordinate-ids");
+    assert!(is(before, "degraded"), "{before}");
+    let line = line(before);
+    sh(&line);
+    let found = findings(&t);
+    assert!(
+        is(finding(&found, "subordinate-ids"), "ok") && is(finding(&found, "id-maps"), "ok"),
+        "{found:#?}"
+    );
+    // Once more does nothing more.
+    let granted = std::fs::read_to_string("/etc/subuid").unwrap();
+    sh(&line);
+    assert_eq!(std::fs::read_to_string("/etc/subuid").unwrap(), granted);
+}
+
+#[test]
+fn no_user_namespaces_and_their_line() {
+    let Some(t) = Env::new(Identity::Unshared) else {
+        return;
+    };
+    let script = "sysctl -qw user.max_user_namespaces=0; $RL doctor --json >first || true; \
+        $RL run --rm --network none --rootfs . true 2>error || true; \
+        $RL doctor --admin-script >fix || true; sh fix >/dev/null; $RL doctor --json || true";
+    let output = t.sh(script).run().ok();
+    let read = |name| std::fs::read_to_string(t.path(name)).unwrap();
+    let first: Vec<Value> = serde_json::from_str(&read("first")).unwrap();
+    let before = finding(&first, "user-namespace");
+    assert!(is(before, "missing"), "{before}");
+    assert!(
+        before["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("user.max_user_namespaces is 0"),
+        "{before}"
+    );
+    let line = line(before);
+    assert!(
+        line.starts_with("sysctl -w user.max_user_namespaces="),
+        "{line}"
+    );
+    assert!(read("fix").contains(&line), "{}", read("fix"));
+    assert!(
+        read("error").contains(&format!("hint: as root: {line}")),
+        "{}",
+        read("error")
+    );
+    let last: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(is(finding(&last, "user-namespace"), "ok"), "{last:#?}");
+}
+
+/// Two lacks at once, mended by the script.
+#[test]
+fn the_script_mends_what_it_names() {
+    let devices = "mkdir /var/tmp/rl-dev-$$; mount -t tmpfs none /var/tmp/rl-dev-$$; \
+        mknod /var/tmp/rl-dev-$$/tun c 10 200; chmod 0 /var/tmp/rl-dev-$$/tun; \
+        mount --bind /var/tmp/rl-dev-$$/tun /dev/net/tun; umount -l /var/tmp/rl-dev-$$; rmdir /var/tmp/rl-dev-$$";
+    let Some(t) = alone(Identity::Sub, &format!("{POWERLESS}; {devices}")) else {
+        return;
+    };
+    let found = findings(&t);
+    let tun = finding(&found, "tun");
+    assert!(
+        !is(tun, "ok") && line(tun) == "chmod 0666 /dev/net/tun",
+        "{tun}"
+    );
+    // newgidmap shows once newuidmap is mended.
+    for _ in 0..2 {
+        let script = t.rl(["doctor", "--admin-script"]).run().exits(1).out();
+        let path = t.file("fix", &script);
+        sh(&format!("sh -n {0}; sh {0}", path.display()));
+    }
+    let found = findings(&t);
+    for id in ["tun", "newuidmap", "id-maps"] {
+        assert!(is(finding(&found, id), "ok"), "{found:#?}");
+    }
+    let script = t.rl(["doctor", "--admin-script"]).run().out();
+    assert!(script.contains("there is nothing to do"), "{script}");
+}
