@@ -182,9 +182,10 @@ fn overlay_fix(refused: &Refused, store: &FileSystem) -> Fix {
     match refused.errno {
         libc::ENODEV => Fix::root("modprobe overlay"),
         libc::EPERM => Fix::own("Linux 5.11 or later, where no container around refuses the mount"),
-        _ if store.kind == "overlay" || store.remote => {
-            Fix::own(format!("keep the store on a local disk: `{elsewhere}`"))
-        }
+        _ if store.kind == "overlay" => Fix::own(
+            "keep the store on a volume of the outer container: `-v DIRECTORY:/store -e XDG_DATA_HOME=/store`",
+        ),
+        _ if store.remote => Fix::own(format!("keep the store on a local disk: `{elsewhere}`")),
         _ => Fix::own(format!(
             "keep the store on ext4, xfs, btrfs or tmpfs: `{elsewhere}`"
         )),
@@ -245,8 +246,8 @@ fn proc(facts: &Facts) -> Finding {
     let host = &facts.host;
     let masks = match host.proc_masks.as_slice() {
         [] => String::new(),
-        [all @ ..] if all.len() <= 4 => format!("; mounted below it: {}", all.join(" ")),
-        [all @ ..] => format!(
+        all if all.len() <= 4 => format!("; mounted below it: {}", all.join(" ")),
+        all => format!(
             "; mounted below it: {} and {} more",
             all[..3].join(" "),
             all.len() - 3
@@ -300,13 +301,8 @@ fn calls(facts: &Facts) -> Vec<Finding> {
             _ => "a slower or older way is taken",
         };
         let evidence = format!("{refused}: {why}");
-        let id = match name {
-            "landlock" => "landlock",
-            "seccomp" => "seccomp",
-            name => name,
-        };
         found.push(bad(
-            id,
+            name,
             Verdict::Degraded,
             evidence,
             effect,
