@@ -102,7 +102,7 @@ impl Error {
             Error::Powerless { cause, path } | Error::Failed { cause, path, .. } => match cause {
                 Cause::NotPrivileged => Some(format!("chmod u+s {}", path.display())),
                 Cause::NosuidMount => {
-                    Some(format!("mount -o remount,suid \"$(stat -c %m {})\"", path.display()))
+                    Some(format!("mount -o remount,suid {}", mount_of(path)?))
                 }
                 Cause::NoNewPrivs => Some(
                     "start it outside of what set no_new_privs (a sandbox, a unit with NoNewPrivileges=yes)"
@@ -113,6 +113,16 @@ impl Error {
             },
         }
     }
+}
+
+/// The mount that a file is on: the longest of those above it (proc_pid_mountinfo(5), mount point); stat(1)
+/// knows no bind mounts.
+fn mount_of(path: &Path) -> Option<String> {
+    let path = std::fs::canonicalize(path).ok()?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let above = points.filter(|point| path.starts_with(point));
+    above.max_by_key(|point| point.len()).map(str::to_owned)
 }
 
 /// The command that grants `user` 65,536 ids of each kind that nobody has on this machine.

@@ -45,9 +45,10 @@ impl Programs {
     /// # Errors
     /// [`Error::Powerless`].
     pub fn check(&self) -> Result<(), Error> {
-        for path in [&self.newuidmap, &self.newgidmap] {
-            if let Some(cause) = obstacle(path) {
-                let path = path.clone();
+        for kind in [Kind::Uid, Kind::Gid] {
+            let path = self.path(kind);
+            if let Some(cause) = obstacle(kind, path) {
+                let path = path.to_owned();
                 return Err(Error::Powerless { path, cause });
             }
         }
@@ -123,7 +124,7 @@ impl Pending {
                 Ok(output) if output.status.success() => Ok(()),
                 Ok(output) => {
                     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                    let cause = diagnose(&path, &stderr);
+                    let cause = diagnose(kind, &path, &stderr);
                     let status = helper_process::ended(output.status);
                     let call = format!("{} {}", kind.program(), args.join(" "));
                     Err(Error::Failed {
@@ -153,15 +154,15 @@ impl Drop for Pending {
 
 /// Why the program at `path`, which said `stderr`, failed. The words are those of shadow's
 /// newuidmap.c and libmisc/idmapping.c.
-fn diagnose(path: &Path, stderr: &str) -> Cause {
+fn diagnose(kind: Kind, path: &Path, stderr: &str) -> Cause {
     if stderr.contains("range") && stderr.contains("not allowed") {
         return Cause::RangeNotAllowed;
     }
-    obstacle(path).unwrap_or(Cause::Unknown)
+    obstacle(kind, path).unwrap_or(Cause::Unknown)
 }
 
 /// What keeps the program at `path` from gaining privileges (execve(2), capabilities(7)).
-fn obstacle(path: &Path) -> Option<Cause> {
+fn obstacle(kind: Kind, path: &Path) -> Option<Cause> {
     if no_new_privs().unwrap_or(false) {
         return Some(Cause::NoNewPrivs);
     }
@@ -169,8 +170,27 @@ fn obstacle(path: &Path) -> Option<Cause> {
         return Some(Cause::NosuidMount);
     }
     let setuid_root = stat(path).is_ok_and(|st| st.st_mode & 0o4000 != 0 && st.st_uid == 0);
-    let capability = || getxattr(path, "security.capability", &mut [0u8; 64]).is_ok_and(|n| n > 0);
-    (!setuid_root && !capability()).then_some(Cause::NotPrivileged)
+    let mut data = [0u8; 64];
+    let capability = getxattr(path, "security.capability", &mut data)
+        .is_ok_and(|length| has_capability(kind, data.get(..length).unwrap_or_default()));
+    (!setuid_root && !capability).then_some(Cause::NotPrivileged)
+}
+
+/// Whether `security.capability` holds what writes maps of `kind`, and the program has it from its start on
+/// (`struct vfs_cap_data`, include/uapi/linux/capability.h: flags, then the lower half of the permitted set).
+fn has_capability(kind: Kind, data: &[u8]) -> bool {
+    const EFFECTIVE: u32 = 1;
+    // CAP_SETGID and CAP_SETUID.
+    let bit = match kind {
+        Kind::Gid => 6,
+        Kind::Uid => 7,
+    };
+    let word = |at: usize| {
+        let bytes = data.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let (flags, permitted) = (word(0).unwrap_or(0), word(4).unwrap_or(0));
+    flags & EFFECTIVE != 0 && permitted >> bit & 1 != 0
 }
 
 #[cfg(test)]
@@ -180,13 +200,24 @@ mod tests {
     #[test]
     fn words_and_files_tell_the_cause() {
         let said = "newuidmap: uid range [0-1) -> [5000-5001) not allowed";
-        assert_eq!(diagnose(Path::new("/bin/sh"), said), Cause::RangeNotAllowed);
+        let diagnose = |said| diagnose(Kind::Uid, Path::new("/bin/sh"), said);
+        assert_eq!(diagnose(said), Cause::RangeNotAllowed);
         let said = "newuidmap: write to uid_map failed: Operation not permitted";
-        let cause = diagnose(Path::new("/bin/sh"), said);
+        let cause = diagnose(said);
         assert!(matches!(
             cause,
             Cause::NotPrivileged | Cause::NoNewPrivs | Cause::NosuidMount
         ));
+    }
+
+    #[test]
+    fn file_capabilities_are_read() {
+        // As `setcap cap_setuid=ep` and `cap_setuid=p` write them.
+        let data = |flags: u8, low: u8| [flags, 0, 0, 2, low, 0, 0, 0, 0, 0, 0, 0];
+        assert!(has_capability(Kind::Uid, &data(1, 1 << 7)));
+        assert!(!has_capability(Kind::Gid, &data(1, 1 << 7)));
+        assert!(!has_capability(Kind::Uid, &data(0, 1 << 7)));
+        assert!(!has_capability(Kind::Uid, &[]));
     }
 
     #[test]
