@@ -121,6 +121,19 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("ps", &[("rl ps -a", "All containers.")]),
     (
+        "doctor",
+        &[
+            (
+                "rl doctor",
+                "What this machine offers, and the line that mends what is missing.",
+            ),
+            (
+                "rl doctor --admin-script",
+                "All that root has to do, as one script to read and run.",
+            ),
+        ],
+    ),
+    (
         "diff",
         &[("rl diff web", "What it changed: added, changed, deleted.")],
     ),
