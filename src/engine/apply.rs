@@ -12,7 +12,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::changes::{self, Change, Kind, Tree, failed, is_opaque, open_dir, stat_at, stat_fd};
@@ -20,7 +20,7 @@ use super::{Context, Error};
 use crate::model::text::escape_bytes;
 use crate::state::{Container, Containers, Status};
 use crate::sys::copy::is_portable;
-use crate::sys::fs::{CallError, is_whiteout, remove_tree};
+use crate::sys::fs::{CallError, is_whiteout, remove_tree, times};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -487,15 +487,4 @@ fn attributes(fd: &OwnedFd) -> Result<BTreeSet<CString>, CallError> {
         .filter(|name| is_portable(name) && !name.starts_with(b"security."))
         .filter_map(|name| CString::new(name).ok())
         .collect())
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |sec, nsec| Timespec {
-        tv_sec: sec,
-        tv_nsec: nsec as _,
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
 }

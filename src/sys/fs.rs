@@ -286,6 +286,18 @@ pub fn lchown(dir: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> rustix::i
     rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// The times of a file, in the form in which another one takes them (utimensat(2)).
+pub fn times(stat: &Stat) -> rustix::fs::Timestamps {
+    let time = |sec, nsec| rustix::fs::Timespec {
+        tv_sec: sec,
+        tv_nsec: nsec as _,
+    };
+    rustix::fs::Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
 /// Shares the blocks of `from` with the empty file `to` (ioctl_ficlone(2)); `false` where the file
 /// system cannot.
 ///

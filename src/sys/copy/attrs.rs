@@ -3,11 +3,11 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::Copier;
-use crate::sys::fs::{CallError, lchown};
+use crate::sys::fs::{CallError, lchown, times};
 
 /// The longest list of names and the longest value (linux/limits.h, `XATTR_LIST_MAX`,
 /// `XATTR_SIZE_MAX`).
@@ -126,15 +126,4 @@ fn mode(stat: &Stat, owned: bool) -> Mode {
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let lost = if owned || directory { 0 } else { SET_IDS };
     Mode::from_raw_mode(stat.st_mode & 0o7777 & !lost)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |sec, nsec| Timespec {
-        tv_sec: sec,
-        tv_nsec: nsec as _,
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
 }
