@@ -346,7 +346,7 @@ fn init_plan(
     dir: &Path,
     etc: &oci::EtcFiles,
 ) -> Result<runtime::InitPlan, Error> {
-    let mount_point = dir.join("root");
+    let mount_point = mount_point(dir);
     let config = oci::generate(spec, &mount_point, etc)?;
     let capabilities = CapSet::from_bits(spec.capabilities);
     let extras = Extras {
@@ -395,7 +395,7 @@ fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, E
 
 fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
     let put_at = |name: &str, target: &str, text: &str| -> Result<oci::EtcFile, Error> {
-        let path = dir.join("etc").join(name);
+        let path = dir.join(name);
         std::fs::write(&path, text).map_err(|source| Error::Write {
             path: path.clone(),
             source,
@@ -421,6 +421,12 @@ fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
             .transpose()?,
         views: views::directory(dir),
     })
+}
+
+/// Where a container kept in `dir` mounts its root.
+fn mount_point(dir: &Path) -> std::path::PathBuf {
+    let all = dir.parent().unwrap_or(dir).to_owned();
+    state::Containers::new(all).mount_point()
 }
 
 /// Our own program by path, for the protected copy.

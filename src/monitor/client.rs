@@ -76,6 +76,7 @@ impl Client {
             lost: None,
             raw,
             tty: how.tty,
+            buffer: vec![0; MAX_MESSAGE],
         };
         loop {
             match session.turn() {
@@ -126,6 +127,7 @@ struct Session<'a> {
     lost: Option<Error>,
     raw: Option<RawMode<BorrowedFd<'static>>>,
     tty: bool,
+    buffer: Vec<u8>,
 }
 
 /// Bytes for one of our own outputs.
@@ -248,8 +250,7 @@ impl Session<'_> {
 
     /// Takes a message; a notice is handed on at once, the last one when its time has come.
     fn receive(&mut self) -> Result<Option<FromMonitor>, Errno> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        match wire::receive(self.channel, &mut buffer) {
+        match wire::receive(self.channel, &mut self.buffer) {
             Ok(Some(FromMonitor::Output(stream, bytes))) => {
                 let pending = &mut self.output[usize::from(stream == 2)];
                 if pending.open {

@@ -124,18 +124,21 @@ fn run(task: &Task<'_>, client: &Channel) -> ! {
             let _ = process::replace_stdio(null.as_fd(), number);
         }
     }
-    let last = match start::start(task, client) {
+    match start::start(task, client) {
         Ok(running) => {
             let (ended, taken) = watch::watch(running, client);
-            finish(task, ended);
-            FromMonitor::Exited(ended, taken)
+            let gone = finish(task, ended);
+            let _ = wire::send(client, &FromMonitor::Exited(ended, taken));
+            if let Some(gone) = gone {
+                let _ = inside_if_needed(&task.userns, || gone.remove());
+            }
         }
         // The front end removes what was prepared, or tries another rung with it.
-        Err(failure) => FromMonitor::Failed(failure),
-    };
-    let told = wire::send(client, &last);
-    if told.is_err() && matches!(last, FromMonitor::Failed(_)) {
-        let _ = remove_files(task.container, &task.userns);
+        Err(failure) => {
+            if wire::send(client, &FromMonitor::Failed(failure)).is_err() {
+                let _ = remove_files(task.container, &task.userns);
+            }
+        }
     }
     sweep(task);
     exit_now(0)
@@ -168,13 +171,13 @@ pub fn remove_left_over(
     remove(container, &plan)
 }
 
-/// What remains on disk: nothing, or how it ended.
-fn finish(task: &Task<'_>, ended: Ended) {
-    if task.remove {
-        let _ = remove_files(task.container, &task.userns);
-    } else {
+/// What remains on disk: files that nobody finds any more, or how it ended.
+fn finish(task: &Task<'_>, ended: Ended) -> Option<state::Gone> {
+    if !task.remove {
         let _ = task.container.ended(Some(ended));
+        return None;
     }
+    task.container.vanish().ok()
 }
 
 /// Ends what a killed monitor may have left running of a container, and removes its directory.
@@ -186,14 +189,21 @@ pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), stat
     remove_files(container, plan)
 }
 
+fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
+    inside_if_needed(plan, || container.remove())
+}
+
 /// Files of other ids below a container's upper directory can only be removed by root of its id maps,
 /// so that is who tries when the user cannot.
-fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
-    if container.remove().is_ok() {
+fn inside_if_needed(
+    plan: &userns::Plan,
+    remove: impl Fn() -> Result<(), state::Error>,
+) -> Result<(), state::Error> {
+    if remove().is_ok() {
         return Ok(());
     }
-    let _ = userns::run_inside(plan, || u8::from(container.remove().is_err()));
-    container.remove()
+    let _ = userns::run_inside(plan, || u8::from(remove().is_err()));
+    remove()
 }
 
 /// `/dev/null` for what a container's command is not given.

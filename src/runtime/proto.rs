@@ -77,7 +77,9 @@ pub fn send<M: Serialize>(
 pub fn receive<M: for<'a> Deserialize<'a>>(
     channel: &Channel,
 ) -> Result<Option<(M, Option<OwnedFd>)>, Errno> {
-    let mut buffer = vec![0; MAX_MESSAGE];
+    // Messages are small: the largest that could come would cost a start more than the look ahead.
+    let (length, _) = channel.recv(&mut [], RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    let mut buffer = vec![0; length.min(MAX_MESSAGE)];
     let (length, fd) = channel.recv(&mut buffer, RecvFlags::empty())?;
     if length == 0 {
         return Ok(None);

@@ -12,6 +12,26 @@ use super::{Error, State, Status};
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
 
+/// What holds files of other ids than the caller's.
+const WRITABLE: [&str; 2] = ["upper", "work"];
+
+/// What the name of a directory ends in that is no container any more.
+pub(super) const GONE: &str = ".gone";
+
+/// The files of a container that [vanished](Locked::vanish).
+#[derive(Debug)]
+pub struct Gone(PathBuf);
+
+impl Gone {
+    /// Removes them.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: files of other ids can only be removed inside the user namespace.
+    pub fn remove(&self) -> Result<(), Error> {
+        remove_tree(&self.0)
+    }
+}
+
 /// A container that this process may change. The lock is of the open file, so it passes to a forked
 /// monitor and ends with the last copy.
 #[derive(Debug)]
@@ -46,7 +66,7 @@ impl Locked {
 
     /// Fills a fresh directory.
     pub(super) fn furnish(&self, spec: &ContainerSpec) -> Result<(), Error> {
-        for sub in ["upper", "work", "root", "etc"] {
+        for sub in WRITABLE {
             let path = self.dir.join(sub);
             std::fs::create_dir(&path).map_err(io("mkdir", &path))?;
         }
@@ -146,18 +166,37 @@ impl Locked {
     /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
     /// container that can be removed again.
     pub fn remove(&self) -> Result<(), Error> {
-        for sub in ["upper", "work", "root", "etc"] {
+        for sub in WRITABLE {
             remove_tree(&self.dir.join(sub))?;
         }
-        // The name first: a directory without its name is found by id, a name without its directory
-        // is void.
+        self.unname()?;
+        remove_tree(&self.dir)
+    }
+
+    /// Makes it no container any more, at once: its name is free and nobody finds it. Its files are left for
+    /// [`Gone::remove`], which can take long; should that never come, they are found among those
+    /// [left over](super::Containers::left_over).
+    ///
+    /// # Errors
+    /// [`Error::Io`]; it then still is a container.
+    pub fn vanish(&self) -> Result<Gone, Error> {
+        self.unname()?;
+        let mut gone = self.dir.clone().into_os_string();
+        gone.push(GONE);
+        let gone = PathBuf::from(gone);
+        std::fs::rename(&self.dir, &gone).map_err(io("rename", &self.dir))?;
+        Ok(Gone(gone))
+    }
+
+    /// The name goes first: a directory without its name is found by id, a name without its directory is
+    /// void.
+    fn unname(&self) -> Result<(), Error> {
         match std::fs::read_link(&self.link) {
             Ok(id) if self.dir.ends_with(&id) => {
-                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))?;
+                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        remove_tree(&self.dir)
     }
 
     /// The container's name.

@@ -8,8 +8,10 @@
 //!     lock                  held by the monitor as long as it lives
 //!     spec.json             ContainerSpec
 //!     state.json            State, replaced atomically
-//!     upper/ work/ root/    writable layer, overlay's work directory, mount point
-//!     etc/                  hosts, resolv.conf, hostname
+//!     upper/ work/          writable layer, overlay's work directory
+//!     hosts, resolv.conf, hostname
+//!   ID.gone/                was a container: its files are being removed
+//!   mnt/root/               where each container mounts its root, in its own mount namespace
 //! ```
 //!
 //! A directory whose lock is free while its state says that it runs belonged to a monitor that was
@@ -22,6 +24,7 @@ mod locked;
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -30,7 +33,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
-pub use locked::Locked;
+use locked::GONE;
+pub use locked::{Gone, Locked};
 
 /// Where a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +167,7 @@ impl Containers {
     pub fn create(&self, spec: &ContainerSpec) -> Result<Locked, Error> {
         let names = self.root.join("by-name");
         make_dir(&names)?;
+        self.make_mount_point()?;
         let locked = self.make(spec, &names)?;
         let made = self
             .claim(spec, &names, &locked.link)
@@ -174,6 +179,24 @@ impl Containers {
                 Err(error)
             }
         }
+    }
+
+    /// The empty directory on which a container mounts its root. All have the same one: each mounts in a
+    /// mount namespace of its own.
+    pub fn mount_point(&self) -> PathBuf {
+        self.root.join("mnt/root")
+    }
+
+    fn make_mount_point(&self) -> Result<(), Error> {
+        let point = self.mount_point();
+        if point.is_dir() {
+            return Ok(());
+        }
+        make_dir(&point)?;
+        // Root inside, who need not be the caller, looks it up from the directory above.
+        let above = self.root.join("mnt");
+        std::fs::set_permissions(&above, std::fs::Permissions::from_mode(0o711))
+            .map_err(io("chmod", &above))
     }
 
     /// The directory, locked. Makers share the lock of the directory above from before theirs exists
@@ -281,7 +304,7 @@ impl Containers {
     /// for the caller to remove.
     pub fn left_over(&self) -> Vec<(ContainerSpec, Locked)> {
         let mut found = Vec::new();
-        for id in self.ids().unwrap_or_default() {
+        for id in self.entries(is_id_or_gone).unwrap_or_default() {
             if !self.abandoned(Path::new(&id)) {
                 continue;
             }
@@ -297,15 +320,17 @@ impl Containers {
     }
 
     fn ids(&self) -> Result<Vec<String>, Error> {
+        self.entries(is_id)
+    }
+
+    fn entries(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(io("readdir", &self.root)(e)),
         };
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-        Ok(names
-            .filter(|n| n.len() == 64 && n.bytes().all(|b| b.is_ascii_hexdigit()))
-            .collect())
+        Ok(names.filter(|name| wanted(name)).collect())
     }
 
     fn read(&self, id: &str) -> Result<Container, Error> {
@@ -327,6 +352,14 @@ impl Containers {
         }
         Ok(Container { spec, state, dir })
     }
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_id_or_gone(name: &str) -> bool {
+    is_id(name.strip_suffix(GONE).unwrap_or(name))
 }
 
 impl Container {
