@@ -7,5 +7,8 @@ fn main() -> ExitCode {
     if name == rl::runtime::init::NAME {
         rl::runtime::init::main();
     }
+    if name == rl::runtime::join::NAME {
+        rl::runtime::join::main();
+    }
     ExitCode::from(rl::cli::main())
 }

@@ -98,7 +98,18 @@ fn status(container: &Container) -> String {
     let state = &container.state;
     match state.status {
         Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", age(state.started.unwrap_or_default())),
+        Status::Running => {
+            let up = format!("Up {}", age(state.started.unwrap_or_default()));
+            match &state.health {
+                Some(health) => format!("{up} ({})", health.verdict.word()),
+                None => up,
+            }
+        }
+        Status::Paused => format!("Up {} (Paused)", age(state.started.unwrap_or_default())),
+        Status::Restarting => {
+            let code = state.ended.map_or(0, |ended| ended.status());
+            format!("Restarting ({code})")
+        }
         Status::Exited => {
             let code = state.ended.map_or(0, |ended| ended.status());
             match state.finished {

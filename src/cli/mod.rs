@@ -6,6 +6,7 @@ mod complete;
 mod containers;
 mod doctor;
 mod images;
+mod lifecycle;
 pub mod manual;
 pub mod progress;
 mod pull;
@@ -42,6 +43,22 @@ enum Verb {
     Run(Box<run_args::RunArgs>),
     Pull(pull::PullArgs),
     Bootstrap(bootstrap::BootstrapArgs),
+    #[command(override_usage = "rl create [OPTIONS] IMAGE [COMMAND [ARG…]]")]
+    Create(Box<CreateArgs>),
+    Start(lifecycle::StartArgs),
+    Stop(lifecycle::StopArgs),
+    Restart(lifecycle::RestartArgs),
+    Kill(lifecycle::KillArgs),
+    Pause(lifecycle::PauseArgs),
+    Unpause(lifecycle::UnpauseArgs),
+    Exec(lifecycle::ExecArgs),
+    Attach(lifecycle::AttachArgs),
+    Logs(lifecycle::LogsArgs),
+    Top(lifecycle::TopArgs),
+    Wait(lifecycle::WaitArgs),
+    Rename(lifecycle::RenameArgs),
+    Update(lifecycle::UpdateArgs),
+    Port(lifecycle::PortArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
     Diff(changes::DiffArgs),
@@ -73,6 +90,13 @@ enum Verb {
     },
 }
 
+/// Make a container without starting it
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    #[command(flatten)]
+    run: run_args::RunArgs,
+}
+
 /// Runs the program and returns its exit status.
 pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
@@ -81,6 +105,24 @@ pub fn main() -> u8 {
     };
     match cli.verb {
         Verb::Run(args) => run(&args),
+        Verb::Create(args) => with_context(&run_ui(&args.run), |context| {
+            let id = engine::run::create(context, &args.run)?;
+            Ok(print(format!("{id}\n").as_bytes()))
+        }),
+        Verb::Start(args) => with_plain(|context| lifecycle::start(context, &args)),
+        Verb::Stop(args) => with_plain(|context| lifecycle::stop(context, &args)),
+        Verb::Restart(args) => with_plain(|context| lifecycle::restart(context, &args)),
+        Verb::Kill(args) => with_plain(|context| lifecycle::kill(context, &args)),
+        Verb::Pause(args) => with_plain(|context| Ok(lifecycle::pause(context, &args))),
+        Verb::Unpause(args) => with_plain(|context| Ok(lifecycle::unpause(context, &args))),
+        Verb::Exec(args) => with_plain(|context| lifecycle::execute(context, &args)),
+        Verb::Attach(args) => with_plain(|context| lifecycle::attach(context, &args)),
+        Verb::Logs(args) => with_plain(|context| lifecycle::logs(context, &args)),
+        Verb::Top(args) => with_plain(|context| lifecycle::top(context, &args)),
+        Verb::Wait(args) => with_plain(|context| Ok(lifecycle::wait(context, &args))),
+        Verb::Rename(args) => with_plain(|context| lifecycle::rename(context, &args)),
+        Verb::Update(args) => with_plain(|context| lifecycle::update(context, &args)),
+        Verb::Port(args) => with_plain(|context| lifecycle::port(context, &args)),
         Verb::Pull(args) => {
             let ui = Terminal {
                 quiet: args.quiet,
@@ -188,11 +230,18 @@ fn completion(shell: clap_complete::Shell) -> u8 {
 }
 
 fn run(args: &run_args::RunArgs) -> u8 {
-    let ui = Terminal {
+    with_context(&run_ui(args), |context| engine::run::run(context, args))
+}
+
+fn run_ui(args: &run_args::RunArgs) -> Terminal {
+    Terminal {
         quiet: args.quiet,
         verbose: args.verbose,
-    };
-    with_context(&ui, |context| engine::run::run(context, args))
+    }
+}
+
+fn with_plain(verb: impl FnOnce(&Context<'_>) -> Result<u8, Error>) -> u8 {
+    with_context(&Terminal::default(), verb)
 }
 
 /// Runs a verb that needs to know where things are.
@@ -223,6 +272,10 @@ impl Ui for Terminal {
 
     fn show(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    fn data(&self, text: &str) {
+        print(format!("{text}\n").as_bytes());
     }
 
     fn ask(&self, question: &str) -> bool {

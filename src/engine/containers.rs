@@ -3,7 +3,9 @@
 use super::{Context, Error};
 use crate::model::spec::ContainerSpec;
 use crate::monitor;
-use crate::state::{Container, Containers, Status};
+use crate::monitor::client::Client;
+use crate::monitor::wire::ToMonitor;
+use crate::state::{Container, Containers};
 use crate::sys::process;
 use crate::userns;
 
@@ -19,7 +21,7 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
         if left_over && let Ok(locked) = container.lock() {
             let _ = plan_for(context, &container.spec).map(|plan| monitor::remove(&locked, &plan));
         }
-        !left_over && (all || container.state.status == Status::Running)
+        !left_over && (all || container.state.is_alive())
     });
     Ok(found)
 }
@@ -30,27 +32,50 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
 /// # Errors
 /// No such container, or it runs.
 pub fn remove(context: &Context<'_>, word: &str, force: bool) -> Result<String, Error> {
-    let containers = Containers::new(context.dirs.containers());
-    let container = containers.find(word)?;
-    if force && container.state.status == Status::Running {
-        kill(&container);
-    }
-    match container.lock() {
-        Ok(locked) => {
-            let plan = plan_for(context, &container.spec)?;
-            monitor::remove(&locked, &plan)?;
-        }
-        // Its own monitor removed it (`--rm`).
-        Err(_) if containers.find(word).is_err() => {}
-        Err(error) => return Err(error.into()),
-    }
-    Ok(word.to_owned())
+    let mut done = remove_all(context, &[word.to_owned()], force);
+    done.pop().unwrap_or_else(|| Ok(word.to_owned()))
 }
 
-/// Kills the first process, and with it all, and waits until the monitor has let go (or 10 seconds).
-/// The process is held by a pidfd before its start time is compared, so a recycled number is never
-/// signalled.
+/// Removes several: those that run are all killed before the first is waited for.
+pub fn remove_all(
+    context: &Context<'_>,
+    words: &[String],
+    force: bool,
+) -> Vec<Result<String, Error>> {
+    let containers = Containers::new(context.dirs.containers());
+    let begin = |word: &String| {
+        let container = containers.find(word)?;
+        let killed = (force && container.state.is_alive()).then(|| kill(&container));
+        Ok((container, killed))
+    };
+    let begun: Vec<Result<_, Error>> = words.iter().map(begin).collect();
+    let finish = |word: &String, (container, killed): (Container, Option<_>)| {
+        if killed.is_some() {
+            await_release(&container);
+        }
+        match container.lock() {
+            Ok(locked) => {
+                let plan = plan_for(context, &container.spec)?;
+                monitor::remove(&locked, &plan)?;
+            }
+            // Its own monitor removed it (`--rm`).
+            Err(_) if containers.find(word).is_err() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(word.clone())
+    };
+    let pairs = words.iter().zip(begun);
+    pairs.map(|(word, begun)| finish(word, begun?)).collect()
+}
+
+/// Has the monitor kill the first process, and with it all. Where the monitor does not answer, the process is
+/// killed from here: held by a pidfd before its start time is compared, so a recycled number is never signalled.
 fn kill(container: &Container) {
+    let asked = Client::connect(container.dir())
+        .and_then(|client| client.tell(&ToMonitor::Kill(libc::SIGKILL)));
+    if asked.is_ok() {
+        return;
+    }
     let Some(pid) = container.state.pid.and_then(rustix::process::Pid::from_raw) else {
         return;
     };
@@ -60,18 +85,18 @@ fn kill(container: &Container) {
     {
         let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
     }
+}
+
+/// Waits until the monitor has let go of the container (or 10 seconds).
+pub(super) fn await_release(container: &Container) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while container.is_held() && std::time::Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(std::time::Duration::from_micros(500));
     }
 }
 
 /// A plan with the maps that the container was made with.
 pub(super) fn plan_for(context: &Context<'_>, spec: &ContainerSpec) -> Result<userns::Plan, Error> {
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
-    Ok(userns::Plan {
-        uid: spec.uid_map.clone(),
-        gid: spec.gid_map.clone(),
-        ..plan
-    })
+    let (uid, gid) = (spec.uid_map.clone(), spec.gid_map.clone());
+    Ok(userns::plan_again(uid, gid, &context.caller)?)
 }

@@ -4,18 +4,25 @@ pub mod apply;
 pub mod changes;
 pub mod containers;
 pub mod dirs;
+pub mod exec;
 mod hint;
 pub mod host;
 pub mod image_for;
 pub mod images;
+mod keys;
+mod life;
+pub mod lifecycle;
+pub mod logs;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod processes;
 pub mod pull;
 pub mod resolve;
 pub mod run;
 pub mod run_args;
 pub mod rungs;
+mod start;
 pub mod units;
 pub mod views;
 pub mod volumes;
@@ -33,6 +40,8 @@ pub trait Ui {
     fn progress(&self) -> Box<dyn pull::Progress>;
     /// A line that was asked for, whatever `--quiet` says.
     fn show(&self, text: &str);
+    /// A line of data, for standard output.
+    fn data(&self, text: &str);
     /// Asks a question that is answered with yes or no; no where nobody can be asked.
     fn ask(&self, question: &str) -> bool;
     /// Prints an error with its hint; returns the exit status.
@@ -137,6 +146,42 @@ pub enum Error {
     /// A name that breaks Docker's rule.
     #[error("`{0}` is not a container name: letters, digits, `_`, `.` and `-`, not at the start")]
     Name(String),
+    /// It does not run.
+    #[error("container `{0}` is not running")]
+    NotRunning(String),
+    /// More than one container where only one can be attached to.
+    #[error("one container at a time can be attached to")]
+    OnlyOne,
+    /// A port that is not published.
+    #[error("container `{name}` publishes no port `{port}`")]
+    NoPort {
+        /// The container.
+        name: String,
+        /// The port.
+        port: String,
+    },
+    /// ps(1) is missing, or did not do what it should.
+    #[error("`ps`: {0}")]
+    Ps(String),
+    /// A log cannot be read or shown.
+    #[error("`{path}`: {source}")]
+    Log {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is paused.
+    #[error("container `{0}` is paused")]
+    Paused(String),
+    /// Something that a container in this state does not do.
+    #[error("container `{name}` {why}")]
+    Unfit {
+        /// The container.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// No image given.
     #[error("no image given")]
     NoImage,
@@ -245,6 +290,11 @@ impl Error {
                 Some(format!("the disk of `{}` is full", path.display()))
             }
             Error::NoImage => Some("rl run ubuntu sh".into()),
+            Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
+            Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
+            Error::Ps(_) => Some("ps is in the package `procps`".into()),
+            Error::NotRunning(name) => Some(format!("rl start {name}")),
+            Error::Paused(name) => Some(format!("rl unpause {name}")),
             Error::HostOption { .. } => Some(
                 "leave it out, or take another image; one of a registry that is called `host` is \
                  `docker.io/library/host`"

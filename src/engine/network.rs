@@ -1,8 +1,8 @@
 //! The network of a container: options, this machine's helpers and files brought together.
 
 use super::Error;
-use super::run_args::RunArgs;
 use super::units;
+use crate::model::spec::NetworkRequest;
 use crate::monitor;
 use crate::net::{self, AddHost, Choice, Dns, HostAddress, Mode, Reserved, Resolver};
 use crate::userns::{Caller, Rank};
@@ -24,30 +24,30 @@ pub struct Decision {
 ///
 /// # Errors
 /// A mode, port, address or helper that is not to be had.
-pub fn decide(args: &RunArgs, caller: &Caller) -> Result<Decision, Error> {
-    let mode = Mode::parse(args.network.as_deref().unwrap_or_default())?;
+pub fn decide(request: &NetworkRequest, caller: &Caller) -> Result<Decision, Error> {
+    let mode = Mode::parse(&request.mode)?;
     let choice = net::choose(mode, std::env::var_os("PATH").as_deref())?;
     let mut publish = Vec::new();
-    for text in &args.publish {
+    for text in &request.publish {
         publish.push(text.parse()?);
     }
     if !publish.is_empty() && matches!(choice.mode(), Mode::None | Mode::Host) {
         return Err(net::Error::NoPublish(choice.mode()).into());
     }
-    let added: Vec<AddHost> = args
+    let added: Vec<AddHost> = request
         .add_host
         .iter()
         .map(|a| a.parse())
         .collect::<Result<_, _>>()?;
     let mut servers = Vec::new();
-    for text in &args.dns {
+    for text in &request.dns {
         servers.push(text.parse().map_err(|_| units::Error {
             option: "--dns",
             value: text.clone(),
             reason: "not an address".into(),
         })?);
     }
-    let (search, options) = (args.dns_search.clone(), args.dns_option.clone());
+    let (search, options) = (request.dns_search.clone(), request.dns_option.clone());
     let dns = Dns {
         servers,
         search,

@@ -5,10 +5,10 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::run_args::RunArgs;
-use super::{host, mounts, units};
+use super::{host, life, mounts, units};
 use crate::model::spec::{
-    ContainerSpec, Customary, MountSource, Network, NetworkMode, RootfsSource, Share, VERSION,
-    VolumeMount,
+    ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
+    Share, VERSION, VolumeMount,
 };
 use crate::model::{Digest, IdMap};
 use crate::security::{caps, options, paths};
@@ -203,6 +203,11 @@ pub fn resolve(
             .collect::<Result<_, _>>()?,
         init: args.init,
         stop_signal: stop.map_or(Ok(libc::SIGTERM), |s| units::signal("--stop-signal", s))?,
+        stop_timeout: args.life.stop_timeout.unwrap_or(10),
+        restart: restart_policy(args)?,
+        log: life::log(&args.life)?,
+        health: life::health(&args.life)?,
+        open_stdin: args.interactive,
         labels,
         annotations: args
             .annotation
@@ -210,6 +215,20 @@ pub fn resolve(
             .map(|a| units::pair("--annotation", a))
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// What is removed at its end is not started again.
+fn restart_policy(args: &RunArgs) -> Result<RestartPolicy, Error> {
+    let word = args.life.restart.as_deref().unwrap_or_default();
+    let policy = units::restart(word)?;
+    if args.rm && policy != RestartPolicy::No {
+        return Err(Error::Value {
+            option: "--restart",
+            value: word.to_owned(),
+            reason: "with `--rm` nothing is left that could be started again".into(),
+        });
+    }
+    Ok(policy)
 }
 
 /// Docker's rule: a given entry point discards the image's command as well; given words replace the
@@ -250,26 +269,44 @@ fn environment(
     tty: bool,
     hostname: &str,
 ) -> Result<Vec<String>, Error> {
+    let mut base = vec![
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("HOSTNAME={hostname}"),
+        "container=rl".to_owned(),
+    ];
+    if tty {
+        base.push(terminal_type());
+    }
+    base.extend(image.env.iter().cloned());
+    merge_env(&base, &args.env_file, &args.env, false)
+}
+
+fn terminal_type() -> String {
+    let term = std::env::var("TERM").unwrap_or_default();
+    format!("TERM={}", if term.is_empty() { "xterm" } else { &term })
+}
+
+/// `base`, then files, then options; the last one of a name counts. With `tty` the caller's kind of terminal
+/// comes before the files.
+///
+/// # Errors
+/// A file that cannot be read, an option without a name.
+pub(super) fn merge_env(
+    base: &[String],
+    files: &[PathBuf],
+    options: &[String],
+    tty: bool,
+) -> Result<Vec<String>, Error> {
     let mut env: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
         Some((_, old)) => *old = value.to_owned(),
         None => env.push((name.to_owned(), value.to_owned())),
     };
-    set(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
-    set("HOSTNAME", hostname);
-    set("container", "rl");
-    if tty {
-        let term = std::env::var("TERM").unwrap_or_default();
-        set("TERM", if term.is_empty() { "xterm" } else { &term });
-    }
-    for variable in &image.env {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+    for variable in base.iter().cloned().chain(tty.then(terminal_type)) {
+        let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
         set(name, value);
     }
-    for file in &args.env_file {
+    for file in files {
         let failed = |source| Error::File {
             option: "--env-file",
             path: file.clone(),
@@ -283,7 +320,7 @@ fn environment(
             given(line, &mut set);
         }
     }
-    for variable in &args.env {
+    for variable in options {
         if variable.is_empty() || variable.starts_with('=') {
             units::pair("--env", variable)?;
         }

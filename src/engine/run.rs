@@ -3,28 +3,18 @@
 //! Everything that can be refused is refused before the container's directory is made; a start that
 //! fails removes it again, or tries the next rung of the root file system with it.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-
 use super::host::{self, Host};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
-use super::rungs::{self, Ladder, Rung};
-use super::{Context, Error, apply, image_for, mounts, names, network, views, volumes};
-use crate::model::spec::{ContainerSpec, Network, RootfsSource, SeccompChoice};
-use crate::monitor::client::Attach;
-use crate::monitor::wire::Part;
-use crate::monitor::{self, Task};
-use crate::net;
-use crate::runtime::{self, Extras};
-use crate::security::caps::{Cap, CapSet};
-use crate::security::seccomp;
-use crate::sys::process::Ended;
-use crate::sys::seccomp::SockFilter;
-use crate::{oci, state, userns};
+use super::start::{Start, start};
+use super::{Context, Error, apply, containers, image_for, keys, mounts, names, network};
+use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
+use crate::monitor;
+use crate::monitor::client::{Attach, Outcome};
+use crate::{state, userns};
 
-/// Runs a container to its end and returns the exit status of its command.
+/// Runs a container to its end and returns the exit status of its command; with `--detach` shows its id once it
+/// runs.
 ///
 /// # Errors
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
@@ -33,25 +23,24 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let mut prepared = prepare(context, args)?;
     // What is to be carried over must outlive the command.
     prepared.spec.remove &= apply.is_none();
-    let Prepared {
-        spec,
-        plan,
-        network,
-        attach,
-        files,
-    } = prepared;
-    let containers = state::Containers::new(context.dirs.containers());
-    let (spec, locked) = create(&containers, spec, args.name.is_some(), &plan)?;
+    let attach = prepared.attach.take().filter(|_| !args.detach);
+    let (spec, locked) = make(context, args, &prepared)?;
+    let Prepared { plan, network, .. } = prepared;
     let task = Start {
         spec: &spec,
         plan: &plan,
         network,
         attach,
-        files,
         container: &locked,
     };
     match start(context, &task) {
-        Ok(ended) => match apply {
+        Ok(None) => {
+            context.ui.data(&spec.id);
+            Ok(0)
+        }
+        // What goes on without us is not written back.
+        Ok(Some(Outcome::Detached)) => Ok(0),
+        Ok(Some(Outcome::Ended(ended))) => match apply {
             Some(yes) => {
                 let done = write_back(context, &spec.name, (ended.status(), *yes))?;
                 if done && args.rm {
@@ -66,6 +55,33 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
             Err(error)
         }
     }
+}
+
+/// Makes a container without starting it; returns its id.
+///
+/// # Errors
+/// As [`run`].
+pub fn create(context: &Context<'_>, args: &RunArgs) -> Result<String, Error> {
+    let prepared = prepare(context, args)?;
+    let (spec, _locked) = make(context, args, &prepared)?;
+    Ok(spec.id)
+}
+
+/// The container of what was prepared, on disk.
+fn make(
+    context: &Context<'_>,
+    args: &RunArgs,
+    prepared: &Prepared,
+) -> Result<(ContainerSpec, state::Locked), Error> {
+    let containers = state::Containers::new(context.dirs.containers());
+    let named = args.name.as_ref();
+    if let Some(name) = named.filter(|_| args.life.replace)
+        && containers.find(name).is_ok()
+    {
+        containers::remove(context, name, true)?;
+    }
+    let spec = prepared.spec.clone();
+    claim(&containers, spec, named.is_some(), &prepared.plan)
 }
 
 /// Whether changes are to be carried over, and without asking; the arguments without what says so
@@ -121,14 +137,19 @@ struct Prepared {
     spec: ContainerSpec,
     plan: userns::Plan,
     network: network::Decision,
-    attach: Attach,
-    files: EtcText,
+    attach: Option<Attach>,
 }
 
-/// The texts of the files in `/etc`.
-struct EtcText {
-    hosts: String,
-    resolv_conf: String,
+/// What the options ask of the network.
+fn request(args: &RunArgs) -> NetworkRequest {
+    NetworkRequest {
+        mode: args.network.clone().unwrap_or_default(),
+        publish: args.publish.clone(),
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        dns_option: args.dns_option.clone(),
+        add_host: args.add_host.clone(),
+    }
 }
 
 fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
@@ -148,7 +169,9 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     if let Some(notice) = &plan.notice {
         tell_once(context, notice);
     }
-    let network = network::decide(args, &context.caller)?;
+    let mut request = request(args);
+    let network = network::decide(&request, &context.caller)?;
+    request.publish = network.published();
     for line in &network.choice.evidence {
         context
             .ui
@@ -181,7 +204,8 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         gid_map: plan.gid.clone(),
         network: Network {
             mode: network.mode(),
-            publish: network.published(),
+            publish: request.publish.clone(),
+            request,
         },
         tty: attach.tty,
         volumes: context.dirs.volumes(),
@@ -189,16 +213,11 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         hidden: built_in.hidden,
     };
     let spec = resolve::resolve(args, command, &defaults, decided)?;
-    let files = EtcText {
-        hosts: network.hosts(&spec.hostname)?,
-        resolv_conf: network.resolver.text.clone(),
-    };
     Ok(Prepared {
         spec,
         plan,
         network,
-        attach,
-        files,
+        attach: Some(attach),
     })
 }
 
@@ -229,17 +248,20 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     use rustix::termios::isatty;
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let background = isatty(stdin) && !crate::sys::tty::in_foreground(stdin);
-    if args.tty && !isatty(stdin) {
+    if args.tty && !args.detach && !isatty(stdin) {
         return Err(Error::NoTerminal);
     }
-    let both = isatty(stdin) && isatty(stdout);
-    let tty = !args.no_tty && !background && (args.tty || both);
+    let both = isatty(stdin) && isatty(stdout) && !args.detach;
+    let tty = !args.no_tty && (args.detach || !background) && (args.tty || both);
     let stdin_is_file = rustix::fs::fstat(stdin)
         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
     Ok(Attach {
         tty,
         stdin: !background,
         rewind: stdin_is_file && !background,
+        detach_keys: keys::parse(args.detach_keys.as_deref())?,
+        own: true,
+        signals: true,
     })
 }
 
@@ -261,7 +283,7 @@ fn userns_mode(args: &RunArgs) -> Result<userns::Mode, Error> {
 
 /// Makes the container's directory; a made-up name that is taken is replaced by another, a given one
 /// is taken from a container that its killed monitor should have removed.
-fn create(
+fn claim(
     containers: &state::Containers,
     mut spec: ContainerSpec,
     named: bool,
@@ -289,148 +311,4 @@ fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::P
         && container
             .lock()
             .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
-}
-
-struct Start<'a> {
-    spec: &'a ContainerSpec,
-    plan: &'a userns::Plan,
-    network: network::Decision,
-    attach: Attach,
-    files: EtcText,
-    container: &'a state::Locked,
-}
-
-/// Starts on the first rung that holds, and stays attached to the end.
-fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Ended, Error> {
-    let Start { spec, plan, .. } = start;
-    let dir = start.container.dir();
-    let own = plan.uid.to_host(0) == Some(context.caller.uid);
-    if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
-        image_for::own_root(context, plan, dir)?;
-    }
-    volumes::own(context, plan, spec)?;
-    views::make(context, plan, spec, dir)?;
-    let etc = write_files(start, dir)?;
-    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
-    loop {
-        let rung = ladder.rung();
-        context.ui.detail(&ladder.told());
-        rungs::prepare(context, &ladder, spec, plan, dir)?;
-        let task = Task {
-            plan: init_plan(spec, plan, rung, dir, &etc)?,
-            userns: (*plan).clone(),
-            network: start.network.task(),
-            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
-            tty: spec.tty,
-            measure_input: start.attach.rewind,
-            remove: spec.remove,
-            container: start.container,
-            program: program(),
-        };
-        let notice = |text: &str| context.ui.notice(text);
-        let detail = |text: &str| context.ui.detail(text);
-        let client = monitor::spawn(&task);
-        match client.and_then(|client| client.attach(start.attach, &notice, &detail)) {
-            Ok(ended) => return Ok(ended),
-            Err(monitor::Error::Start(failure))
-                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn init_plan(
-    spec: &ContainerSpec,
-    userns: &userns::Plan,
-    rung: Rung,
-    dir: &Path,
-    etc: &oci::EtcFiles,
-) -> Result<runtime::InitPlan, Error> {
-    let mount_point = mount_point(dir);
-    let config = oci::generate(spec, &mount_point, etc)?;
-    let capabilities = CapSet::from_bits(spec.capabilities);
-    let extras = Extras {
-        user: spec.user.clone(),
-        groups: spec.groups.clone(),
-        customary: spec.customary.clone(),
-        setgroups: userns.setgroups,
-        wire: match spec.network.mode {
-            net::Mode::Passt => net::wire(),
-            _ => Vec::new(),
-        },
-        init: spec.init,
-        console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
-        seccomp: filters(spec, capabilities)?,
-        // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
-        landlock: !capabilities.has(Cap::SYS_ADMIN),
-        mount_point,
-        fill: mounts::to_fill(&spec.mounts),
-        optional: vec![oci::APT_CONF.to_owned()],
-        throw_away: spec.remove,
-        sockets: host::sockets(spec),
-    };
-    Ok(runtime::plan(
-        &config,
-        rungs::rootfs(rung, spec, dir),
-        extras,
-    )?)
-}
-
-/// The profile, and what package managers need when root inside is alone. It comes first: a program that is
-/// in force could deny the call that installs another.
-fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, Error> {
-    let mut programs = Vec::new();
-    if userns::is_root_alone(&spec.uid_map) {
-        programs.push(seccomp::compile_one_id()?);
-    }
-    match &spec.confinement.seccomp {
-        SeccompChoice::Unconfined => {}
-        SeccompChoice::Default => programs.push(seccomp::compile_default(caps)?),
-        SeccompChoice::File(path) => {
-            programs.push(seccomp::compile(&seccomp::load_profile(path)?, caps)?);
-        }
-    }
-    Ok(programs)
-}
-
-fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
-    let put_at = |name: &str, target: &str, text: &str| -> Result<oci::EtcFile, Error> {
-        let path = dir.join(name);
-        std::fs::write(&path, text).map_err(|source| Error::Write {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(oci::EtcFile {
-            file: path,
-            target: host::etc_target(start.spec, target),
-        })
-    };
-    let put = |name: &str, text: &str| put_at(name, &format!("/etc/{name}"), text);
-    Ok(oci::EtcFiles {
-        hosts: put("hosts", &start.files.hosts)?,
-        resolv_conf: put("resolv.conf", &start.files.resolv_conf)?,
-        hostname: put("hostname", &format!("{}\n", start.spec.hostname))?,
-        apt_conf: userns::is_root_alone(&start.spec.uid_map)
-            .then(|| {
-                put_at(
-                    "apt.conf",
-                    oci::APT_CONF,
-                    "// No other user exists here.\nAPT::Sandbox::User \"root\";\n",
-                )
-            })
-            .transpose()?,
-        views: views::directory(dir),
-    })
-}
-
-/// Where a container kept in `dir` mounts its root.
-fn mount_point(dir: &Path) -> std::path::PathBuf {
-    let all = dir.parent().unwrap_or(dir).to_owned();
-    state::Containers::new(all).mount_point()
-}
-
-/// Our own program by path, for the protected copy.
-fn program() -> Option<CString> {
-    let path = std::fs::read_link("/proc/self/exe").ok()?;
-    CString::new(path.as_os_str().as_bytes()).ok()
 }

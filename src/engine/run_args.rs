@@ -14,6 +14,15 @@ The image `host` is built in: this machine's root, read-only, with copy-on-write
 directory, /tmp and the current directory. An image of a registry with that name is
 docker.io/library/host.")]
 pub struct RunArgs {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keys that detach from the container
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+    /// See [`Life`].
+    #[command(flatten)]
+    pub life: Life,
     /// Remove the container when the command ends
     #[arg(long)]
     pub rm: bool,
@@ -168,6 +177,44 @@ pub struct RunArgs {
     pub words: Vec<String>,
 }
 
+/// Options about what happens while and after the command runs.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Life {
+    /// Remove a container that has the name first
+    #[arg(long)]
+    pub replace: bool,
+    /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// Where the output goes: json-file, journald, none, passthrough
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// max-size=BYTES, max-file=NUMBER
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub log_opt: Vec<String>,
+    /// Command that tells whether the container is well
+    #[arg(long, value_name = "COMMAND")]
+    pub health_cmd: Option<String>,
+    /// Time between two checks
+    #[arg(long, value_name = "TIME")]
+    pub health_interval: Option<String>,
+    /// Time that a check may take
+    #[arg(long, value_name = "TIME")]
+    pub health_timeout: Option<String>,
+    /// Time after the start in which failures do not count
+    #[arg(long, value_name = "TIME")]
+    pub health_start_period: Option<String>,
+    /// Failures in a row that make it unhealthy
+    #[arg(long, value_name = "NUMBER")]
+    pub health_retries: Option<u32>,
+    /// Do not check
+    #[arg(long)]
+    pub no_healthcheck: bool,
+}
+
 /// Options of `docker run` and `podman run` that are not there yet: an error that says so.
 pub const NOT_YET: &[&str] = &[
     "attach",
@@ -188,8 +235,6 @@ pub const NOT_YET: &[&str] = &[
     "cpus",
     "cpuset-cpus",
     "cpuset-mems",
-    "detach",
-    "detach-keys",
     "device-cgroup-rule",
     "device-read-bps",
     "device-read-iops",
@@ -200,11 +245,6 @@ pub const NOT_YET: &[&str] = &[
     "env-host",
     "expose",
     "gpus",
-    "health-cmd",
-    "health-interval",
-    "health-retries",
-    "health-start-period",
-    "health-timeout",
     "hooks-dir",
     "http-proxy",
     "hugetlb",
@@ -216,15 +256,12 @@ pub const NOT_YET: &[&str] = &[
     "kernel-memory",
     "label-file",
     "link",
-    "log-driver",
-    "log-opt",
     "mac-address",
     "memory",
     "memory-reservation",
     "memory-swap",
     "memory-swappiness",
     "network-alias",
-    "no-healthcheck",
     "no-hosts",
     "oom-kill-disable",
     "oom-score-adj",
@@ -236,14 +273,11 @@ pub const NOT_YET: &[&str] = &[
     "preserve-fds",
     "privileged",
     "publish-all",
-    "replace",
     "requires",
-    "restart",
     "runtime",
     "sdnotify",
     "secret",
     "sig-proxy",
-    "stop-timeout",
     "storage-opt",
     "subgidname",
     "subuidname",
@@ -257,7 +291,6 @@ pub const NOT_YET: &[&str] = &[
 
 /// Their short forms.
 pub const NOT_YET_SHORT: &[(char, &str)] = &[
-    ('d', "detach"),
     ('m', "memory"),
     ('c', "cpu-shares"),
     ('P', "publish-all"),

@@ -1,6 +1,6 @@
 //! Small notations of the options: byte sizes, signals, limits, key=value.
 
-use crate::model::spec::Ulimit;
+use crate::model::spec::{RestartPolicy, Ulimit};
 
 /// A value that is not in its notation.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -131,6 +131,63 @@ pub fn ulimit(value: &str) -> Result<Ulimit, Error> {
     })
 }
 
+/// A time as Go writes it, in milliseconds: `30s`, `1m30s`, `500ms`, `1.5h`; a bare number is seconds.
+///
+/// # Errors
+/// [`Error`] for anything else.
+pub fn duration(option: &'static str, value: &str) -> Result<u64, Error> {
+    let bad = || error(option, value, "expected a time such as `30s` or `1m30s`");
+    if let Ok(seconds) = value.parse::<u64>() {
+        return seconds.checked_mul(1000).ok_or_else(bad);
+    }
+    let (mut total, mut rest) = (0.0, value);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, after) = rest.split_at(end.ok_or_else(bad)?);
+        let end = after.find(|c: char| c.is_ascii_digit());
+        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
+        let milliseconds = match unit {
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 6e4,
+            "h" => 3.6e6,
+            _ => return Err(bad()),
+        };
+        total += number.parse::<f64>().map_err(|_| bad())? * milliseconds;
+        rest = after;
+    }
+    if value.is_empty() || total > 1e15 {
+        return Err(bad());
+    }
+    Ok(total as u64)
+}
+
+/// `no`, `on-failure[:TIMES]`, `always`, `unless-stopped` (docker run reference, "Restart policies").
+///
+/// # Errors
+/// [`Error`] for anything else.
+pub fn restart(value: &str) -> Result<RestartPolicy, Error> {
+    const OPTION: &str = "--restart";
+    let (name, times) = match value.split_once(':') {
+        Some((name, times)) => (name, Some(times)),
+        None => (value, None),
+    };
+    match (name, times) {
+        ("no" | "", None) => Ok(RestartPolicy::No),
+        ("always", None) => Ok(RestartPolicy::Always),
+        ("unless-stopped", None) => Ok(RestartPolicy::UnlessStopped),
+        ("on-failure", times) => match times.map_or(Ok(0), str::parse) {
+            Ok(times) => Ok(RestartPolicy::OnFailure(times)),
+            Err(_) => Err(error(OPTION, value, "expected a number of times")),
+        },
+        _ => Err(error(
+            OPTION,
+            value,
+            "expected `no`, `on-failure[:TIMES]`, `always` or `unless-stopped`",
+        )),
+    }
+}
+
 /// `NAME=VALUE`, or `NAME` alone with an empty value.
 ///
 /// # Errors
@@ -154,6 +211,20 @@ mod tests {
         assert_eq!(bytes("-x", "12"), Ok(12));
         assert!(bytes("-x", "m").is_err() && bytes("-x", "1x").is_err());
         assert!(bytes("-x", "99999999999t").is_err());
+    }
+
+    #[test]
+    fn times_and_policies() {
+        assert_eq!(duration("-x", "1m30s"), Ok(90_000));
+        assert_eq!(duration("-x", "500ms"), Ok(500));
+        assert_eq!(duration("-x", "2"), Ok(2000));
+        assert_eq!(duration("-x", "1.5h"), Ok(5_400_000));
+        for bad in ["", "s", "1x", "1s1", "1.2.3s"] {
+            assert!(duration("-x", bad).is_err(), "{bad}");
+        }
+        assert_eq!(restart("on-failure:3"), Ok(RestartPolicy::OnFailure(3)));
+        assert_eq!(restart("always"), Ok(RestartPolicy::Always));
+        assert!(restart("always:3").is_err() && restart("on-failure:x").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod platform;
 pub mod reference;
 pub mod spec;
 pub mod text;
+pub mod time;
 
 pub use chain::chain;
 pub use digest::Digest;

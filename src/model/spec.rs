@@ -78,6 +78,16 @@ pub struct ContainerSpec {
     pub init: bool,
     /// The signal that asks the command to end.
     pub stop_signal: i32,
+    /// Seconds after it until SIGKILL.
+    pub stop_timeout: u32,
+    /// Whether the command is started again when it ends.
+    pub restart: RestartPolicy,
+    /// What is kept of what the command prints.
+    pub log: Log,
+    /// How to find out whether the container is well.
+    pub health: Option<Health>,
+    /// Whether standard input stays open without anybody attached (`--interactive`).
+    pub open_stdin: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// OCI annotations.
@@ -194,6 +204,80 @@ pub struct Network {
     pub mode: NetworkMode,
     /// Published ports, in Docker's notation, all numbers filled in.
     pub publish: Vec<String>,
+    /// What was asked for.
+    pub request: NetworkRequest,
+}
+
+/// What the user asked of the network. What becomes of it is decided at every start: the machine may
+/// have changed meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRequest {
+    /// `--network`, empty for the best there is.
+    pub mode: String,
+    /// `--publish`; for a container that was made, host ports are filled in.
+    pub publish: Vec<String>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_option: Vec<String>,
+    /// `--add-host`.
+    pub add_host: Vec<String>,
+}
+
+/// Whether a command is started again when it ended (docker run reference, "Restart policies").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When it failed, at most so many times in a row (0: without limit).
+    OnFailure(u32),
+    /// Whenever it ends, unless the user stopped it.
+    Always,
+    /// The same, and not after a reboot if it was stopped before.
+    UnlessStopped,
+}
+
+/// What is kept of a command's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Where it goes.
+    pub driver: LogDriver,
+    /// Bytes of one file.
+    pub max_size: u64,
+    /// Number of files.
+    pub max_files: u32,
+}
+
+/// Where a command's output goes, besides to who is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogDriver {
+    /// Files of JSON lines in the container's directory.
+    JsonFile,
+    /// The system's journal.
+    Journald,
+    /// Nowhere.
+    None,
+    /// Standard output and error of the command that started the container.
+    Passthrough,
+}
+
+/// A command that tells by its exit status whether the container is well (docker run reference,
+/// `--health-cmd`). Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The command and its arguments.
+    pub args: Vec<String>,
+    /// Between the end of one and the start of the next.
+    pub interval: u64,
+    /// How long one may take.
+    pub timeout: u64,
+    /// How long failures do not count after the start.
+    pub start_period: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
 }
 
 /// Namespaces shared with the host.

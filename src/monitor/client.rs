@@ -5,12 +5,13 @@
 //! nor writes, or an output that nobody takes, never keeps a Ctrl-C waiting. Output is only written
 //! when there is room, a page at a time to a pipe or terminal.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
@@ -26,7 +27,7 @@ pub struct Client {
 }
 
 /// How a front end attaches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attach {
     /// The command has a terminal: ours becomes raw and sizes are passed on.
     pub tty: bool,
@@ -35,9 +36,108 @@ pub struct Attach {
     /// Standard input is a file: what the command did not take of it is left for whoever reads on, as the
     /// next command of a shell's loop does.
     pub rewind: bool,
+    /// Typed one after the other they leave the command alone; none where empty.
+    pub detach_keys: Vec<u8>,
+    /// The command is this front end's: it hears of an output that nobody reads any more.
+    pub own: bool,
+    /// Signals are passed on.
+    pub signals: bool,
+}
+
+/// How an attachment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command ended.
+    Ended(Ended),
+    /// The front end left it.
+    Detached,
 }
 
 impl Client {
+    /// Connects to the monitor of the container in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] where there is none.
+    pub fn connect(dir: &Path) -> Result<Client, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(dir, flags, Mode::empty());
+        let channel = dir.and_then(|dir| Channel::connect(dir.as_fd(), super::SOCKET));
+        match channel {
+            Ok(channel) => Ok(Client { channel }),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Err(Error::Absent),
+            Err(errno) => Err(Error::Call {
+                call: "connect(`socket`)",
+                errno,
+            }),
+        }
+    }
+
+    /// Waits until the command runs. `notice` and `detail` as for [`Client::attach`].
+    ///
+    /// # Errors
+    /// As [`Client::attach`].
+    pub fn await_start(&self, notice: &dyn Fn(&str), detail: &dyn Fn(&str)) -> Result<(), Error> {
+        loop {
+            match self.next()? {
+                FromMonitor::Started(_) | FromMonitor::Exited(..) => return Ok(()),
+                FromMonitor::Notice(text) => notice(&text),
+                FromMonitor::Detail(text) => detail(&text),
+                FromMonitor::Failed(failure) => return Err(Error::Start(Box::new(failure))),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks for something without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Gone`].
+    pub fn tell(&self, message: &ToMonitor) -> Result<(), Error> {
+        wire::send(&self.channel, message).map_err(|_| Error::Gone)
+    }
+
+    /// Asks for something and waits until it is done.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Gone`].
+    pub fn ask(&self, message: &ToMonitor) -> Result<(), Error> {
+        self.tell(message)?;
+        loop {
+            match self.next()? {
+                FromMonitor::Done | FromMonitor::Exited(..) => return Ok(()),
+                FromMonitor::Refused(why) => return Err(Error::Refused(why)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for the end of the command.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where its monitor is killed.
+    pub fn await_end(&self) -> Result<Ended, Error> {
+        loop {
+            match self.next()? {
+                FromMonitor::Exited(ended, _) => return Ok(ended),
+                FromMonitor::Failed(failure) => return Err(Error::Start(Box::new(failure))),
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Result<FromMonitor, Error> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
+            let _ = poll(&mut fds, None);
+            match wire::receive(&self.channel, &mut buffer) {
+                Ok(Some(message)) => return Ok(message),
+                Err(Errno::AGAIN) => {}
+                Ok(None) | Err(_) => return Err(Error::Gone),
+            }
+        }
+    }
+
     pub(super) fn new(channel: Channel) -> Client {
         Client { channel }
     }
@@ -52,8 +152,11 @@ impl Client {
         how: Attach,
         notice: &dyn Fn(&str),
         detail: &dyn Fn(&str),
-    ) -> Result<Ended, Error> {
-        let signals = signals().map_err(|errno| Error::Call {
+    ) -> Result<Outcome, Error> {
+        if !how.own {
+            self.tell(&ToMonitor::Attach)?;
+        }
+        let signals = signals(how.signals).map_err(|errno| Error::Call {
             call: "signalfd()",
             errno,
         })?;
@@ -77,9 +180,13 @@ impl Client {
             raw,
             tty: how.tty,
             buffer: vec![0; MAX_MESSAGE],
+            keys: Keys::new(how.detach_keys),
+            own: how.own,
+            detached: false,
         };
         loop {
             match session.turn() {
+                Ok(None) if session.detached => return Ok(Outcome::Detached),
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
                 Ok(Some(FromMonitor::Detail(text))) => session.outside_raw(|| detail(&text)),
@@ -87,11 +194,12 @@ impl Client {
                     if how.rewind {
                         give_back(session.passed.saturating_sub(taken));
                     }
-                    return session.lost.map_or(Ok(ended), Err);
+                    return session.lost.map_or(Ok(Outcome::Ended(ended)), Err);
                 }
                 Ok(Some(FromMonitor::Failed(failure))) => {
                     return Err(Error::Start(Box::new(failure)));
                 }
+                Ok(Some(FromMonitor::Cut)) => return Err(Error::Cut),
                 Ok(Some(_)) => {}
                 Err(Errno::CONNRESET) => return Err(Error::Gone),
                 Err(errno) => {
@@ -128,6 +236,10 @@ struct Session<'a> {
     raw: Option<RawMode<BorrowedFd<'static>>>,
     tty: bool,
     buffer: Vec<u8>,
+    keys: Keys,
+    own: bool,
+    /// The command goes on without us.
+    detached: bool,
 }
 
 /// Bytes for one of our own outputs.
@@ -202,7 +314,12 @@ impl Session<'_> {
                 if !matches!(errno, Errno::PIPE | Errno::IO) {
                     self.lost = Some(Error::Output { stream, errno });
                 }
-                self.send(&ToMonitor::Close(stream))?;
+                if self.own {
+                    self.send(&ToMonitor::Close(stream))?;
+                } else {
+                    self.detached = true;
+                    return Ok(None);
+                }
             }
         }
         if ready.input {
@@ -265,9 +382,13 @@ impl Session<'_> {
             Ok(Some(line @ (FromMonitor::Notice(_) | FromMonitor::Detail(_)))) => {
                 return Ok(Some(line));
             }
-            Ok(Some(last @ (FromMonitor::Exited(..) | FromMonitor::Failed(_)))) => {
+            Ok(Some(
+                last @ (FromMonitor::Exited(..) | FromMonitor::Failed(_) | FromMonitor::Cut),
+            )) => {
                 self.last = Some(last);
             }
+            Ok(Some(FromMonitor::Done)) => self.detached = true,
+            Ok(Some(FromMonitor::Refused(_))) => {}
             Err(Errno::AGAIN) => {}
             Ok(None) => return Err(Errno::CONNRESET),
             Err(errno) => return Err(errno),
@@ -290,8 +411,16 @@ impl Session<'_> {
             // A raw terminal has no end but its own: it hung up.
             return self.send(&ToMonitor::Signal(libc::SIGHUP));
         }
-        self.waiting = true;
-        self.send(&ToMonitor::Input(bytes))
+        let (bytes, leave) = self.keys.pass(bytes);
+        if n == 0 || !bytes.is_empty() {
+            self.waiting = true;
+            self.send(&ToMonitor::Input(bytes))?;
+        }
+        if leave {
+            self.input = false;
+            self.send(&ToMonitor::Detach)?;
+        }
+        Ok(())
     }
 
     fn pass_signal(&mut self) -> Result<(), Errno> {
@@ -340,6 +469,42 @@ impl Session<'_> {
     }
 }
 
+/// Looks for the keys that detach among what is typed.
+struct Keys {
+    keys: Vec<u8>,
+    /// How many of them were typed; they are held back until it is known what they mean.
+    typed: usize,
+}
+
+impl Keys {
+    fn new(keys: Vec<u8>) -> Keys {
+        Keys { keys, typed: 0 }
+    }
+
+    /// What of `bytes` is for the command, and whether the keys are complete.
+    fn pass(&mut self, bytes: Vec<u8>) -> (Vec<u8>, bool) {
+        if self.keys.is_empty() {
+            return (bytes, false);
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if byte != self.keys[self.typed] {
+                out.extend_from_slice(&self.keys[..self.typed]);
+                self.typed = 0;
+            }
+            if byte == self.keys[self.typed] {
+                self.typed += 1;
+                if self.typed == self.keys.len() {
+                    return (out, true);
+                }
+            } else {
+                out.push(byte);
+            }
+        }
+        (out, false)
+    }
+}
+
 #[derive(Default)]
 struct Ready {
     signal: bool,
@@ -348,15 +513,36 @@ struct Ready {
     output: [bool; 2],
 }
 
-/// The signals that a front end passes on.
-fn signals() -> Result<SignalFd, Errno> {
+/// The signals that a front end passes on, or with none of them only what tells of the window.
+fn signals(all: bool) -> Result<SignalFd, Errno> {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
-    let set: SigSet = [
+    let mut set: SigSet = [
         SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP,
     ]
     .into_iter()
     .collect();
+    if !all {
+        set.clear();
+        set.add(SIGWINCH);
+    }
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     set.thread_block().map_err(errno)?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_held_back_until_they_mean_something() {
+        let mut keys = Keys::new(vec![16, 17]);
+        assert_eq!(keys.pass(b"ab\x10".to_vec()), (b"ab".to_vec(), false));
+        assert_eq!(keys.pass(b"c".to_vec()), (b"\x10c".to_vec(), false));
+        assert_eq!(keys.pass(b"\x10".to_vec()), (Vec::new(), false));
+        assert_eq!(keys.pass(b"\x10x".to_vec()), (b"\x10\x10x".to_vec(), false));
+        assert_eq!(keys.pass(b"y\x10\x11z".to_vec()), (b"y".to_vec(), true));
+        let mut none = Keys::new(Vec::new());
+        assert_eq!(none.pass(vec![16, 17]), (vec![16, 17], false));
+    }
 }

@@ -7,11 +7,19 @@
 //!     |  messages (wire)  |  pipes or pty master, runtime::proto while it starts
 //! ```
 //!
-//! A front end is a client ([`client`]): attached by the channel made at the fork. Whatever attaches
-//! later speaks the same messages.
+//! A front end is a client ([`client`]): the first by the channel made at the fork, others by a socket in the
+//! container's directory ([`clients`]). All speak the same messages ([`wire`]). While it lives the monitor
+//! holds the container's lock. A command that is executed in a container has a monitor of its own, which has
+//! neither.
 
 pub mod client;
+mod clients;
+mod freeze;
 mod fuse;
+mod health;
+mod journal;
+pub mod log;
+mod restart;
 mod signals;
 mod start;
 mod streams;
@@ -21,9 +29,13 @@ pub mod wire;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use crate::model::spec::ContainerSpec;
-use crate::runtime::InitPlan;
-use crate::sys::process::{self, Ended, Fork, Namespaces, exit_now};
+pub use clients::SOCKET;
+pub use health::HealthTask;
+pub use streams::Input;
+
+use crate::model::spec::{ContainerSpec, LogDriver};
+use crate::runtime::{ExecPlan, InitPlan};
+use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::{net, state, userns};
@@ -40,14 +52,35 @@ pub struct Task<'a> {
     pub network: Option<Network>,
     /// Mounts the root file system where the kernel's overlay is refused.
     pub fuse: Option<fuse_overlayfs::Options>,
+    /// What is to be started.
+    pub spec: &'a ContainerSpec,
     /// Whether the command runs on a terminal.
     pub tty: bool,
-    /// Whether to tell exactly how much of its input the command took.
-    pub measure_input: bool,
+    /// What it reads, without one.
+    pub input: Input,
+    /// Nobody stays attached once the command runs.
+    pub detached: bool,
+    /// How to find out whether it is well.
+    pub health: Option<HealthTask>,
     /// The container's directory, locked for as long as the monitor lives.
     pub container: &'a state::Locked,
-    /// Whether the container is removed when it ended.
-    pub remove: bool,
+    /// The path of this program.
+    pub program: Option<CString>,
+}
+
+/// A command to be executed in a running container.
+#[derive(Debug)]
+pub struct ExecTask {
+    /// What it is.
+    pub plan: ExecPlan,
+    /// The container's first process.
+    pub target: OwnedFd,
+    /// Whether it runs on a terminal.
+    pub tty: bool,
+    /// What it reads, without one.
+    pub input: Input,
+    /// Nobody stays attached once it runs.
+    pub detached: bool,
     /// The path of this program.
     pub program: Option<CString>,
 }
@@ -86,6 +119,15 @@ pub enum Error {
         /// Why.
         errno: rustix::io::Errno,
     },
+    /// There is no monitor.
+    #[error("it is not running")]
+    Absent,
+    /// The monitor said no.
+    #[error("{0}")]
+    Refused(String),
+    /// This client was too slow.
+    #[error("the output came faster than it was taken here: detached, and it goes on")]
+    Cut,
     /// The monitor ended without a word.
     #[error("the container's monitor was killed")]
     Gone,
@@ -99,19 +141,34 @@ pub enum Error {
 /// # Errors
 /// [`Error::Call`] when the fork fails; everything later comes through the channel.
 pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
+    let keep_streams = task.spec.log.driver == LogDriver::Passthrough;
+    spawn_with(keep_streams, |client| run(task, client))
+}
+
+/// The same for a command in a running container.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_exec(task: &ExecTask) -> Result<client::Client, Error> {
+    spawn_with(false, |client| run_exec(task, client))
+}
+
+fn spawn_with(keep_streams: bool, life: impl FnOnce(Channel)) -> Result<client::Client, Error> {
     let call = |call| move |errno| Error::Call { call, errno };
     let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
     match process::fork(Namespaces::empty()).map_err(call("clone3()"))? {
         Fork::Parent(_) => Ok(client::Client::new(ours)),
         Fork::Child => {
             drop(ours);
-            run(task, &theirs)
+            settle(keep_streams);
+            life(theirs);
+            exit_now(0)
         }
     }
 }
 
-/// The monitor's life: start, watch, clean up, tell.
-fn run(task: &Task<'_>, client: &Channel) -> ! {
+/// A process on its own: what the front end was given is not held open by it.
+fn settle(keep_streams: bool) {
     if !dropped("session") {
         let _ = rustix::process::setsid();
     }
@@ -119,29 +176,110 @@ fn run(task: &Task<'_>, client: &Channel) -> ! {
     process::cloexec_from(3);
     signals::settle();
     if let Ok(null) = null() {
-        // What the front end was given is not held open by its monitor.
-        for number in [0, 1, 2] {
-            let _ = process::replace_stdio(null.as_fd(), number);
+        let numbers: &[i32] = if keep_streams { &[0] } else { &[0, 1, 2] };
+        for number in numbers {
+            let _ = process::replace_stdio(null.as_fd(), *number);
         }
     }
-    match start::start(task, client) {
-        Ok(running) => {
-            let (ended, taken) = watch::watch(running, client);
-            let gone = finish(task, ended);
-            let _ = wire::send(client, &FromMonitor::Exited(ended, taken));
-            if let Some(gone) = gone {
-                let _ = inside_if_needed(&task.userns, || gone.remove());
+}
+
+/// The monitor's life: start, watch, start again where that is wanted, clean up, tell.
+fn run(task: &Task<'_>, client: Channel) {
+    let dir = task.container.dir();
+    // A monitor that lives long must not keep the directory busy in which its user happened to be.
+    let here = rustix::process::chdir(dir);
+    let mut clients = clients::Clients::new(client);
+    let mut history = restart::History::default();
+    let mut log = log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id);
+    let mut policy = task.spec.restart;
+    for restarts in 0.. {
+        let started = match here {
+            Ok(()) => start::start(task, &mut clients, restarts),
+            Err(errno) => Err(StartFailure::other(format!(
+                "chdir(`{}`): {errno}",
+                dir.display()
+            ))),
+        };
+        let began = std::time::Instant::now();
+        let running = match started {
+            Ok(running) => running,
+            Err(failure) => {
+                failed(task, &mut clients, failure, restarts);
+                break;
             }
+        };
+        if task.detached {
+            clients.release_owner();
         }
-        // The front end removes what was prepared, or tries another rung with it.
-        Err(failure) => {
-            if wire::send(client, &FromMonitor::Failed(failure)).is_err() {
-                let _ = remove_files(task.container, &task.userns);
+        let job = watch::Job {
+            stop_signal: task.spec.stop_signal,
+            container: Some(task),
+        };
+        let end = watch::watch(job, running, &mut clients, &mut log);
+        if let Some(now) = end.policy {
+            policy = now;
+        }
+        let wait = match end.asked {
+            true => None,
+            false => history.next(policy, end.ended, began.elapsed()),
+        };
+        let gone = match task.spec.remove {
+            true => task.container.vanish().ok(),
+            false => {
+                let _ = task.container.ended(end.ended, end.asked, wait.is_some());
+                None
             }
+        };
+        clients.part(&FromMonitor::Exited(end.ended, end.taken));
+        if let Some(gone) = gone {
+            let _ = inside_if_needed(&task.userns, || gone.remove());
+        }
+        match wait {
+            Some(wait) if restart::wait(&mut clients, wait) => {}
+            Some(_) => {
+                let _ = task.container.ended(end.ended, true, false);
+                break;
+            }
+            None => break,
         }
     }
-    sweep(task);
-    exit_now(0)
+    // What many long-lived ones leave is looked for by the verbs, not by each of them at its end.
+    if task.spec.remove {
+        sweep(task);
+    }
+}
+
+/// The front end removes what was prepared, or tries another rung with it. Where there is none any more, the
+/// container is left as it is, and says why.
+fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure, restarts: u32) {
+    if restarts > 0 {
+        let text = failure.message.clone();
+        let _ = task.container.change(true, |state| {
+            state.status = state::Status::Exited;
+            state.error = Some(text);
+        });
+    } else if clients.owner().is_none() && task.spec.remove {
+        let _ = remove_files(task.container, &task.userns);
+    }
+    clients.part(&FromMonitor::Failed(failure));
+}
+
+/// The life of the monitor of a command in a running container.
+fn run_exec(task: &ExecTask, client: Channel) {
+    let mut clients = clients::Clients::new(client);
+    let running = match start::join(task, &mut clients) {
+        Ok(running) => running,
+        Err(failure) => return clients.part(&FromMonitor::Failed(failure)),
+    };
+    if task.detached {
+        clients.release_owner();
+    }
+    let job = watch::Job {
+        stop_signal: libc::SIGTERM,
+        container: None,
+    };
+    let end = watch::watch(job, running, &mut clients, &mut log::Writer::none());
+    clients.part(&FromMonitor::Exited(end.ended, end.taken));
 }
 
 /// Removes the containers of monitors that were killed, when nobody waits for us any more.
@@ -169,15 +307,6 @@ pub fn remove_left_over(
         ..plan.clone()
     };
     remove(container, &plan)
-}
-
-/// What remains on disk: files that nobody finds any more, or how it ended.
-fn finish(task: &Task<'_>, ended: Ended) -> Option<state::Gone> {
-    if !task.remove {
-        let _ = task.container.ended(Some(ended));
-        return None;
-    }
-    task.container.vanish().ok()
 }
 
 /// Ends what a killed monitor may have left running of a container, and removes its directory.

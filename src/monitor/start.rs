@@ -1,18 +1,19 @@
 //! From a task to a running command: clone, id maps, network helper, the word to go.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::clients::Clients;
 use super::streams::Streams;
 use super::wire::{self, Part, StartFailure, ToMonitor};
-use super::{Task, signals};
+use super::{ExecTask, Task, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Stage};
 use crate::sys::process::{Child, die_with_parent};
-use crate::sys::socket::{Channel, MAX_MESSAGE};
+use crate::sys::socket::MAX_MESSAGE;
 use crate::{net, userns};
 
 /// A container whose command runs.
@@ -22,57 +23,36 @@ pub(super) struct Running {
     pub network: Option<net::Running>,
     /// fuse-overlayfs, if it serves the root.
     pub fuse: Option<Child>,
-    /// The client sent input before the command ran and waits to hear that it was taken.
-    pub fed: bool,
 }
 
-/// Starts the container.
-pub(super) fn start(task: &Task<'_>, client: &Channel) -> Result<Running, StartFailure> {
-    // A monitor that lives long must not keep the directory busy in which its user happened to be.
-    let dir = task.container.dir();
-    rustix::process::chdir(dir)
-        .map_err(|errno| StartFailure::other(format!("chdir(`{}`): {errno}", dir.display())))?;
-    let (streams, stdio) = if task.tty {
-        Streams::terminal()
-    } else {
-        Streams::pipes(task.measure_input)
-    }
-    .map_err(StartFailure::failed("pipe2()"))?;
+/// Starts the container, for the `restarts`th time again.
+pub(super) fn start(
+    task: &Task<'_>,
+    clients: &mut Clients,
+    restarts: u32,
+) -> Result<Running, StartFailure> {
+    let (streams, stdio) = Streams::new(task.tty, task.input)?;
     let launched =
         runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
-    let network = Network::Off;
-    let mut steps = Steps {
-        task,
-        client,
-        launched,
-        streams,
-        network,
-        fuse: None,
-        fed: false,
-    };
-    match steps.run() {
-        Ok(network) => Ok(Running {
-            child: steps.launched.child,
-            streams: steps.streams,
-            network,
-            fuse: steps.fuse.map(|(helper, _)| helper),
-            fed: steps.fed,
-        }),
-        Err(failure) => {
-            steps.abandon();
-            Err(failure)
-        }
-    }
+    Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts))
+}
+
+/// Starts a further command in a container.
+pub(super) fn join(task: &ExecTask, clients: &mut Clients) -> Result<Running, StartFailure> {
+    let (streams, stdio) = Streams::new(task.tty, task.input)?;
+    let program = task.program.as_deref();
+    let launched = runtime::join(&task.plan, &stdio, program, task.target.as_fd());
+    drop(stdio);
+    let launched = launched.map_err(|e| init(&e))?;
+    Steps::new(clients, launched, streams).finish(|steps| steps.join().map(|()| None))
 }
 
 struct Steps<'a> {
-    task: &'a Task<'a>,
-    client: &'a Channel,
+    clients: &'a mut Clients,
     launched: Launched,
     streams: Streams,
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
-    fed: bool,
 }
 
 enum Network {
@@ -81,19 +61,87 @@ enum Network {
     Ready(net::Running),
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
+    fn new(clients: &'a mut Clients, launched: Launched, streams: Streams) -> Steps<'a> {
+        Steps {
+            clients,
+            launched,
+            streams,
+            network: Network::Off,
+            fuse: None,
+        }
+    }
+
+    /// Takes the steps; what was begun is undone when one fails.
+    fn finish(
+        mut self,
+        steps: impl FnOnce(&mut Self) -> Result<Option<net::Running>, StartFailure>,
+    ) -> Result<Running, StartFailure> {
+        match steps(&mut self) {
+            Ok(network) => Ok(Running {
+                child: self.launched.child,
+                streams: self.streams,
+                network,
+                fuse: self.fuse.map(|(helper, _)| helper),
+            }),
+            Err(failure) => {
+                self.abandon();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The launcher's column of the diagram in [`runtime::join`].
+    fn join(&mut self) -> Result<(), StartFailure> {
+        let mut joined = false;
+        loop {
+            match self.wait()? {
+                Event::Init(FromInit::Joined, Some(pidfd)) => {
+                    let failed = StartFailure::failed("pidfd");
+                    let command = Child::from_pidfd(pidfd).map_err(failed)?;
+                    let joiner = std::mem::replace(&mut self.launched.child, command);
+                    let _ = joiner.wait();
+                    joined = true;
+                }
+                Event::Init(FromInit::Console, Some(master)) => self.console(master)?,
+                Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
+                Event::InitGone if joined => break,
+                Event::InitGone => return Err(self.died()),
+                _ => {}
+            }
+        }
+        self.tell_owner(&wire::FromMonitor::Started(
+            self.launched.child.pid().as_raw_nonzero().get(),
+        ));
+        Ok(())
+    }
+
+    fn console(&mut self, master: OwnedFd) -> Result<(), StartFailure> {
+        let done = self.streams.set_master(master);
+        done.map_err(StartFailure::failed("ioctl(pty)"))
+    }
+
+    fn tell_owner(&self, message: &wire::FromMonitor) {
+        if let Some(owner) = self.clients.owner() {
+            let _ = wire::send(owner, message);
+        }
+    }
+
     /// The launcher's column of the diagram in [`runtime::proto`].
-    fn run(&mut self) -> Result<Option<net::Running>, StartFailure> {
+    fn run(
+        &mut self,
+        task: &Task<'_>,
+        restarts: u32,
+    ) -> Result<Option<net::Running>, StartFailure> {
         let number = self.launched.child.pid().as_raw_nonzero().get();
         let proc_pid = self.launched.child.proc_pid().as_raw_nonzero().get() as u32;
-        userns::write(&self.task.userns, proc_pid).map_err(|e| StartFailure {
-            part: Part::UserNamespace,
-            message: chain(&e),
-            hint: e.hint(),
-            status: 125,
-        })?;
+        let writing = userns::start(&task.userns, proc_pid).map_err(|e| maps(&e))?;
+        // While newuidmap and newgidmap work.
+        let listening = self.clients.listen();
+        listening.map_err(StartFailure::failed("bind(`socket`)"))?;
+        writing.wait().map_err(|e| maps(&e))?;
         self.tell(ToInit::Mapped)?;
-        if let Some(wanted) = &self.task.network {
+        if let Some(wanted) = &task.network {
             let request = net::Request {
                 pid: proc_pid,
                 ports: &wanted.ports,
@@ -115,41 +163,40 @@ impl Steps<'_> {
             }
             match self.wait()? {
                 Event::Init(FromInit::NeedRootfs, _) => {
-                    self.start_fuse()?;
+                    self.start_fuse(task)?;
                     self.tell(ToInit::Continue)?;
                 }
                 Event::Init(FromInit::Wire, socket) => self.attach(socket)?,
                 Event::Init(FromInit::Console, Some(master)) => {
-                    self.streams
-                        .set_master(master)
-                        .map_err(StartFailure::failed("ioctl(pty)"))?;
+                    self.console(master)?;
                 }
                 Event::Init(FromInit::Notice(text), _) => {
-                    let _ = wire::send(self.client, &wire::FromMonitor::Notice(text));
+                    self.tell_owner(&wire::FromMonitor::Notice(text));
                 }
                 Event::Init(FromInit::Prepared(without), _) => {
                     prepared = true;
                     for error in without {
                         let text = format!("going on without: {error}");
-                        let _ = wire::send(self.client, &wire::FromMonitor::Detail(text));
+                        self.tell_owner(&wire::FromMonitor::Detail(text));
                     }
                 }
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
-                Event::Init(FromInit::Console, None) => {
+                Event::Init(FromInit::Console | FromInit::Joined, _) => {
                     return Err(StartFailure::other(
-                        "the console message came without a terminal".into(),
+                        "a message came without its descriptor".into(),
                     ));
                 }
                 Event::InitGone => return Err(self.died()),
                 Event::NetworkReady => self.finish_network()?,
                 Event::FuseGone => return Err(self.fuse_died()),
-                Event::Client => {}
+                Event::Owner => {}
             }
         }
-        let _ = self.task.container.running(number);
         self.tell(ToInit::Continue)?;
+        // Noted while it executes: until then the kernel ends it with us.
+        let _ = task.container.running(number, restarts);
         self.await_exec()?;
-        let _ = wire::send(self.client, &wire::FromMonitor::Started(number));
+        self.tell_owner(&wire::FromMonitor::Started(number));
         Ok(match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => Some(running),
             _ => None,
@@ -177,10 +224,9 @@ impl Steps<'_> {
 
     /// The next thing that happens.
     fn wait(&mut self) -> Result<Event, StartFailure> {
-        let mut fds = vec![
-            PollFd::new(&self.launched.channel, PollFlags::IN),
-            PollFd::new(self.client, PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::new(&self.launched.channel, PollFlags::IN)];
+        let owner = self.clients.owner();
+        fds.extend(owner.map(|owner| PollFd::new(owner, PollFlags::IN)));
         let network = fds.len();
         if let Network::Starting(starting) = &self.network {
             fds.push(PollFd::from_borrowed_fd(starting.poll_fd(), PollFlags::IN));
@@ -207,19 +253,22 @@ impl Steps<'_> {
         if ready.get(fuse) == Some(&true) {
             return Ok(Event::FuseGone);
         }
-        if ready[1] {
-            self.client_message()?;
+        if network > 1 && ready[1] {
+            self.owner_message()?;
         }
-        Ok(Event::Client)
+        Ok(Event::Owner)
     }
 
     /// A signal while the container starts ends the start; so does a front end that goes away.
-    fn client_message(&mut self) -> Result<(), StartFailure> {
+    fn owner_message(&mut self) -> Result<(), StartFailure> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        match wire::receive::<ToMonitor>(self.client, &mut buffer) {
+        let Some(owner) = self.clients.owner() else {
+            return Ok(());
+        };
+        match wire::receive::<ToMonitor>(owner, &mut buffer) {
             Ok(Some(ToMonitor::Input(bytes))) => {
                 self.streams.feed(bytes);
-                self.fed = true;
+                self.clients.owner_fed();
             }
             Ok(Some(ToMonitor::Resize(rows, columns))) => self.streams.resize((rows, columns)),
             Ok(Some(ToMonitor::Close(stream))) => self.streams.close(usize::from(stream == 2)),
@@ -233,7 +282,7 @@ impl Steps<'_> {
                     });
                 }
             }
-            Err(Errno::AGAIN) => {}
+            Ok(Some(_)) | Err(Errno::AGAIN) => {}
             Ok(None) | Err(_) => return Err(StartFailure::other("the front end went away".into())),
         }
         Ok(())
@@ -268,13 +317,12 @@ impl Steps<'_> {
         ))
     }
 
-    fn start_fuse(&mut self) -> Result<(), StartFailure> {
-        let options = self
-            .task
+    fn start_fuse(&mut self, task: &Task<'_>) -> Result<(), StartFailure> {
+        let options = task
             .fuse
             .as_ref()
             .ok_or_else(|| StartFailure::other("no rootfs helper".into()))?;
-        let point = self.task.plan.mount_point();
+        let point = task.plan.mount_point();
         self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
         Ok(())
     }
@@ -316,7 +364,16 @@ enum Event {
     InitGone,
     NetworkReady,
     FuseGone,
-    Client,
+    Owner,
+}
+
+fn maps(error: &userns::Error) -> StartFailure {
+    StartFailure {
+        part: Part::UserNamespace,
+        message: chain(error),
+        hint: error.hint(),
+        status: 125,
+    }
 }
 
 fn init(error: &InitError) -> StartFailure {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use super::wire::StartFailure;
 use crate::runtime::Stdio;
 use crate::sys::tty;
 
@@ -37,10 +38,31 @@ pub(super) enum Read {
     End,
 }
 
+/// What the command's input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// What clients send.
+    Clients,
+    /// The same, and it is counted exactly how much of it the command takes.
+    Counted,
+    /// Nothing: `/dev/null`.
+    Nothing,
+}
+
 impl Streams {
-    /// Pipes for a command without a terminal. With `measure`, [`Streams::taken`] counts exactly; whoever
-    /// writes the input then does not learn that nobody reads it any more.
-    pub fn pipes(measure: bool) -> Result<(Streams, Stdio), Errno> {
+    /// Ours, and the command's.
+    pub fn new(tty: bool, input: Input) -> Result<(Streams, Stdio), StartFailure> {
+        if tty {
+            Streams::terminal()
+        } else {
+            Streams::pipes(input)
+        }
+        .map_err(StartFailure::failed("pipe2()"))
+    }
+
+    /// Pipes for a command without a terminal. Where input is counted, whoever writes it does not learn that nobody
+    /// reads it any more.
+    fn pipes(kind: Input) -> Result<(Streams, Stdio), Errno> {
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
         let (stdin, input) = pipe()?;
         let (out, stdout) = pipe()?;
@@ -48,9 +70,14 @@ impl Streams {
         for ours in [&input, &out, &err] {
             rustix::io::ioctl_fionbio(ours, true)?;
         }
+        let measure = kind == Input::Counted;
         let left = measure.then(|| stdin.try_clone()).transpose().map_err(io)?;
+        let (stdin, input) = match kind {
+            Input::Nothing => (super::null()?, None),
+            _ => (stdin, Some(input)),
+        };
         let streams = Streams {
-            input: Some(input),
+            input,
             left,
             output: [Some(out), Some(err)],
             ..Streams::default()
@@ -66,7 +93,7 @@ impl Streams {
     }
 
     /// Nothing yet: the container makes the terminal and sends its master.
-    pub fn terminal() -> Result<(Streams, Stdio), Errno> {
+    fn terminal() -> Result<(Streams, Stdio), Errno> {
         let null = super::null()?;
         let stdio = Stdio {
             stdin: null.try_clone().map_err(io)?,

@@ -1,39 +1,68 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
 
-use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 
-use super::signals;
+use super::clients::{Clients, Received, Role};
+use super::health::Checks;
 use super::start::Running;
 use super::streams::{Read, Streams};
-use super::wire::{self, FromMonitor, Message as _, ToMonitor};
+use super::wire::{self, FromMonitor, ToMonitor};
+use super::{Task, freeze, log, signals};
+use crate::model::spec::RestartPolicy;
+use crate::state::Status;
 use crate::sys::process::Ended;
-use crate::sys::socket::{Channel, MAX_MESSAGE};
-
-/// Messages waiting for a slow client before the command's output is left in its pipe.
-const BACKLOG: usize = 8;
+use crate::sys::socket::MAX_MESSAGE;
 
 /// How long a command may go on after its front end went away: what `docker stop` gives it.
 const HANG_UP_GRACE: Duration = Duration::from_secs(10);
 
-/// Serves the container until its first process ended and all its output was passed on. Returns how it
-/// ended, and how many bytes of its input it took.
-pub(super) fn watch(running: Running, client: &Channel) -> (Ended, u64) {
-    let acknowledge = running.fed;
+/// How long who attached may take for what is left when the command has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What is watched.
+pub(super) struct Job<'a> {
+    /// The signal that asks the command to end.
+    pub stop_signal: i32,
+    /// The container whose first process it is.
+    pub container: Option<&'a Task<'a>>,
+}
+
+/// How a run ended.
+pub(super) struct End {
+    pub ended: Ended,
+    /// How many bytes of its input the command took.
+    pub taken: u64,
+    /// Somebody asked for it.
+    pub asked: bool,
+    /// The restart policy, if it was changed meanwhile.
+    pub policy: Option<RestartPolicy>,
+}
+
+/// Serves the container until its first process ended and all its output was passed on.
+pub(super) fn watch(
+    job: Job<'_>,
+    running: Running,
+    clients: &mut Clients,
+    log: &mut log::Writer,
+) -> End {
     let mut watch = Watch {
+        checks: job.container.map(Checks::new).unwrap_or_default(),
+        job,
         running,
-        client: Some(client),
-        backlog: VecDeque::new(),
+        clients,
+        log,
         buffer: vec![0; MAX_MESSAGE],
-        acknowledge,
         ended: None,
         signaled: None,
+        asked: false,
+        paused: false,
+        policy: None,
         limit: None,
+        patience: None,
     };
     while watch.turn() {}
     if watch.ended.is_none() {
@@ -41,6 +70,7 @@ pub(super) fn watch(running: Running, client: &Channel) -> (Ended, u64) {
         let _ = watch.running.child.signal(libc::SIGKILL);
         watch.ended = watch.running.child.wait().ok();
     }
+    watch.checks.end();
     if let Some(network) = watch.running.network.take() {
         let _ = network.stop();
     }
@@ -52,21 +82,32 @@ pub(super) fn watch(running: Running, client: &Channel) -> (Ended, u64) {
         (Ended::Signaled(libc::SIGKILL), Some(signal)) => Ended::Signaled(signal),
         _ => ended,
     };
-    (ended, watch.running.streams.taken())
+    End {
+        ended,
+        taken: watch.running.streams.taken(),
+        asked: watch.asked,
+        policy: watch.policy,
+    }
 }
 
 struct Watch<'a> {
+    job: Job<'a>,
     running: Running,
-    client: Option<&'a Channel>,
-    backlog: VecDeque<Vec<u8>>,
+    clients: &'a mut Clients,
+    log: &'a mut log::Writer,
+    checks: Checks,
     buffer: Vec<u8>,
-    /// The client's input was taken and it waits to hear so.
-    acknowledge: bool,
     ended: Option<Ended>,
     /// The command was ended in the name of this signal.
     signaled: Option<i32>,
-    /// The front end is gone: when the command is ended, should it not end itself.
+    /// Somebody asked for its end: it is not to be started again.
+    asked: bool,
+    paused: bool,
+    policy: Option<RestartPolicy>,
+    /// When the command is ended, should it not end itself.
     limit: Option<Instant>,
+    /// The command has ended: when those who are behind are no longer waited for.
+    patience: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -74,7 +115,9 @@ enum Source {
     Exit,
     Network,
     Fuse,
-    Client,
+    Check,
+    Listener,
+    Client(usize),
     Output(usize),
     Input,
 }
@@ -82,13 +125,15 @@ enum Source {
 impl Watch<'_> {
     /// Waits once and handles what came; false when all is over.
     fn turn(&mut self) -> bool {
-        if self.acknowledge && self.running.streams.drained() {
-            self.acknowledge = false;
-            self.queue(FromMonitor::InputTaken.encode());
+        if self.clients.is_fed() && self.running.streams.drained() {
+            self.clients.input_taken();
         }
         if self.limit.is_some_and(|limit| limit <= Instant::now()) {
             self.limit = None;
             self.signal(libc::SIGKILL);
+        }
+        if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
+            self.checks.turn(task, &self.running.child);
         }
         let sources = match self.poll() {
             Ok(sources) => sources,
@@ -96,21 +141,29 @@ impl Watch<'_> {
         };
         for (source, flags) in sources {
             match source {
-                Source::Exit => self.ended = self.running.child.wait().ok(),
+                Source::Exit => self.exited(),
                 Source::Network => self.network_gone(),
                 Source::Fuse => self.fuse_gone(),
-                Source::Output(which) => self.read_output(which),
+                Source::Check => self.checks.ready(),
+                Source::Listener => self.clients.accept(),
+                Source::Output(which) => drop(self.read_output(which)),
                 Source::Input => self.running.streams.flush(),
-                Source::Client => self.serve_client(flags),
+                Source::Client(number) => self.serve_client(number, flags),
             }
         }
+        self.clients.sweep();
         self.ended.is_none() || !self.finish_output()
+    }
+
+    fn exited(&mut self) {
+        self.ended = self.running.child.wait().ok();
+        self.patience = Some(Instant::now() + LAST_WORDS);
     }
 
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
         let streams = &self.running.streams;
-        let mut fds = Vec::with_capacity(7);
-        let mut sources = Vec::with_capacity(7);
+        let mut fds = Vec::with_capacity(8);
+        let mut sources = Vec::with_capacity(8);
         if self.ended.is_none() {
             fds.push(PollFd::new(&self.running.child, PollFlags::IN));
             sources.push(Source::Exit);
@@ -123,16 +176,23 @@ impl Watch<'_> {
             fds.push(PollFd::new(fuse, PollFlags::IN));
             sources.push(Source::Fuse);
         }
-        if let Some(client) = self.client {
-            let room = if self.backlog.is_empty() {
-                PollFlags::empty()
-            } else {
-                PollFlags::OUT
-            };
-            fds.push(PollFd::new(client, PollFlags::IN | room));
-            sources.push(Source::Client);
+        if let Some(fd) = self.checks.poll_fd() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            sources.push(Source::Check);
         }
-        if self.backlog.len() < BACKLOG {
+        if let Some(fd) = self.clients.listener() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            sources.push(Source::Listener);
+        }
+        for (number, fd, behind) in self.clients.fds() {
+            let room = match behind {
+                true => PollFlags::OUT,
+                false => PollFlags::empty(),
+            };
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | room));
+            sources.push(Source::Client(number));
+        }
+        if !self.clients.hold_up() {
             for which in [0, 1] {
                 if let Some(fd) = streams.output(which) {
                     fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -144,9 +204,9 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             sources.push(Source::Input);
         }
-        let left = self
-            .limit
-            .map(|limit| limit.saturating_duration_since(Instant::now()));
+        let next = [self.limit, self.patience, self.checks.next()];
+        let next = next.into_iter().flatten().min();
+        let left = next.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -202,74 +262,132 @@ impl Watch<'_> {
     }
 
     fn notice(&mut self, text: &str) {
-        self.queue(FromMonitor::Notice(crate::model::text::escape(text)).encode());
+        let text = crate::model::text::escape(text);
+        self.clients.tell_attached(&FromMonitor::Notice(text));
     }
 
-    fn read_output(&mut self, which: usize) {
+    fn read_output(&mut self, which: usize) -> bool {
         let mut chunk = vec![0; wire::CHUNK];
-        if let Read::Bytes(n) = self.running.streams.read(which, &mut chunk) {
-            chunk.truncate(n);
-            self.queue(FromMonitor::Output(which as u8 + 1, chunk).encode());
+        let Read::Bytes(n) = self.running.streams.read(which, &mut chunk) else {
+            return false;
+        };
+        chunk.truncate(n);
+        let stream = which as u8 + 1;
+        if let Err(error) = self.log.write(stream, &chunk) {
+            self.notice(&format!("the log cannot be written: {error}"));
         }
+        self.clients
+            .tell_attached(&FromMonitor::Output(stream, chunk));
+        true
     }
 
     /// After the end of PID 1: whatever its pipes still hold is passed on. Their other ends are gone
     /// with the pid namespace; where processes of a shared namespace still hold one, what is there
     /// now is all that is waited for. True when nothing is left.
     fn finish_output(&mut self) -> bool {
-        if self.backlog.len() >= BACKLOG {
-            return self.client.is_none();
+        if self.clients.hold_up() {
+            return false;
         }
         for which in [0, 1] {
-            let mut chunk = vec![0; wire::CHUNK];
-            if let Read::Bytes(n) = self.running.streams.read(which, &mut chunk) {
-                chunk.truncate(n);
-                self.queue(FromMonitor::Output(which as u8 + 1, chunk).encode());
+            if self.read_output(which) {
                 return false;
             }
         }
-        self.backlog.is_empty() || self.client.is_none()
-    }
-
-    fn queue(&mut self, message: Vec<u8>) {
-        if self.client.is_some() {
-            self.backlog.push_back(message);
-            self.send_backlog();
+        let late = self.patience.is_some_and(|at| at <= Instant::now());
+        if late {
+            self.patience = None;
         }
+        !self.clients.is_behind() || (self.patience.is_none() && !self.clients.hold_up())
     }
 
-    fn send_backlog(&mut self) {
-        while let (Some(client), Some(message)) = (self.client, self.backlog.front()) {
-            match client.send(message, None, SendFlags::DONTWAIT) {
-                Ok(()) => drop(self.backlog.pop_front()),
-                Err(Errno::AGAIN | Errno::NOBUFS) => return,
-                Err(_) => self.client_gone(),
-            }
-        }
-    }
-
-    fn serve_client(&mut self, flags: PollFlags) {
+    fn serve_client(&mut self, number: usize, flags: PollFlags) {
         if flags.contains(PollFlags::OUT) {
-            self.send_backlog();
+            self.clients.flush(number);
         }
-        let Some(client) = self.client else { return };
         if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             return;
         }
-        match wire::receive::<ToMonitor>(client, &mut self.buffer) {
-            Ok(Some(ToMonitor::Input(bytes))) => {
+        let owner = self.clients.role(number) == Role::Owner;
+        match self.clients.receive(number, &mut self.buffer) {
+            Received::Message(message) => self.serve(number, owner, message),
+            Received::Nothing => {}
+            Received::Gone => {
+                self.clients.leave(number);
+                if owner {
+                    self.owner_gone();
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, number: usize, owner: bool, message: ToMonitor) {
+        match message {
+            ToMonitor::Input(bytes) if bytes.is_empty() && !owner => {
+                self.clients.tell(number, &FromMonitor::InputTaken);
+            }
+            ToMonitor::Input(bytes) => {
                 self.running.streams.feed(bytes.clone());
-                self.acknowledge = true;
+                self.clients.fed(number);
                 self.typed(&bytes);
             }
-            Ok(Some(ToMonitor::Resize(rows, columns))) => {
-                self.running.streams.resize((rows, columns));
+            ToMonitor::Resize(rows, columns) => self.running.streams.resize((rows, columns)),
+            ToMonitor::Signal(signal) => self.signal(signal),
+            ToMonitor::Close(stream) if owner => self.close(stream),
+            ToMonitor::Close(_) => {}
+            ToMonitor::Attach => {
+                self.clients.become_role(number, Role::Attached);
+                let pid = self.running.child.pid().as_raw_nonzero().get();
+                self.clients.tell(number, &FromMonitor::Started(pid));
             }
-            Ok(Some(ToMonitor::Signal(number))) => self.signal(number),
-            Ok(Some(ToMonitor::Close(stream))) => self.close(stream),
-            Err(Errno::AGAIN) => {}
-            Ok(None) | Err(_) => self.client_gone(),
+            ToMonitor::Detach => {
+                self.clients.tell(number, &FromMonitor::Done);
+                self.clients.become_role(number, Role::Other);
+            }
+            ToMonitor::Stop(signal, seconds) => {
+                self.asked = true;
+                let _ = self.pause(false);
+                self.limit = Instant::now().checked_add(Duration::from_secs(seconds.into()));
+                self.signal(signal);
+            }
+            ToMonitor::Kill(signal) => {
+                let fatal = [libc::SIGKILL, self.job.stop_signal];
+                self.asked |= fatal.contains(&signal);
+                self.signal(signal);
+                self.clients.tell(number, &FromMonitor::Done);
+            }
+            ToMonitor::Pause(on) => {
+                let answer = match self.pause(on) {
+                    Ok(()) => FromMonitor::Done,
+                    Err(why) => FromMonitor::Refused(why),
+                };
+                self.clients.tell(number, &answer);
+            }
+            ToMonitor::Reread => {
+                let spec = self
+                    .job
+                    .container
+                    .and_then(|task| task.container.spec().ok());
+                self.policy = spec.map(|spec| spec.restart).or(self.policy);
+                self.clients.tell(number, &FromMonitor::Done);
+            }
         }
+    }
+
+    /// Stops everything in the middle of what it does, or lets it go on.
+    fn pause(&mut self, on: bool) -> Result<(), String> {
+        if self.paused == on {
+            return Ok(());
+        }
+        freeze::set(&self.running.child, on)?;
+        self.paused = on;
+        let status = match on {
+            true => Status::Paused,
+            false => Status::Running,
+        };
+        if let Some(task) = self.job.container {
+            let _ = task.container.change(false, |s| s.status = status);
+        }
+        Ok(())
     }
 
     fn signal(&mut self, number: i32) {
@@ -309,9 +427,8 @@ impl Watch<'_> {
     /// The front end of a container that is not detached went away (it was killed, or its terminal
     /// closed): the command gets what a plain program would get, a hang-up, and no reader. One that
     /// stays nevertheless can be reached by nobody any more: after a while it is ended.
-    fn client_gone(&mut self) {
-        self.client = None;
-        self.backlog.clear();
+    fn owner_gone(&mut self) {
+        self.asked = true;
         self.running.streams.feed(Vec::new());
         self.running.streams.close(0);
         self.running.streams.close(1);

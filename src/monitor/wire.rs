@@ -24,6 +24,18 @@ pub enum ToMonitor {
     Signal(i32),
     /// Nobody reads standard output (1) or error (2) any more.
     Close(u8),
+    /// The sender wants the command's output from now on, and to send input.
+    Attach,
+    /// The sender leaves; the command goes on.
+    Detach,
+    /// A person's wish: this signal, and SIGKILL after so many seconds; the command is not started again.
+    Stop(i32, u32),
+    /// A person's wish: this signal now.
+    Kill(i32),
+    /// Stop in the middle of things, or go on.
+    Pause(bool),
+    /// The specification on disk has changed.
+    Reread,
 }
 
 /// From the monitor.
@@ -33,6 +45,12 @@ pub enum FromMonitor {
     Started(i32),
     /// The last input was taken.
     InputTaken,
+    /// What was asked for is done.
+    Done,
+    /// What was asked for cannot be done, and why.
+    Refused(String),
+    /// The sender is rid of a client that did not take the output as fast as it came.
+    Cut,
     /// Bytes from standard output (1) or error (2).
     Output(u8, Vec<u8>),
     /// A line for the user, about something that happened while the command runs.
@@ -101,6 +119,15 @@ const INPUT: u8 = b'i';
 const RESIZE: u8 = b'r';
 const SIGNAL: u8 = b's';
 const CLOSE: u8 = b'c';
+const ATTACH: u8 = b'a';
+const DETACH: u8 = b'd';
+const STOP: u8 = b'e';
+const KILL: u8 = b'k';
+const PAUSE: u8 = b'p';
+const REREAD: u8 = b'u';
+const DONE: u8 = b'Y';
+const REFUSED: u8 = b'R';
+const CUT: u8 = b'Q';
 const STARTED: u8 = b'S';
 const TAKEN: u8 = b'T';
 const OUTPUT: u8 = b'O';
@@ -127,6 +154,15 @@ impl Message for ToMonitor {
             ),
             ToMonitor::Signal(signal) => tagged(SIGNAL, &signal.to_le_bytes()),
             ToMonitor::Close(stream) => vec![CLOSE, *stream],
+            ToMonitor::Attach => vec![ATTACH],
+            ToMonitor::Detach => vec![DETACH],
+            ToMonitor::Stop(signal, seconds) => tagged(
+                STOP,
+                &[signal.to_le_bytes(), seconds.to_le_bytes()].concat(),
+            ),
+            ToMonitor::Kill(signal) => tagged(KILL, &signal.to_le_bytes()),
+            ToMonitor::Pause(on) => vec![PAUSE, u8::from(*on)],
+            ToMonitor::Reread => vec![REREAD],
         }
     }
 
@@ -140,6 +176,15 @@ impl Message for ToMonitor {
             ),
             SIGNAL => ToMonitor::Signal(i32::from_le_bytes(rest.try_into().ok()?)),
             CLOSE => ToMonitor::Close(*rest.first()?),
+            ATTACH => ToMonitor::Attach,
+            DETACH => ToMonitor::Detach,
+            STOP => ToMonitor::Stop(
+                i32::from_le_bytes(rest.get(..4)?.try_into().ok()?),
+                u32::from_le_bytes(rest.get(4..8)?.try_into().ok()?),
+            ),
+            KILL => ToMonitor::Kill(i32::from_le_bytes(rest.try_into().ok()?)),
+            PAUSE => ToMonitor::Pause(*rest.first()? != 0),
+            REREAD => ToMonitor::Reread,
             _ => return None,
         })
     }
@@ -150,6 +195,9 @@ impl Message for FromMonitor {
         match self {
             FromMonitor::Started(pid) => tagged(STARTED, &pid.to_le_bytes()),
             FromMonitor::InputTaken => vec![TAKEN],
+            FromMonitor::Done => vec![DONE],
+            FromMonitor::Refused(why) => tagged(REFUSED, why.as_bytes()),
+            FromMonitor::Cut => vec![CUT],
             FromMonitor::Output(stream, bytes) => {
                 let mut out = Vec::with_capacity(bytes.len() + 2);
                 out.extend([OUTPUT, *stream]);
@@ -173,6 +221,9 @@ impl Message for FromMonitor {
         Some(match tag {
             STARTED => FromMonitor::Started(i32::from_le_bytes(rest.try_into().ok()?)),
             TAKEN => FromMonitor::InputTaken,
+            DONE => FromMonitor::Done,
+            REFUSED => FromMonitor::Refused(String::from_utf8(rest.to_vec()).ok()?),
+            CUT => FromMonitor::Cut,
             OUTPUT => FromMonitor::Output(*rest.first()?, rest.get(1..)?.to_vec()),
             DETAIL => FromMonitor::Detail(String::from_utf8(rest.to_vec()).ok()?),
             NOTICE => FromMonitor::Notice(String::from_utf8(rest.to_vec()).ok()?),
@@ -225,6 +276,12 @@ mod tests {
             ToMonitor::Resize(24, 300),
             ToMonitor::Signal(15),
             ToMonitor::Close(1),
+            ToMonitor::Attach,
+            ToMonitor::Detach,
+            ToMonitor::Stop(15, 10),
+            ToMonitor::Kill(9),
+            ToMonitor::Pause(true),
+            ToMonitor::Reread,
         ] {
             assert_eq!(ToMonitor::decode(&m.encode()), Some(m));
         }
@@ -237,6 +294,9 @@ mod tests {
         for m in [
             FromMonitor::Started(77),
             FromMonitor::InputTaken,
+            FromMonitor::Done,
+            FromMonitor::Refused("why".into()),
+            FromMonitor::Cut,
             FromMonitor::Output(2, b"x".to_vec()),
             FromMonitor::Notice("gone".into()),
             FromMonitor::Detail("without".into()),

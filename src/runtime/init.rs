@@ -30,7 +30,7 @@ pub fn main() -> ! {
         // Started by hand: there is no launcher to talk to.
         exit_now(125);
     };
-    let error = match read_plan() {
+    let error = match read_plan::<InitPlan>() {
         Ok(plan) => match prepare(&plan, &channel) {
             Ok(root) => process::become_command(&plan.process, &root, plan.tty),
             Err(error) => error,
@@ -41,7 +41,8 @@ pub fn main() -> ! {
     exit_now(125)
 }
 
-fn read_plan() -> Result<InitPlan, InitError> {
+/// Reads the plan that the launcher placed, after closing this process to the eyes of others.
+pub(super) fn read_plan<P: serde::de::DeserializeOwned>() -> Result<P, InitError> {
     let enter = Stage::Enter;
     process::hide().at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
     // Set again: execve of the launcher's fork kept it, a change of ids before may not have.
@@ -63,7 +64,7 @@ fn read_plan() -> Result<InitPlan, InitError> {
 
 /// Root of the namespace, if it has one: a map of a single other id leaves the capabilities as they
 /// are, and those are what counts.
-fn become_root() -> Result<(), InitError> {
+pub(super) fn become_root() -> Result<(), InitError> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     let set =
         nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid));
@@ -112,13 +113,7 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     fill::fill_all(volumes, &root)?;
     let mounted = mounts::mount_all(plan, &root, sources, channel)?;
     if plan.tty {
-        let (master, slave) = mounts::console(&root, plan.console_size)?;
-        for target in [0, 1, 2] {
-            crate::sys::process::replace_stdio(slave.as_fd(), target)
-                .at(Stage::Console, || format!("dup2(pty, {target})"))?;
-        }
-        send(channel, &FromInit::Console, Some(master.as_fd()))
-            .at(Stage::Console, || "sendmsg(console)".into())?;
+        mounts::console(&root, plan.console_size, channel)?;
     }
     mounts::set_sysctls(plan, &mounted, &mut without)?;
     mounts::protect(plan, &root, &mounted)?;

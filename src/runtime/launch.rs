@@ -26,6 +26,17 @@ pub struct Stdio {
     pub stderr: OwnedFd,
 }
 
+impl Stdio {
+    /// Makes them this process's own.
+    pub(super) fn install(&self, stage: Stage) -> Result<(), InitError> {
+        for (fd, number) in [(&self.stdin, 0), (&self.stdout, 1), (&self.stderr, 2)] {
+            process::replace_stdio(fd.as_fd(), number)
+                .at(stage, || format!("dup2(stdio, {number})"))?;
+        }
+        Ok(())
+    }
+}
+
 /// A child that waits for its id maps.
 #[derive(Debug)]
 pub struct Launched {
@@ -46,7 +57,7 @@ pub fn launch(
     stdio: Stdio,
     program: Option<CString>,
 ) -> Result<Launched, InitError> {
-    let plan_file = write_plan(plan)?;
+    let plan_file = memory_file(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
     let namespaces = plan.namespaces();
@@ -74,7 +85,8 @@ fn names(namespaces: Namespaces) -> String {
     names.join("|")
 }
 
-fn write_plan(plan: &InitPlan) -> Result<OwnedFd, InitError> {
+/// A file in memory that holds the plan, for a stage to read.
+pub(super) fn memory_file(plan: &impl serde::Serialize) -> Result<OwnedFd, InitError> {
     let call = || "memfd_create(plan)".to_owned();
     let bytes = postcard::to_stdvec(plan).map_err(|_| InitError {
         stage: Stage::Clone,
@@ -110,34 +122,32 @@ fn enter(
         let kill = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(kill)
             .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
-        for (fd, number) in [(&stdio.stdin, 0), (&stdio.stdout, 1), (&stdio.stderr, 2)] {
-            process::replace_stdio(fd.as_fd(), number)
-                .at(stage, || format!("dup2(stdio, {number})"))?;
-        }
+        stdio.install(stage)?;
         let copy =
             process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
-        process::place_fds(&[channel.as_fd(), plan.as_fd(), copy.as_fd()])
-            .at(stage, || "dup2(channel)".into())?;
-        Ok(())
+        let placed = process::place_fds(&[channel.as_fd(), plan.as_fd(), copy.as_fd()]);
+        // Its number may be that of a placed one by now.
+        std::mem::forget(copy);
+        placed.at(stage, || "dup2(channel)".into())
     })();
     if let Err(error) = entered {
         return error;
     }
-    let argv = [CString::from(c"rl-init")];
-    debug_assert_eq!(argv[0].to_bytes(), init::NAME.as_bytes());
+    execute_stage(init::NAME)
+}
+
+/// Executes the placed program as the stage `name`; on failure tells so through the placed channel.
+pub(super) fn execute_stage(name: &str) -> ! {
+    let argv = [CString::new(name).unwrap_or_default()];
     let errno = process::exec_placed(init::PROGRAM, &argv);
     // The channel has moved to its placed number; errors still go through it.
     let error = InitError {
         stage: Stage::Enter,
-        call: "execveat(init stage)".into(),
+        call: format!("execveat({name})"),
         errno: errno.raw_os_error(),
     };
     if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
-        let _ = send(
-            &Channel::from_fd(placed),
-            &FromInit::Failed(error.clone()),
-            None,
-        );
+        let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error), None);
     }
     exit_now(125)
 }

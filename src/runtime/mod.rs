@@ -15,6 +15,7 @@ pub mod error;
 mod fill;
 pub mod init;
 mod inside;
+pub mod join;
 pub mod launch;
 mod mounts;
 pub mod plan;
@@ -26,5 +27,6 @@ mod users;
 mod view;
 
 pub use error::{InitError, Stage};
+pub use join::{ExecPlan, join};
 pub use launch::{Launched, Stdio, launch};
 pub use plan::{Extras, InitPlan, Rootfs, plan};

@@ -334,12 +334,13 @@ fn host_device(path: &str, major: u32, minor: u32) -> Result<OwnedFd, InitError>
     }
 }
 
-/// A terminal of the container's own devpts: (master for the launcher, slave for the command), the
-/// slave bound on `/dev/console` too.
-pub(super) fn console(
+/// A terminal of the container's own devpts becomes this process's streams; its master goes to the launcher.
+/// The slave is returned.
+pub(super) fn terminal(
     root: &Root,
     size: Option<(u16, u16)>,
-) -> Result<(OwnedFd, OwnedFd), InitError> {
+    channel: &Channel,
+) -> Result<OwnedFd, InitError> {
     let devpts = root
         .resolve("dev/pts")
         .at(Stage::Console, || "openat2(root, `dev/pts`)".into())?;
@@ -347,12 +348,27 @@ pub(super) fn console(
     if let Some(size) = size {
         tty::set_size(&master, size).at(Stage::Console, || "ioctl(TIOCSWINSZ)".into())?;
     }
+    for target in [0, 1, 2] {
+        crate::sys::process::replace_stdio(slave.as_fd(), target)
+            .at(Stage::Console, || format!("dup2(pty, {target})"))?;
+    }
+    send(channel, &FromInit::Console, Some(master.as_fd()))
+        .at(Stage::Console, || "sendmsg(console)".into())?;
+    Ok(slave)
+}
+
+/// The terminal of the container's first process, bound on `/dev/console` too.
+pub(super) fn console(
+    root: &Root,
+    size: Option<(u16, u16)>,
+    channel: &Channel,
+) -> Result<(), InitError> {
+    let slave = terminal(root, size, channel)?;
     let point = root
         .file("dev/console")
         .at(Stage::Console, || "create(`/dev/console`)".into())?;
     mount::bind(slave.as_fd(), point.as_fd(), false)
-        .at(Stage::Console, || "bind(pty, `/dev/console`)".into())?;
-    Ok((master, slave))
+        .at(Stage::Console, || "bind(pty, `/dev/console`)".into())
 }
 
 /// Writes the kernel parameters.

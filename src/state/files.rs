@@ -1,7 +1,7 @@
 //! Files, locks and facts of the kernel that a container's directory rests on.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -106,4 +106,25 @@ pub(super) fn start_time(pid: i32) -> Option<u64> {
         .nth(19)?
         .parse()
         .ok()
+}
+
+/// Replaces a file atomically; with `sync` it is on disk before the new name shows.
+pub(super) fn replace(
+    dir: &Path,
+    name: &str,
+    value: &impl serde::Serialize,
+    sync: bool,
+) -> Result<(), Error> {
+    let path = dir.join(name);
+    let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
+        path: path.clone(),
+        reason: e.to_string(),
+    })?;
+    let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
+    file.write_all(&bytes).map_err(io("write", &temporary))?;
+    if sync {
+        file.sync_data().map_err(io("fdatasync", &temporary))?;
+    }
+    std::fs::rename(&temporary, &path).map_err(io("rename", &path))
 }

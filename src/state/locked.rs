@@ -1,13 +1,12 @@
 //! A container that this process may change.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::{boot_id, io, now, read_json, remove_tree, start_time, try_lock};
+use super::files::{boot_id, io, now, read_json, remove_tree, replace, start_time, try_lock};
 use super::{Error, State, Status};
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
@@ -82,17 +81,26 @@ impl Locked {
         self.write("spec.json", spec, spec.remove)
     }
 
+    /// The specification as it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn spec(&self) -> Result<ContainerSpec, Error> {
+        read_json(&self.dir.join("spec.json"))
+    }
+
     /// The container's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Notes that the command runs as `pid`.
+    /// Notes that the command runs as `pid`, started again so many times.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn running(&self, pid: i32) -> Result<(), Error> {
+    pub fn running(&self, pid: i32, restarts: u32) -> Result<(), Error> {
         let state = State {
+            restarts,
             status: Status::Running,
             pid: Some(pid),
             start_time: start_time(pid),
@@ -103,28 +111,35 @@ impl Locked {
         self.write("state.json", &state, true)
     }
 
-    /// Notes how the command ended; `None` if it never ran.
+    /// Notes how the command ended, and whether it is to be started again (`next`).
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn ended(&self, ended: Option<Ended>) -> Result<(), Error> {
+    pub fn ended(&self, ended: Ended, stopped: bool, next: bool) -> Result<(), Error> {
+        self.change(!next, |state| {
+            state.status = if next {
+                Status::Restarting
+            } else {
+                Status::Exited
+            };
+            state.pid = None;
+            state.start_time = None;
+            state.ended = Some(ended);
+            state.finished = Some(now());
+            state.stopped = stopped;
+        })
+    }
+
+    /// Changes the state as it is on disk; with `sync` it is there when this returns, whatever happens to the
+    /// machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn change(&self, sync: bool, edit: impl FnOnce(&mut State)) -> Result<(), Error> {
         let path = self.dir.join("state.json");
-        let before: State = read_json(&path).unwrap_or_else(|_| State::created());
-        let status = if ended.is_some() {
-            Status::Exited
-        } else {
-            Status::Created
-        };
-        let finished = ended.map(|_| now());
-        let state = State {
-            status,
-            pid: None,
-            start_time: None,
-            ended,
-            finished,
-            ..before
-        };
-        self.write("state.json", &state, false)
+        let mut state: State = read_json(&path).unwrap_or_else(|_| State::created());
+        edit(&mut state);
+        self.write("state.json", &state, !sync)
     }
 
     /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
@@ -135,7 +150,7 @@ impl Locked {
         let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
             return;
         };
-        let running = state.status == Status::Running && state.boot_id == boot_id();
+        let running = state.is_alive() && state.boot_id == boot_id();
         let Some(pid) = state.pid.filter(|_| running) else {
             return;
         };
@@ -191,9 +206,13 @@ impl Locked {
     /// The name goes first: a directory without its name is found by id, a name without its directory is
     /// void.
     fn unname(&self) -> Result<(), Error> {
-        match std::fs::read_link(&self.link) {
+        // It may have another name by now.
+        let now = self.spec().map_or(self.link.clone(), |spec| {
+            self.link.with_file_name(&spec.name)
+        });
+        match std::fs::read_link(&now) {
             Ok(id) if self.dir.ends_with(&id) => {
-                std::fs::remove_file(&self.link).map_err(io("unlink", &self.link))
+                std::fs::remove_file(&now).map_err(io("unlink", &now))
             }
             _ => Ok(()),
         }
@@ -204,19 +223,7 @@ impl Locked {
         &self.name
     }
 
-    /// Replaces a file atomically; without `brief` it is on disk before the new name shows.
     fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
-        let path = self.dir.join(name);
-        let temporary = self.dir.join(format!(".{name}.tmp"));
-        let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
-        file.write_all(&bytes).map_err(io("write", &temporary))?;
-        if !brief {
-            file.sync_data().map_err(io("fdatasync", &temporary))?;
-        }
-        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
+        replace(&self.dir, name, value, !brief)
     }
 }

@@ -43,6 +43,10 @@ pub enum Status {
     Created,
     /// Its command runs.
     Running,
+    /// Its command is stopped in the middle of things.
+    Paused,
+    /// Its command ended and will be started again in a moment.
+    Restarting,
     /// Its command ended.
     Exited,
 }
@@ -66,6 +70,61 @@ pub struct State {
     pub finished: Option<u64>,
     /// How it ended.
     pub ended: Option<Ended>,
+    /// How often it was started again without anybody asking.
+    pub restarts: u32,
+    /// Somebody asked it to end.
+    pub stopped: bool,
+    /// Why it could not be started again.
+    pub error: Option<String>,
+    /// What the checks say.
+    pub health: Option<Health>,
+}
+
+/// What the checks of a container say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Failures in a row.
+    pub failing: u32,
+    /// The last checks, the newest last.
+    pub checks: Vec<Check>,
+}
+
+/// Whether a container is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Not known yet.
+    #[default]
+    Starting,
+    /// It is.
+    Healthy,
+    /// It is not.
+    Unhealthy,
+}
+
+impl Verdict {
+    /// Docker's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Starting => "starting",
+            Verdict::Healthy => "healthy",
+            Verdict::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// When it began, RFC 3339.
+    pub start: String,
+    /// When it ended.
+    pub end: String,
+    /// Exit status of its command; -1 when it took too long.
+    pub status: i32,
+    /// What it wrote, at most 4 KiB.
+    pub output: String,
 }
 
 /// What can go wrong with a container's files.
@@ -239,6 +298,27 @@ impl Containers {
         }
     }
 
+    /// Gives a container another name. It need not be at rest.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::Io`].
+    pub fn rename(&self, container: &Container, name: &str) -> Result<(), Error> {
+        let names = self.root.join("by-name");
+        let spec = ContainerSpec {
+            name: name.to_owned(),
+            ..container.spec.clone()
+        };
+        self.claim(&spec, &names, &names.join(name))?;
+        container.rewrite(&spec)?;
+        let before = names.join(&container.spec.name);
+        match std::fs::read_link(&before) {
+            Ok(id) if container.dir.ends_with(&id) => {
+                std::fs::remove_file(&before).map_err(io("unlink", &before))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a directory is neither locked nor complete.
     fn abandoned(&self, id: &Path) -> bool {
         lock_file(&self.root.join(id)).is_none_or(|file| !is_locked(&file))
@@ -344,7 +424,7 @@ impl Containers {
         }
         let mut state = read_json(&dir.join("state.json")).unwrap_or_else(|_| State::created());
         let held = lock_file(&dir).is_some_and(|file| is_locked(&file));
-        if state.status == Status::Running && !held {
+        if state.is_alive() && !held {
             // Killed with its monitor, or by a reboot: 137 is what a SIGKILL would have left.
             state.status = Status::Exited;
             state.pid = None;
@@ -372,6 +452,14 @@ impl Container {
         Locked::open(self.dir.clone(), self.spec.name.clone(), &link)
     }
 
+    /// Replaces its specification.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn rewrite(&self, spec: &ContainerSpec) -> Result<(), Error> {
+        files::replace(&self.dir, "spec.json", spec, !spec.remove)
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -379,7 +467,7 @@ impl Container {
 
     /// Whether its monitor is gone though it was to be removed at its end.
     pub fn is_left_over(&self) -> bool {
-        self.spec.remove && self.state.status != Status::Running && !self.is_held()
+        self.spec.remove && !self.state.is_alive() && !self.is_held()
     }
 
     /// Whether a monitor, or another command, holds its lock.
@@ -401,6 +489,14 @@ impl Container {
 }
 
 impl State {
+    /// Whether a monitor takes care of it: it runs, is paused, or will run again in a moment.
+    pub fn is_alive(&self) -> bool {
+        matches!(
+            self.status,
+            Status::Running | Status::Paused | Status::Restarting
+        )
+    }
+
     fn created() -> State {
         State {
             version: VERSION,
@@ -411,6 +507,10 @@ impl State {
             started: None,
             finished: None,
             ended: None,
+            restarts: 0,
+            stopped: false,
+            error: None,
+            health: None,
         }
     }
 }

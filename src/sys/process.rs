@@ -47,6 +47,15 @@ pub struct Child {
 }
 
 impl Child {
+    /// The process behind a pidfd, a child of this one.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is gone already.
+    pub fn from_pidfd(pidfd: OwnedFd) -> Result<Child> {
+        let number = proc_pid_of(pidfd.as_fd()).ok_or(Errno::SRCH)?;
+        Ok(Child { pid: number, pidfd })
+    }
+
     /// The process id in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -55,12 +64,7 @@ impl Child {
     /// The process id by which `/proc` knows it, which differs where that is the one of an outer pid namespace
     /// (proc_pid_fdinfo(5), Pid).
     pub fn proc_pid(&self) -> Pid {
-        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
-        let info = std::fs::read_to_string(path).unwrap_or_default();
-        let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-        number
-            .and_then(|n| Pid::from_raw(n.trim().parse().ok()?))
-            .unwrap_or(self.pid)
+        proc_pid_of(self.pidfd.as_fd()).unwrap_or(self.pid)
     }
 
     /// Sends a signal by number (pidfd_send_signal(2)).
@@ -85,6 +89,13 @@ impl Child {
             }
         }
     }
+}
+
+fn proc_pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(path).unwrap_or_default();
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    Pid::from_raw(number.trim().parse().ok()?)
 }
 
 impl AsFd for Child {
@@ -187,6 +198,51 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
     // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Fork::Parent(Child { pid, pidfd }))
+}
+
+/// Forks into the pid namespace that was joined (setns(2)): the new process is a sibling of this one, so whoever
+/// started this one can wait for it. Returns a pidfd of it, or `None` in the new process.
+///
+/// # Errors
+/// Those of clone(2).
+pub fn fork_sibling() -> Result<Option<OwnedFd>> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+    // The exit signal is the one that this process itself has (clone(2), CLONE_PARENT).
+    let mut args = CloneArgs {
+        flags,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: as in `fork`.
+    let first = cvt(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            std::mem::size_of::<CloneArgs>(),
+        )
+    });
+    let pid = match first {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            // SAFETY: as in `fork`.
+            cvt(unsafe {
+                libc::syscall(
+                    libc::SYS_clone,
+                    flags,
+                    0usize,
+                    &raw mut pidfd,
+                    0usize,
+                    0usize,
+                )
+            })?
+        }
+        other => other?,
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 /// Runs `work` in a process of its own, as the last thing of importance to anybody: in a session of its

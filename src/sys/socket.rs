@@ -2,12 +2,12 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
 /// One end of a pair (unix(7), `SOCK_SEQPACKET`): message borders are kept, end-of-file is seen.
@@ -30,6 +30,37 @@ impl Channel {
             None,
         )?;
         Ok((Channel(a), Channel(b)))
+    }
+
+    /// Listens on the socket `name` in the current directory, for others of the same user.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    pub fn listen(name: &str) -> Result<OwnedFd> {
+        let socket = new_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(name)?)?;
+        rustix::net::listen(&socket, 128)?;
+        Ok(socket)
+    }
+
+    /// The next one that connected; `EAGAIN` where there is none.
+    ///
+    /// # Errors
+    /// Those of accept4(2).
+    pub fn accept(listener: impl AsFd) -> Result<Channel> {
+        rustix::net::accept_with(listener, SocketFlags::CLOEXEC).map(Channel)
+    }
+
+    /// Connects to the socket `name` in the directory `dir`, however long its path is (unix(7) takes 108
+    /// bytes).
+    ///
+    /// # Errors
+    /// `ENOENT` and `ECONNREFUSED` where nobody listens.
+    pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
+        let socket = new_socket(SocketFlags::CLOEXEC)?;
+        let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Channel(socket))
     }
 
     /// The descriptor of one end made by [`Channel::pair`] in another process image.
@@ -84,6 +115,10 @@ impl Channel {
         }
         Ok((got.bytes, fd))
     }
+}
+
+fn new_socket(flags: SocketFlags) -> Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
 impl AsFd for Channel {

@@ -24,7 +24,7 @@ mod write;
 pub use caller::{Caller, Rank};
 pub use inside::{run_inside, run_inside_passing_signals};
 pub use mode::{Mode, parse_id_range};
-pub use plan::{Plan, ROOT_DEFAULT, Writer, plan};
+pub use plan::{Plan, ROOT_DEFAULT, Writer, plan, plan_again};
 pub use write::{Writing, start, write};
 
 use crate::model::IdMap;

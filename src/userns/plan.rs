@@ -92,6 +92,14 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
     finish(mode, caller, uids, gids, lacking)
 }
 
+/// A plan for maps that were decided before, such as those of a container that exists.
+///
+/// # Errors
+/// [`Error::Helpers`] where newuidmap and newgidmap are missing meanwhile.
+pub fn plan_again(uid: IdMap, gid: IdMap, caller: &Caller) -> Result<Plan, Error> {
+    finish(&Mode::Single, caller, uid, gid, None)
+}
+
 /// Chooses the writer and words the notice.
 fn finish(
     mode: &Mode,

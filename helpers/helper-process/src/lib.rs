@@ -58,6 +58,14 @@ impl Log {
         Ok(Log(fd))
     }
 
+    /// The file itself.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be duplicated.
+    pub fn file(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
     /// A handle for [`Command::stderr`].
     ///
     /// # Errors

@@ -10,11 +10,11 @@ mod load;
 mod remove;
 mod save;
 mod template;
-mod time;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use crate::model::time::{ago, now, parse_rfc3339, to_rfc3339};
 pub use import::{Import, import};
 pub use inspect::inspect;
 pub use list::{Filter, Row, human_size, rows};
@@ -22,7 +22,6 @@ pub use load::{Loaded, load, load_stream};
 pub use remove::{Removed, containers_of, remove};
 pub use save::{Format, save};
 pub use template::{Template, escape_json};
-pub use time::{ago, now, parse_rfc3339, to_rfc3339};
 
 use crate::model::reference::{ReferenceError, Source, SourceError};
 use crate::model::{Digest, Reference};

@@ -1,4 +1,4 @@
-//! Points in time as images carry them (RFC 3339), and as people read them. UTC only; the calendar
+//! Points in time as images and logs carry them (RFC 3339), and as people read them. UTC only; the calendar
 //! is the proleptic Gregorian one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -75,6 +75,16 @@ pub fn to_rfc3339(seconds: i64) -> String {
         rest / 60 % 60,
         rest % 60
     )
+}
+
+/// The time now, to the nanosecond: `2024-05-20T10:00:00.123456789Z`.
+pub fn now_rfc3339_nanos() -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut text = to_rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    text.pop();
+    format!("{text}.{:09}Z", since.subsec_nanos())
 }
 
 /// Seconds since the epoch.

@@ -1,0 +1,411 @@
+//! The verbs on containers that exist.
+
+use crate::engine::exec::Exec;
+use crate::engine::lifecycle::{self, AttachOptions};
+use crate::engine::logs::{self, Logs};
+use crate::engine::{Context, Error, exec, processes, units};
+use crate::model::text::escape;
+
+/// Start containers that do not run
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    /// Stay attached to its output
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Keys that detach from the container
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// End containers: their stop signal, then SIGKILL
+#[derive(Debug, clap::Args)]
+pub struct StopArgs {
+    /// Seconds until SIGKILL
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
+    time: Option<u32>,
+    /// Another signal than its own
+    #[arg(short, long)]
+    signal: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Stop containers and start them again
+#[derive(Debug, clap::Args)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    stop: StopArgs,
+}
+
+/// Send a signal to containers
+#[derive(Debug, clap::Args)]
+pub struct KillArgs {
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Stop all processes of containers in the middle of what they do
+#[derive(Debug, clap::Args)]
+pub struct PauseArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Let paused containers go on
+#[derive(Debug, clap::Args)]
+pub struct UnpauseArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Attach to a running container
+#[derive(Debug, clap::Args)]
+pub struct AttachArgs {
+    /// Pass no standard input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Pass signals on
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    sig_proxy: bool,
+    /// Keys that detach from the container
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Name or id
+    container: String,
+}
+
+/// Wait for the end of containers and print their exit statuses
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Give a container another name
+#[derive(Debug, clap::Args)]
+pub struct RenameArgs {
+    /// Name or id
+    container: String,
+    /// The new name
+    name: String,
+}
+
+/// Change the restart policy of containers
+#[derive(Debug, clap::Args)]
+pub struct UpdateArgs {
+    /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Show the published ports of a container
+#[derive(Debug, clap::Args)]
+pub struct PortArgs {
+    /// Name or id
+    container: String,
+    /// Only this port
+    #[arg(value_name = "PORT[/PROTO]")]
+    port: Option<String>,
+}
+
+/// Execute a command in a running container
+#[derive(Debug, clap::Args)]
+pub struct ExecArgs {
+    /// Do not wait for it
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from it
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Set an environment variable; without `=`, pass on the one of this name
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<std::path::PathBuf>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User (and group), by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Name or id
+    container: String,
+    /// Command and arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND [ARG…]"
+    )]
+    command: Vec<String>,
+}
+
+/// Show what containers printed
+#[derive(Debug, clap::Args)]
+pub struct LogsArgs {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Show when each line was printed
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Show the last lines only
+    #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
+    tail: String,
+    /// Show what was printed after this time (2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Show what was printed before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Show the processes of a container
+#[derive(Debug, clap::Args)]
+pub struct TopArgs {
+    /// Name or id
+    container: String,
+    /// Options of ps(1)
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PS OPTIONS"
+    )]
+    options: Vec<String>,
+}
+
+/// Every success on a line of its own, every failure named; the exit status.
+pub fn report(context: &Context<'_>, results: Vec<Result<String, Error>>) -> u8 {
+    let mut status = 0;
+    for result in results {
+        match result {
+            Ok(word) => context.ui.data(&word),
+            Err(error) => {
+                context.ui.fail(&error);
+                status = 1;
+            }
+        }
+    }
+    status
+}
+
+/// `rl start`.
+///
+/// # Errors
+/// As [`lifecycle::start`].
+pub fn start(context: &Context<'_>, args: &StartArgs) -> Result<u8, Error> {
+    if !args.attach && !args.interactive {
+        let start = |word: &String| lifecycle::start(context, word, None).map(|_| word.clone());
+        return Ok(report(context, args.containers.iter().map(start).collect()));
+    }
+    if args.containers.len() > 1 {
+        return Err(Error::OnlyOne);
+    }
+    let options = AttachOptions {
+        input: args.interactive,
+        signals: true,
+        detach_keys: args.detach_keys.clone(),
+    };
+    let status = lifecycle::start(context, &args.containers[0], Some(&options))?;
+    Ok(status.unwrap_or(0))
+}
+
+fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
+    let signal = word.as_deref().map(|word| units::signal("--signal", word));
+    Ok(signal.transpose()?)
+}
+
+/// `rl stop`.
+///
+/// # Errors
+/// No such signal.
+pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
+    let signal = signal(&args.signal)?;
+    let done = lifecycle::stop(context, &args.containers, args.time, signal);
+    Ok(report(context, done))
+}
+
+/// `rl restart`.
+///
+/// # Errors
+/// No such signal.
+pub fn restart(context: &Context<'_>, args: &RestartArgs) -> Result<u8, Error> {
+    let args = &args.stop;
+    let signal = signal(&args.signal)?;
+    let done = lifecycle::restart(context, &args.containers, args.time, signal);
+    Ok(report(context, done))
+}
+
+/// `rl kill`.
+///
+/// # Errors
+/// No such signal.
+pub fn kill(context: &Context<'_>, args: &KillArgs) -> Result<u8, Error> {
+    let signal = units::signal("--signal", &args.signal)?;
+    Ok(report(
+        context,
+        lifecycle::kill(context, &args.containers, signal),
+    ))
+}
+
+/// `rl pause`.
+pub fn pause(context: &Context<'_>, args: &PauseArgs) -> u8 {
+    report(context, lifecycle::pause(context, &args.containers, true))
+}
+
+/// `rl unpause`.
+pub fn unpause(context: &Context<'_>, args: &UnpauseArgs) -> u8 {
+    report(context, lifecycle::pause(context, &args.containers, false))
+}
+
+/// `rl attach`.
+///
+/// # Errors
+/// As [`lifecycle::attach`].
+pub fn attach(context: &Context<'_>, args: &AttachArgs) -> Result<u8, Error> {
+    let options = AttachOptions {
+        input: !args.no_stdin,
+        signals: args.sig_proxy,
+        detach_keys: args.detach_keys.clone(),
+    };
+    lifecycle::attach(context, &args.container, &options)
+}
+
+/// `rl wait`.
+pub fn wait(context: &Context<'_>, args: &WaitArgs) -> u8 {
+    let statuses = lifecycle::wait(context, &args.containers).into_iter();
+    let lines = statuses.map(|status| status.map(|status| status.to_string()));
+    report(context, lines.collect())
+}
+
+/// `rl rename`.
+///
+/// # Errors
+/// As [`lifecycle::rename`].
+pub fn rename(context: &Context<'_>, args: &RenameArgs) -> Result<u8, Error> {
+    lifecycle::rename(context, &args.container, &args.name)?;
+    Ok(0)
+}
+
+/// `rl update`.
+///
+/// # Errors
+/// No such policy.
+pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
+    let policy = units::restart(&args.restart)?;
+    let done = lifecycle::update(context, &args.containers, policy);
+    Ok(report(context, done))
+}
+
+/// `rl port`.
+///
+/// # Errors
+/// No such container, or the port is not published.
+pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
+    let ports = lifecycle::ports(context, &args.container)?;
+    let Some(wanted) = &args.port else {
+        for (inside, outside) in ports {
+            context.ui.data(&format!("{inside} -> {outside}"));
+        }
+        return Ok(0);
+    };
+    let full = match wanted.contains('/') {
+        true => wanted.clone(),
+        false => format!("{wanted}/tcp"),
+    };
+    let found: Vec<_> = ports.iter().filter(|(inside, _)| *inside == full).collect();
+    if found.is_empty() {
+        return Err(Error::NoPort {
+            name: args.container.clone(),
+            port: full,
+        });
+    }
+    for (_, outside) in found {
+        context.ui.data(outside);
+    }
+    Ok(0)
+}
+
+/// `rl exec`.
+///
+/// # Errors
+/// As [`exec::exec`].
+pub fn execute(context: &Context<'_>, args: &ExecArgs) -> Result<u8, Error> {
+    if args.tty && !args.detach && !rustix::termios::isatty(rustix::stdio::stdin()) {
+        return Err(Error::NoTerminal);
+    }
+    let command = Exec {
+        args: args.command.clone(),
+        env: args.env.clone(),
+        env_file: args.env_file.clone(),
+        user: args.user.clone(),
+        workdir: args.workdir.clone(),
+        tty: args.tty,
+        input: args.interactive,
+        detach: args.detach,
+        detach_keys: args.detach_keys.clone(),
+    };
+    exec::exec(context, &args.container, &command)
+}
+
+/// `rl logs`.
+///
+/// # Errors
+/// As [`logs::logs`].
+pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
+    let options = Logs {
+        follow: args.follow,
+        timestamps: args.timestamps,
+        tail: logs::tail(&args.tail)?,
+        since: args
+            .since
+            .as_deref()
+            .map(|t| logs::time("--since", t))
+            .transpose()?,
+        until: args
+            .until
+            .as_deref()
+            .map(|t| logs::time("--until", t))
+            .transpose()?,
+    };
+    logs::logs(context, &args.containers, &options)?;
+    Ok(0)
+}
+
+/// `rl top`.
+///
+/// # Errors
+/// As [`processes::top`].
+pub fn top(context: &Context<'_>, args: &TopArgs) -> Result<u8, Error> {
+    for line in processes::top(context, &args.container, &args.options)? {
+        context.ui.data(&escape(&line));
+    }
+    Ok(0)
+}

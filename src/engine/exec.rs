@@ -1,0 +1,111 @@
+//! `rl exec`: a further command in a running container.
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::resolve::merge_env;
+use super::start::{exec_plan, program};
+use super::{Context, Error, containers, keys, lifecycle};
+use crate::model::spec::ContainerSpec;
+use crate::monitor::client::{Attach, Outcome};
+use crate::monitor::{self, ExecTask, Input};
+use crate::state::{Container, Status};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Exec {
+    /// The command and its arguments.
+    pub args: Vec<String>,
+    /// `NAME=VALUE`, or `NAME` for the caller's own.
+    pub env: Vec<String>,
+    /// Files of such.
+    pub env_file: Vec<std::path::PathBuf>,
+    /// `user[:group]`; the container's own where `None`.
+    pub user: Option<String>,
+    /// Working directory; the container's own where `None`.
+    pub workdir: Option<String>,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Pass standard input on.
+    pub input: bool,
+    /// Do not wait for it.
+    pub detach: bool,
+    /// As typed.
+    pub detach_keys: Option<String>,
+}
+
+/// Executes a command in a running container and returns its exit status.
+///
+/// # Errors
+/// The container does not run, or the command cannot be executed.
+pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error> {
+    let container = lifecycle::find(context, word)?;
+    let target = first_process(&container, word)?;
+    let spec = specification(&container.spec, exec)?;
+    let plan = containers::plan_for(context, &spec)?;
+    let task = ExecTask {
+        plan: exec_plan(&spec, &plan, container.dir())?,
+        target,
+        tty: spec.tty,
+        input: match (exec.input, exec.detach) {
+            (true, false) => Input::Clients,
+            _ => Input::Nothing,
+        },
+        detached: exec.detach,
+        program: program(),
+    };
+    let notice = |text: &str| context.ui.notice(text);
+    let detail = |text: &str| context.ui.detail(text);
+    let attach = Attach {
+        tty: spec.tty && rustix::termios::isatty(rustix::stdio::stdin()),
+        stdin: exec.input || spec.tty,
+        rewind: false,
+        detach_keys: keys::parse(exec.detach_keys.as_deref())?,
+        own: true,
+        signals: true,
+    };
+    let client = monitor::spawn_exec(&task)?;
+    if exec.detach {
+        client.await_start(&notice, &detail)?;
+        return Ok(0);
+    }
+    match client.attach(attach, &notice, &detail)? {
+        Outcome::Ended(ended) => Ok(ended.status()),
+        Outcome::Detached => Ok(0),
+    }
+}
+
+/// A hold on the first process, which is looked at after it is held: never a number that another process has
+/// by now.
+///
+/// # Errors
+/// The container does not run, or is paused.
+pub(super) fn first_process(container: &Container, word: &str) -> Result<OwnedFd, Error> {
+    if container.state.status == Status::Paused {
+        return Err(Error::Paused(word.to_owned()));
+    }
+    let missing = || Error::NotRunning(word.to_owned());
+    let pid = container
+        .state
+        .pid
+        .and_then(Pid::from_raw)
+        .ok_or_else(missing)?;
+    let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| missing())?;
+    match container.is_still(pid) {
+        true => Ok(held),
+        false => Err(missing()),
+    }
+}
+
+/// The container's own words with the command's in their place.
+fn specification(spec: &ContainerSpec, exec: &Exec) -> Result<ContainerSpec, Error> {
+    Ok(ContainerSpec {
+        args: exec.args.clone(),
+        env: merge_env(&spec.env, &exec.env_file, &exec.env, exec.tty)?,
+        user: exec.user.clone().unwrap_or_else(|| spec.user.clone()),
+        cwd: exec.workdir.clone().unwrap_or_else(|| spec.cwd.clone()),
+        tty: exec.tty,
+        ..spec.clone()
+    })
+}

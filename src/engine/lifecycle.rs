@@ -1,0 +1,296 @@
+//! Verbs on containers that exist: start, stop, kill, restart, wait, pause, attach, rename, remove.
+//!
+//! What concerns a running container is asked of its monitor, which is the parent of the command and holds its
+//! lock; so no verb signals a number that it read somewhere. Where several are named, all are asked before any is
+//! waited for.
+
+use super::keys;
+use super::start::{Start, start as start_on};
+use super::{Context, Error, containers, mounts, network};
+use crate::model::spec::{ContainerSpec, RestartPolicy};
+use crate::monitor;
+use crate::monitor::client::{Attach, Client, Outcome};
+use crate::monitor::wire::ToMonitor;
+use crate::state::{Container, Containers, Status};
+use crate::sys::process::Ended;
+
+/// How to attach to a container.
+#[derive(Clone, Debug, Default)]
+pub struct AttachOptions {
+    /// Standard input is passed on.
+    pub input: bool,
+    /// Signals are passed on.
+    pub signals: bool,
+    /// As typed.
+    pub detach_keys: Option<String>,
+}
+
+/// The container of this name, id or unique id prefix.
+///
+/// # Errors
+/// There is none, or several.
+pub fn find(context: &Context<'_>, word: &str) -> Result<Container, Error> {
+    Ok(Containers::new(context.dirs.containers()).find(word)?)
+}
+
+/// Starts a container that does not run. Without `attach` it returns `None` when the command runs.
+///
+/// # Errors
+/// It cannot be started; one that runs already is no error, unless it is to be attached to.
+pub fn start(
+    context: &Context<'_>,
+    word: &str,
+    attach: Option<&AttachOptions>,
+) -> Result<Option<u8>, Error> {
+    let container = find(context, word)?;
+    if container.state.is_alive() {
+        return match attach {
+            Some(options) => self::attach(context, word, options).map(Some),
+            None => Ok(None),
+        };
+    }
+    let locked = container.lock()?;
+    locked.end_orphan();
+    let spec = &container.spec;
+    let plan = containers::plan_for(context, spec)?;
+    let network = network::decide(&spec.network.request, &context.caller)?;
+    let attach = attach
+        .map(|options| client_options(spec, options))
+        .transpose()?;
+    let task = Start {
+        spec,
+        plan: &plan,
+        network,
+        attach: attach.map(|attach| Attach {
+            own: true,
+            ..attach
+        }),
+        container: &locked,
+    };
+    let outcome = start_on(context, &task)?;
+    Ok(outcome.map(status))
+}
+
+/// Attaches to a running container until it ends or the keys are typed; returns the exit status.
+///
+/// # Errors
+/// It does not run.
+pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Result<u8, Error> {
+    let container = find(context, word)?;
+    if container.state.status == Status::Paused {
+        return Err(Error::Paused(word.to_owned()));
+    }
+    let client = connect(&container, word)?;
+    let how = client_options(&container.spec, options)?;
+    let notice = |text: &str| context.ui.notice(text);
+    let detail = |text: &str| context.ui.detail(text);
+    Ok(status(client.attach(how, &notice, &detail)?))
+}
+
+fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {
+    let terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    Ok(Attach {
+        tty: spec.tty && terminal && options.input,
+        stdin: options.input,
+        rewind: false,
+        detach_keys: keys::parse(options.detach_keys.as_deref())?,
+        own: false,
+        signals: options.signals,
+    })
+}
+
+fn status(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Ended(ended) => ended.status(),
+        Outcome::Detached => 0,
+    }
+}
+
+fn connect(container: &Container, word: &str) -> Result<Client, Error> {
+    if !container.state.is_alive() {
+        return Err(Error::NotRunning(word.to_owned()));
+    }
+    match Client::connect(container.dir()) {
+        Err(monitor::Error::Absent) => Err(Error::NotRunning(word.to_owned())),
+        other => Ok(other?),
+    }
+}
+
+/// One result for each word, in their order: all are asked first, then each is waited for.
+fn each<T>(
+    words: &[String],
+    ask: impl Fn(&str) -> Result<T, Error>,
+    finish: impl Fn(&str, T) -> Result<(), Error>,
+) -> Vec<Result<String, Error>> {
+    let asked: Vec<_> = words.iter().map(|word| ask(word)).collect();
+    let words = words.iter().zip(asked);
+    words
+        .map(|(word, asked)| finish(word, asked?).map(|()| word.clone()))
+        .collect()
+}
+
+/// Ends containers: their stop signal, and after `seconds` (or their own number) SIGKILL. One that does not run
+/// is stopped already.
+pub fn stop(
+    context: &Context<'_>,
+    words: &[String],
+    seconds: Option<u32>,
+    signal: Option<i32>,
+) -> Vec<Result<String, Error>> {
+    let ask = |word: &str| {
+        let container = find(context, word)?;
+        if !container.state.is_alive() {
+            return Ok(None);
+        }
+        let client = connect(&container, word)?;
+        let signal = signal.unwrap_or(container.spec.stop_signal);
+        let seconds = seconds.unwrap_or(container.spec.stop_timeout);
+        client.tell(&ToMonitor::Stop(signal, seconds))?;
+        Ok(Some((client, container)))
+    };
+    each(words, ask, |_, asked| {
+        if let Some((client, container)) = asked {
+            let _ = client.await_end();
+            containers::await_release(&container);
+        }
+        Ok(())
+    })
+}
+
+/// Stops and starts again.
+pub fn restart(
+    context: &Context<'_>,
+    words: &[String],
+    seconds: Option<u32>,
+    signal: Option<i32>,
+) -> Vec<Result<String, Error>> {
+    let stopped = stop(context, words, seconds, signal);
+    let start = |word: String| start(context, &word, None).map(|_| word);
+    stopped
+        .into_iter()
+        .map(|done| done.and_then(start))
+        .collect()
+}
+
+/// Sends a signal.
+pub fn kill(context: &Context<'_>, words: &[String], signal: i32) -> Vec<Result<String, Error>> {
+    request(context, words, &ToMonitor::Kill(signal))
+}
+
+/// Stops everything in a container in the middle of what it does, or lets it go on.
+pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<String, Error>> {
+    let wrong = |status: Status| match (on, status) {
+        (true, Status::Paused) => Some("is paused already"),
+        (false, Status::Running) => Some("is not paused"),
+        _ => None,
+    };
+    let ask = |word: &str| {
+        let container = find(context, word)?;
+        match wrong(container.state.status) {
+            Some(why) => Err(Error::Unfit {
+                name: word.to_owned(),
+                why,
+            }),
+            None => connect(&container, word),
+        }
+    };
+    let finish = |_: &str, client: Client| Ok(client.ask(&ToMonitor::Pause(on))?);
+    each(words, ask, finish)
+}
+
+fn request(
+    context: &Context<'_>,
+    words: &[String],
+    message: &ToMonitor,
+) -> Vec<Result<String, Error>> {
+    let ask = |word: &str| connect(&find(context, word)?, word);
+    each(words, ask, |_, client| Ok(client.ask(message)?))
+}
+
+/// Waits for the end of containers; the exit status of each.
+pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
+    let ask = |word: &String| {
+        let container = find(context, word)?;
+        match connect(&container, word) {
+            Ok(client) => Ok((Some(client), container)),
+            Err(Error::NotRunning(_)) => Ok((None, find(context, word).unwrap_or(container))),
+            Err(error) => Err(error),
+        }
+    };
+    let asked: Vec<Result<_, Error>> = words.iter().map(ask).collect();
+    let wait = |(client, container): (Option<Client>, Container)| {
+        let recorded = container.state.ended.map_or(0, Ended::status);
+        match client {
+            Some(client) => Ok(client.await_end()?.status()),
+            None => Ok(recorded),
+        }
+    };
+    asked
+        .into_iter()
+        .map(|asked| asked.and_then(wait))
+        .collect()
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// The name is taken, or no name.
+pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error> {
+    if !mounts::is_name(name) {
+        return Err(Error::Name(name.to_owned()));
+    }
+    let containers = Containers::new(context.dirs.containers());
+    let container = containers.find(word)?;
+    Ok(containers.rename(&container, name)?)
+}
+
+/// Changes what can be changed of a container.
+pub fn update(
+    context: &Context<'_>,
+    words: &[String],
+    restart: RestartPolicy,
+) -> Vec<Result<String, Error>> {
+    let change = |word: &String| {
+        let container = find(context, word)?;
+        if container.spec.remove && restart != RestartPolicy::No {
+            return Err(Error::Unfit {
+                name: word.clone(),
+                why: "is removed when it ends (`--rm`), so it is not started again",
+            });
+        }
+        container.rewrite(&ContainerSpec {
+            restart,
+            ..container.spec.clone()
+        })?;
+        match connect(&container, word) {
+            Ok(client) => client.ask(&ToMonitor::Reread)?,
+            Err(Error::NotRunning(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(word.clone())
+    };
+    words.iter().map(change).collect()
+}
+
+/// The published ports of a container, as `docker port` has them: (`80/tcp`, `0.0.0.0:8080`).
+///
+/// # Errors
+/// No such container.
+pub fn ports(context: &Context<'_>, word: &str) -> Result<Vec<(String, String)>, Error> {
+    let container = find(context, word)?;
+    let mut out = Vec::new();
+    for text in &container.spec.network.publish {
+        let publish: crate::net::Publish = text.parse()?;
+        let Some(host) = publish.host else { continue };
+        let ip = match publish.host_ip {
+            None => "0.0.0.0".to_owned(),
+            Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+            Some(ip) => ip.to_string(),
+        };
+        for n in 0..publish.container.count {
+            let inside = format!("{}/{}", publish.container.first + n, publish.proto);
+            out.push((inside, format!("{ip}:{}", host.first + n)));
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,319 @@
+//! `rl logs`: what containers printed, from the files that their monitors write ([`crate::monitor::log`]).
+//!
+//! A follower reads the files and never talks to the monitor, so however slow it is, nobody waits for it. It
+//! holds the file it reads, so it comes to that one's end though the file may be gone by then.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::inotify;
+
+use super::{Context, Error, lifecycle, units};
+use crate::model::spec::LogDriver;
+use crate::model::time;
+use crate::monitor::log::{self, Record};
+use crate::state::Container;
+
+/// How long nothing is heard before a follower looks whether the container still lives.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Logs {
+    /// Go on until the container ends.
+    pub follow: bool,
+    /// A time before each line.
+    pub timestamps: bool,
+    /// The last lines only.
+    pub tail: Option<usize>,
+    /// What was printed at this time (RFC 3339, UTC) or later.
+    pub since: Option<String>,
+    /// What was printed before this time.
+    pub until: Option<String>,
+}
+
+/// `--tail`.
+///
+/// # Errors
+/// Neither a number nor `all`.
+pub fn tail(text: &str) -> Result<Option<usize>, Error> {
+    match text {
+        "all" | "-1" => Ok(None),
+        text => match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(Error::Units(units::Error {
+                option: "--tail",
+                value: text.to_owned(),
+                reason: "expected a number of lines, or `all`".into(),
+            })),
+        },
+    }
+}
+
+/// A point in time as RFC 3339: given as such, as seconds since the epoch, or as a span before now.
+///
+/// # Errors
+/// None of these.
+pub fn time(option: &'static str, text: &str) -> Result<String, units::Error> {
+    let seconds = match (time::parse_rfc3339(text), text.parse::<i64>()) {
+        (Some(_), _) if text.ends_with('Z') => return Ok(text.trim_end_matches('Z').to_owned()),
+        (Some(seconds), _) => seconds,
+        (None, Ok(seconds)) => seconds,
+        (None, Err(_)) => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
+    };
+    Ok(time::to_rfc3339(seconds).trim_end_matches('Z').to_owned())
+}
+
+/// Writes the logs of containers to standard output and error.
+///
+/// # Errors
+/// No such container; it keeps no log here; its log cannot be read.
+pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(), Error> {
+    let mut readers = Vec::new();
+    for word in words {
+        let container = lifecycle::find(context, word)?;
+        let why = match container.spec.log.driver {
+            LogDriver::JsonFile => None,
+            LogDriver::Journald => {
+                Some("the journal has its log: `journalctl --user CONTAINER_NAME=…`")
+            }
+            LogDriver::None | LogDriver::Passthrough => Some("keeps no log (`--log-driver`)"),
+        };
+        if let Some(why) = why {
+            return Err(Error::Unfit {
+                name: word.clone(),
+                why,
+            });
+        }
+        readers.push(Reader::new(container, words.len() > 1));
+    }
+    let watch = options.follow.then(|| Watch::new(&readers));
+    for reader in &mut readers {
+        if !reader.show_kept(options)? {
+            return Ok(());
+        }
+    }
+    let Some(watch) = watch else { return Ok(()) };
+    while !readers.is_empty() {
+        // Looked at before it is read on: what it printed until its end is there then.
+        let alive: Vec<bool> = readers.iter().map(|r| r.container.is_held()).collect();
+        for reader in &mut readers {
+            if !reader.show_new(options)? {
+                return Ok(());
+            }
+        }
+        let mut alive = alive.into_iter();
+        readers.retain(|_| alive.next() == Some(true));
+        if !readers.is_empty() {
+            watch.wait();
+        }
+    }
+    Ok(())
+}
+
+/// Wakes when something is written.
+struct Watch(Option<std::os::fd::OwnedFd>);
+
+impl Watch {
+    fn new(readers: &[Reader]) -> Watch {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let fd = inotify::init(flags).ok();
+        for reader in readers {
+            let dir = reader.container.dir();
+            for path in [dir.to_owned(), dir.join(log::DIRECTORY)] {
+                if let Some(fd) = &fd {
+                    let events = inotify::WatchFlags::MODIFY
+                        | inotify::WatchFlags::CREATE
+                        | inotify::WatchFlags::DELETE_SELF;
+                    // A log that is not there yet is looked for from time to time.
+                    let _ = inotify::add_watch(fd, path, events);
+                }
+            }
+        }
+        Watch(fd)
+    }
+
+    fn wait(&self) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let limit = Timespec::try_from(LOOK).ok();
+        let mut fds: Vec<_> = self
+            .0
+            .iter()
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        let _ = poll(&mut fds, limit.as_ref());
+        if let Some(fd) = &self.0 {
+            let mut buffer = [0u8; 4096];
+            while rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0) {}
+        }
+    }
+}
+
+/// One container's log, as far as it was read.
+struct Reader {
+    container: Container,
+    /// Its name stands before each line.
+    named: bool,
+    number: u64,
+    file: Option<BufReader<File>>,
+    /// The beginning of a record that is not written to its end.
+    rest: Vec<u8>,
+    /// Whether the last line shown did not end, on standard output and error.
+    open: [bool; 2],
+}
+
+impl Reader {
+    fn new(container: Container, named: bool) -> Reader {
+        Reader {
+            container,
+            named,
+            number: 0,
+            file: None,
+            rest: Vec::new(),
+            open: [false; 2],
+        }
+    }
+
+    /// Shows what is there. False when nobody reads it any more.
+    fn show_kept(&mut self, options: &Logs) -> Result<bool, Error> {
+        let Some(number) = options.tail else {
+            return self.show_new(options);
+        };
+        // Records of the last lines; a line is what ends in a line feed, or the end of all.
+        let mut last: VecDeque<Record> = VecDeque::new();
+        let mut lines = 0;
+        while let Some(record) = self.next()? {
+            if !wanted(&record, options) {
+                continue;
+            }
+            let ends = |record: &Record| record.bytes.ends_with(b"\n");
+            if last.back().is_none_or(ends) {
+                lines += 1;
+            }
+            last.push_back(record);
+            while lines > number {
+                if last.pop_front().is_none_or(|record| ends(&record)) {
+                    lines -= 1;
+                }
+            }
+        }
+        for record in last {
+            if !self.show(&record, options)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn show_new(&mut self, options: &Logs) -> Result<bool, Error> {
+        while let Some(record) = self.next()? {
+            if wanted(&record, options) && !self.show(&record, options)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next record, if it is there.
+    fn next(&mut self) -> Result<Option<Record>, Error> {
+        loop {
+            if self.file.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            let Some(file) = &mut self.file else {
+                return Ok(None);
+            };
+            let path = log::path(self.container.dir(), self.number);
+            let read = file
+                .read_until(b'\n', &mut self.rest)
+                .map_err(failed(&path))?;
+            if self.rest.ends_with(b"\n") {
+                self.rest.pop();
+                let record = log::decode(&self.rest);
+                self.rest.clear();
+                match record {
+                    Some(record) => return Ok(Some(record)),
+                    // Half a record, of a machine that went down.
+                    None => continue,
+                }
+            }
+            // At the end of this file: it is the last word of it if there is a newer one.
+            if read > 0 || self.newer().is_none() {
+                return Ok(None);
+            }
+            self.file = None;
+            self.rest.clear();
+        }
+    }
+
+    fn newer(&self) -> Option<u64> {
+        let numbers = log::files(self.container.dir());
+        numbers.into_iter().find(|number| *number > self.number)
+    }
+
+    fn open_next(&mut self) -> Result<bool, Error> {
+        while let Some(number) = self.newer() {
+            let path: PathBuf = log::path(self.container.dir(), number);
+            self.number = number;
+            match File::open(&path) {
+                Ok(file) => {
+                    self.file = Some(BufReader::new(file));
+                    return Ok(true);
+                }
+                // Rotated away meanwhile.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(failed(&path)(e)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn show(&mut self, record: &Record, options: &Logs) -> Result<bool, Error> {
+        let open = &mut self.open[usize::from(record.stream == 2)];
+        let mut out = Vec::with_capacity(record.bytes.len() + 48);
+        if !*open {
+            if self.named {
+                out.extend(format!("{} | ", self.container.spec.name).bytes());
+            }
+            if options.timestamps {
+                out.extend(format!("{} ", record.time).bytes());
+            }
+        }
+        out.extend_from_slice(&record.bytes);
+        *open = !record.bytes.ends_with(b"\n");
+        let (path, written) = match record.stream {
+            1 => (
+                "standard output",
+                flush(&mut std::io::stdout().lock(), &out),
+            ),
+            _ => ("standard error", flush(&mut std::io::stderr().lock(), &out)),
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(e) => Err(failed(Path::new(path))(e)),
+        }
+    }
+}
+
+fn flush(to: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |source| Error::Log {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whether a record is of the time that is asked for. RFC 3339 times in UTC sort as text.
+fn wanted(record: &Record, options: &Logs) -> bool {
+    let at = record.time.trim_end_matches('Z');
+    options.since.as_deref().is_none_or(|since| at >= since)
+        && options.until.as_deref().is_none_or(|until| at < until)
+}

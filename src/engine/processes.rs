@@ -1,0 +1,66 @@
+//! The processes of a container, seen from outside.
+
+use std::process::Command;
+
+use super::{Context, Error, exec, lifecycle};
+
+/// The numbers on this machine of the processes in the pid namespace of a running container.
+///
+/// # Errors
+/// It does not run.
+pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
+    let container = lifecycle::find(context, word)?;
+    let _held = exec::first_process(&container, word)?;
+    let first = container.state.pid.unwrap_or_default();
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(first) else {
+        return Err(Error::NotRunning(word.to_owned()));
+    };
+    if namespace(std::process::id() as i32).as_ref() == Some(&own) {
+        return Err(Error::Unfit {
+            name: word.to_owned(),
+            why: "shares the process ids of this machine: its processes cannot be told from others",
+        });
+    }
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| namespace(*pid).as_ref() == Some(&own))
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// The lines of ps(1) with `options` (`-ef` where empty) that are about processes of a container, and its head.
+///
+/// # Errors
+/// It does not run; ps fails, or prints no process ids.
+pub fn top(context: &Context<'_>, word: &str, options: &[String]) -> Result<Vec<String>, Error> {
+    let pids = of(context, word)?;
+    let standard = ["-ef".to_owned()];
+    let options = if options.is_empty() {
+        &standard
+    } else {
+        options
+    };
+    let out = Command::new("ps").args(options).output();
+    let out = out.map_err(|source| Error::Ps(source.to_string()))?;
+    if !out.status.success() {
+        let words = String::from_utf8_lossy(&out.stderr);
+        return Err(Error::Ps(
+            words.lines().next().unwrap_or_default().to_owned(),
+        ));
+    }
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut lines = text.lines();
+    let head = lines.next().unwrap_or_default();
+    let column = head.split_whitespace().position(|name| name == "PID");
+    let column = column.ok_or_else(|| Error::Ps("it prints no column `PID`".into()))?;
+    let is_ours = |line: &&str| {
+        let pid = line.split_whitespace().nth(column);
+        pid.and_then(|pid| pid.parse().ok())
+            .is_some_and(|pid| pids.contains(&pid))
+    };
+    let ours = lines.filter(is_ours).map(str::to_owned);
+    Ok([head.to_owned()].into_iter().chain(ours).collect())
+}

@@ -1,0 +1,211 @@
+//! From a container on disk to a running one: the root file system's ladder, the files of `/etc`, the plan of
+//! the first process, the monitor.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::rungs::{self, Ladder, Rung};
+use super::{Context, Error, host, image_for, mounts, network, views, volumes};
+use crate::model::spec::{ContainerSpec, RootfsSource, SeccompChoice};
+use crate::monitor::client::{Attach, Outcome};
+use crate::monitor::wire::Part;
+use crate::monitor::{self, HealthTask, Input, Task};
+use crate::runtime::{self, ExecPlan, Extras};
+use crate::security::caps::{Cap, CapSet};
+use crate::security::seccomp;
+use crate::sys::seccomp::SockFilter;
+use crate::{net, oci, state, userns};
+
+/// What is to be started, and how.
+pub(super) struct Start<'a> {
+    pub spec: &'a ContainerSpec,
+    pub plan: &'a userns::Plan,
+    pub network: network::Decision,
+    /// How to stay attached; not at all where `None`.
+    pub attach: Option<Attach>,
+    pub container: &'a state::Locked,
+}
+
+/// Starts on the first rung that holds. Attached it stays to the end, else it returns when the command runs.
+pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<Outcome>, Error> {
+    let Start { spec, plan, .. } = start;
+    let dir = start.container.dir();
+    let own = plan.uid.to_host(0) == Some(context.caller.uid);
+    if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
+        image_for::own_root(context, plan, dir)?;
+    }
+    volumes::own(context, plan, spec)?;
+    views::make(context, plan, spec, dir)?;
+    let etc = write_files(start, dir)?;
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    loop {
+        let rung = ladder.rung();
+        context.ui.detail(&ladder.told());
+        rungs::prepare(context, &ladder, spec, plan, dir)?;
+        let task = Task {
+            plan: init_plan(spec, plan, rung, dir, &etc)?,
+            userns: (*plan).clone(),
+            network: start.network.task(),
+            fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
+            spec,
+            tty: spec.tty,
+            input: input(spec, start.attach.as_ref()),
+            detached: start.attach.is_none(),
+            health: health(spec, plan, dir)?,
+            container: start.container,
+            program: program(),
+        };
+        let notice = |text: &str| context.ui.notice(text);
+        let detail = |text: &str| context.ui.detail(text);
+        let client = monitor::spawn(&task);
+        let done = client.and_then(|client| match &start.attach {
+            Some(attach) => client.attach(attach.clone(), &notice, &detail).map(Some),
+            None => client.await_start(&notice, &detail).map(|()| None),
+        });
+        match done {
+            Ok(outcome) => return Ok(outcome),
+            Err(monitor::Error::Start(failure))
+                if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What the command reads where it has no terminal.
+fn input(spec: &ContainerSpec, attach: Option<&Attach>) -> Input {
+    match attach {
+        Some(attach) if attach.rewind => Input::Counted,
+        Some(_) => Input::Clients,
+        None if spec.open_stdin => Input::Clients,
+        None => Input::Nothing,
+    }
+}
+
+/// The checks, which run as the container's user.
+fn health(
+    spec: &ContainerSpec,
+    plan: &userns::Plan,
+    dir: &Path,
+) -> Result<Option<HealthTask>, Error> {
+    let Some(config) = spec.health.clone() else {
+        return Ok(None);
+    };
+    let check = ContainerSpec {
+        args: config.args.clone(),
+        tty: false,
+        ..spec.clone()
+    };
+    let plan = exec_plan(&check, plan, dir)?;
+    Ok(Some(HealthTask { plan, config }))
+}
+
+/// The plan of a further command: `spec` has its words, user and environment in the place of the first one's.
+pub(super) fn exec_plan(
+    spec: &ContainerSpec,
+    userns: &userns::Plan,
+    dir: &Path,
+) -> Result<ExecPlan, Error> {
+    let etc = etc_files(spec, dir);
+    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc)?.into())
+}
+
+fn init_plan(
+    spec: &ContainerSpec,
+    userns: &userns::Plan,
+    rung: Rung,
+    dir: &Path,
+    etc: &oci::EtcFiles,
+) -> Result<runtime::InitPlan, Error> {
+    let mount_point = mount_point(dir);
+    let config = oci::generate(spec, &mount_point, etc)?;
+    let capabilities = CapSet::from_bits(spec.capabilities);
+    let extras = Extras {
+        user: spec.user.clone(),
+        groups: spec.groups.clone(),
+        customary: spec.customary.clone(),
+        setgroups: userns.setgroups,
+        wire: match spec.network.mode {
+            net::Mode::Passt => net::wire(),
+            _ => Vec::new(),
+        },
+        init: spec.init,
+        console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
+        seccomp: filters(spec, capabilities)?,
+        // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
+        landlock: !capabilities.has(Cap::SYS_ADMIN),
+        mount_point,
+        fill: mounts::to_fill(&spec.mounts),
+        optional: vec![oci::APT_CONF.to_owned()],
+        throw_away: spec.remove,
+        sockets: host::sockets(spec),
+    };
+    Ok(runtime::plan(
+        &config,
+        rungs::rootfs(rung, spec, dir),
+        extras,
+    )?)
+}
+
+/// The profile, and what package managers need when root inside is alone. It comes first: a program that is
+/// in force could deny the call that installs another.
+fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, Error> {
+    let mut programs = Vec::new();
+    if userns::is_root_alone(&spec.uid_map) {
+        programs.push(seccomp::compile_one_id()?);
+    }
+    match &spec.confinement.seccomp {
+        SeccompChoice::Unconfined => {}
+        SeccompChoice::Default => programs.push(seccomp::compile_default(caps)?),
+        SeccompChoice::File(path) => {
+            programs.push(seccomp::compile(&seccomp::load_profile(path)?, caps)?);
+        }
+    }
+    Ok(programs)
+}
+
+/// The files of `/etc` that a container kept in `dir` is shown.
+fn etc_files(spec: &ContainerSpec, dir: &Path) -> oci::EtcFiles {
+    let file = |name: &str, target: &str| oci::EtcFile {
+        file: dir.join(name),
+        target: host::etc_target(spec, target),
+    };
+    oci::EtcFiles {
+        hosts: file("hosts", "/etc/hosts"),
+        resolv_conf: file("resolv.conf", "/etc/resolv.conf"),
+        hostname: file("hostname", "/etc/hostname"),
+        apt_conf: userns::is_root_alone(&spec.uid_map).then(|| file("apt.conf", oci::APT_CONF)),
+        views: views::directory(dir),
+    }
+}
+
+fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
+    let (spec, network) = (start.spec, &start.network);
+    let files = etc_files(spec, dir);
+    let put = |file: &oci::EtcFile, text: &str| {
+        std::fs::write(&file.file, text).map_err(|source| Error::Write {
+            path: file.file.clone(),
+            source,
+        })
+    };
+    put(&files.hosts, &network.hosts(&spec.hostname)?)?;
+    put(&files.resolv_conf, &network.resolver.text)?;
+    put(&files.hostname, &format!("{}\n", spec.hostname))?;
+    if let Some(file) = &files.apt_conf {
+        let text = "// No other user exists here.\nAPT::Sandbox::User \"root\";\n";
+        put(file, text)?;
+    }
+    Ok(files)
+}
+
+/// Where a container kept in `dir` mounts its root.
+fn mount_point(dir: &Path) -> std::path::PathBuf {
+    let all = dir.parent().unwrap_or(dir).to_owned();
+    state::Containers::new(all).mount_point()
+}
+
+/// Our own program by path, for the protected copy.
+pub(super) fn program() -> Option<CString> {
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    CString::new(path.as_os_str().as_bytes()).ok()
+}

@@ -1,0 +1,67 @@
+//! Stopping a container in the middle of what it does.
+//!
+//! Without a cgroup of its own there is no freezer: every process of the pid namespace gets SIGSTOP, again and
+//! again until none was missed (a process can be born while we look), and SIGCONT to go on. Those inside can
+//! notice, which a freezer would not let them.
+
+use std::os::fd::AsFd as _;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::sys::process::{Child, signal_pidfd};
+
+/// How often one looks for processes that were missed.
+const TURNS: usize = 20;
+
+/// Stops all processes of the pid namespace of `first`, or lets them go on.
+///
+/// # Errors
+/// What a person should know: the container has no pid namespace of its own, or is faster than we are.
+pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
+    let signal = if on { libc::SIGSTOP } else { libc::SIGCONT };
+    let first = first.proc_pid().as_raw_nonzero().get();
+    let own = namespace("self");
+    let theirs = namespace(&first.to_string());
+    if theirs.is_none() || theirs == own {
+        return Err("it shares the process ids of this machine".into());
+    }
+    for _ in 0..TURNS {
+        let mut missed = false;
+        for pid in processes() {
+            if namespace(&pid.to_string()) != theirs || is_stopped(pid) == on {
+                continue;
+            }
+            let handle = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+            if let Some(Ok(handle)) = handle
+                && namespace(&pid.to_string()) == theirs
+            {
+                missed |= signal_pidfd(handle.as_fd(), signal).is_ok();
+            }
+        }
+        if !missed {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err("its processes are born faster than they can be stopped".into())
+}
+
+/// The pid namespace of a process (proc_pid_ns(5)).
+fn namespace(pid: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process is stopped by a signal, or cannot run any more (proc_pid_stat(5), field 3).
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim_start().chars().next());
+    matches!(state, None | Some('T' | 't' | 'Z' | 'X'))
+}

@@ -1,0 +1,120 @@
+//! Whether and when a command is started again.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::clients::{Clients, Received, Role};
+use super::wire::{FromMonitor, ToMonitor};
+use crate::model::spec::RestartPolicy;
+use crate::sys::process::Ended;
+use crate::sys::socket::MAX_MESSAGE;
+
+/// The first wait; it doubles with every try (docker run reference, "Restart policies").
+const FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A command that ran for so long did start: its next failure is a first one.
+const WELL: Duration = Duration::from_secs(10);
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Failures in a row.
+    failures: u32,
+    wait: Option<Duration>,
+}
+
+impl History {
+    /// How long to wait before a command that ended like this, having run for `ran`, is started again; `None`
+    /// if it is not.
+    pub fn next(&mut self, policy: RestartPolicy, ended: Ended, ran: Duration) -> Option<Duration> {
+        if ran >= WELL {
+            *self = History::default();
+        }
+        let failed = ended.status() != 0;
+        let again = match policy {
+            RestartPolicy::No => false,
+            RestartPolicy::OnFailure(times) => failed && (times == 0 || self.failures < times),
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        };
+        self.failures += u32::from(failed);
+        let wait = self.wait.map_or(FIRST, |wait| (wait * 2).min(LONGEST));
+        self.wait = Some(wait);
+        again.then_some(wait)
+    }
+}
+
+/// Waits, and serves who comes meanwhile. False when somebody asked that it be stopped.
+pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
+    let end = Instant::now() + time;
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let numbers: Vec<usize> = clients
+            .fds()
+            .map(|(number, fd, _)| {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                number
+            })
+            .collect();
+        if let Some(fd) = clients.listener() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready.get(numbers.len()) == Some(&true) {
+            clients.accept();
+        }
+        for number in numbers.into_iter().filter(|n| ready[*n]) {
+            match clients.receive(number, &mut buffer) {
+                Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_)) => {
+                    clients.tell(number, &FromMonitor::Done);
+                    return false;
+                }
+                Received::Message(ToMonitor::Attach) => clients.become_role(number, Role::Attached),
+                Received::Message(ToMonitor::Pause(_)) => {
+                    let why = "it is about to be started again".to_owned();
+                    clients.tell(number, &FromMonitor::Refused(why));
+                }
+                Received::Message(_) => clients.tell(number, &FromMonitor::Done),
+                Received::Nothing => {}
+                Received::Gone => clients.leave(number),
+            }
+        }
+        clients.sweep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        let short = Duration::from_millis(5);
+        let (good, bad) = (Ended::Exited(0), Ended::Exited(1));
+        let mut history = History::default();
+        let policy = RestartPolicy::OnFailure(2);
+        assert_eq!(history.next(policy, bad, short), Some(FIRST));
+        assert_eq!(history.next(policy, bad, short), Some(FIRST * 2));
+        assert_eq!(history.next(policy, bad, short), None);
+        assert_eq!(History::default().next(policy, good, short), None);
+        let mut history = History::default();
+        for _ in 0..20 {
+            assert!(history.next(RestartPolicy::Always, good, short) <= Some(LONGEST));
+        }
+        assert_eq!(
+            history.next(RestartPolicy::Always, good, short),
+            Some(LONGEST)
+        );
+        assert_eq!(history.next(RestartPolicy::Always, good, WELL), Some(FIRST));
+        assert_eq!(History::default().next(RestartPolicy::No, bad, short), None);
+    }
+}
