@@ -39,7 +39,7 @@ identities! {
         t.rl(["run"]).run().refuses(125, "no image");
         t.rl(["run", "--no-such-option", "x"]).run().refuses(125, "`--no-such-option`");
         t.rl(["run", "--memory=1g", "x"]).run().refuses(125, "not there yet");
-        t.rl(["run", "-d", "x"]).run().refuses(125, "not there yet");
+        t.rl(["run", "-P", "x"]).run().refuses(125, "not there yet");
         t.rl(["run", "debian:bad tag"]).run().refuses(125, "bad tag");
     }
 

@@ -53,7 +53,7 @@ pub fn remove_all(
         if killed.is_some() {
             await_release(&container);
         }
-        match container.lock() {
+        match container.lock_at_rest() {
             Ok(locked) => {
                 let plan = plan_for(context, &container.spec)?;
                 monitor::remove(&locked, &plan)?;

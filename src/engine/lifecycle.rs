@@ -49,7 +49,7 @@ pub fn start(
             None => Ok(None),
         };
     }
-    let locked = container.lock()?;
+    let locked = container.lock_at_rest()?;
     locked.end_orphan();
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;

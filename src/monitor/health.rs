@@ -101,9 +101,8 @@ impl Checks {
         let now = Instant::now();
         if let Some(current) = &mut self.current {
             if std::mem::take(&mut current.ready) {
-                match current.advance() {
-                    Some(status) => self.finish(task, status),
-                    None => return,
+                if let Some(status) = current.advance() {
+                    self.finish(task, status);
                 }
             } else if current.limit <= now {
                 let _ = current.launched.child.signal(libc::SIGKILL);

@@ -460,6 +460,23 @@ impl Container {
         files::replace(&self.dir, "spec.json", spec, !spec.remove)
     }
 
+    /// Locks it for a change, waiting for a monitor that is about to end: its state says how the command ended a
+    /// moment before it lets go.
+    ///
+    /// # Errors
+    /// [`Error::Running`] while its command runs, or its monitor does not end.
+    pub fn lock_at_rest(&self) -> Result<Locked, Error> {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        loop {
+            match self.lock() {
+                Err(Error::Running(_))
+                    if !self.state.is_alive() && std::time::Instant::now() < deadline => {}
+                other => return other,
+            }
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir

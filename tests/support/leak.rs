@@ -140,7 +140,7 @@ fn leftovers(env: &super::Env) -> Vec<String> {
         found.extend(
             containers
                 .into_iter()
-                .filter(|path| !path.ends_with("/by-name")),
+                .filter(|path| !path.ends_with("/by-name") && !path.ends_with("/mnt")),
         );
         found.extend(files(&data.join("containers/by-name"), 1));
     }

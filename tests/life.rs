@@ -1,0 +1,306 @@
+//! The life of a container: made, started, detached, watched, entered, changed, stopped and removed.
+
+#[macro_use]
+mod support;
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::{Env, images, wait_for};
+
+/// Prints a number every few milliseconds and ends at SIGTERM with 5.
+const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo n$i; sleep 0.02; done";
+
+/// A detached container of this name that runs a shell script.
+fn detached(t: &Env, name: &str, options: &[&str], script: &str) -> String {
+    let run = ["run", "-d", "--name", name, "--network", "none"];
+    let id = t
+        .rl(run)
+        .args(options)
+        .arg(images::busybox())
+        .args(["sh", "-c", script])
+        .run()
+        .ok()
+        .out();
+    assert_eq!(id.len(), 64, "{id}");
+    id
+}
+
+/// The status column of `ps -a` for a name, or nothing.
+fn status(t: &Env, name: &str) -> String {
+    let table = t.rl(["ps", "-a"]).run().ok().out();
+    let line = table.lines().find(|line| line.trim_end().ends_with(name));
+    line.unwrap_or_default().to_owned()
+}
+
+fn monitors(t: &Env) -> Vec<i32> {
+    let ours = t
+        .processes()
+        .into_iter()
+        .filter(|p| p.name.starts_with("rl"));
+    ours.map(|p| p.pid).collect()
+}
+
+identities! {
+    fn it_lives_without_its_front_end(t: [sub nosub unshared root]) {
+        let id = detached(t, "one", &[], COUNT);
+        assert!(t.rl(["ps", "-q", "--no-trunc"]).run().ok().out().contains(&id));
+        wait_for("its log", || t.rl(["logs", "one"]).run().ok().out().contains("n3"));
+        t.rl(["stop", "one"]).run().ok();
+        assert!(status(t, "one").contains("Exited (5)"), "{}", status(t, "one"));
+        t.rl(["start", "one"]).run().ok();
+        assert!(status(t, "one").contains("Up "));
+        t.rl(["rm", "one"]).run().refuses(1, "is running");
+        t.rl(["rm", "-f", "one"]).run().ok();
+        assert_eq!(t.rl(["ps", "-aq"]).run().ok().out(), "");
+    }
+
+    fn created_is_not_started(t: [sub root]) {
+        t.rl(["create", "--name", "made", "--network", "none"]).arg(images::busybox())
+            .args(["sh", "-c", "echo once more; exit 4"]).run().ok();
+        assert!(status(t, "made").contains("Created"));
+        for _ in 0..2 {
+            assert_eq!(t.rl(["start", "-a", "made"]).run().exits(4).out(), "once more");
+        }
+        assert_eq!(t.rl(["logs", "made"]).run().ok().out(), "once more\nonce more");
+        t.rl(["rm", "made"]).run().ok();
+    }
+
+    fn stop_asks_first_and_kills_after(t: [sub root]) {
+        let deaf = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        detached(t, "deaf", &["--stop-timeout", "60"], deaf);
+        wait_for("the trap", || t.rl(["logs", "deaf"]).run().ok().out().contains("up"));
+        t.rl(["stop", "-t", "1", "deaf"]).run().ok();
+        assert!(status(t, "deaf").contains("Exited (137)"), "{}", status(t, "deaf"));
+        let other = "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done";
+        detached(t, "other", &["--stop-signal", "USR1"], other);
+        wait_for("the trap", || t.rl(["logs", "other"]).run().ok().out().contains("up"));
+        t.rl(["stop", "other"]).run().ok();
+        assert!(status(t, "other").contains("Exited (9)"), "{}", status(t, "other"));
+        // One that would be ended by the signal does not wait for the other.
+        detached(t, "plain", &["--stop-timeout", "600"], "exec sleep 1000");
+        t.rl(["stop", "plain"]).run().ok();
+        assert!(status(t, "plain").contains("Exited (143)"), "{}", status(t, "plain"));
+        t.rl(["rm", "deaf", "other", "plain"]).run().ok();
+    }
+
+    fn several_at_once_each_failure_named(t: [sub]) {
+        for name in ["a", "b"] {
+            detached(t, name, &[], COUNT);
+        }
+        let stopped = t.rl(["stop", "a", "nobody", "b"]).run().exits(1);
+        assert_eq!(stopped.out(), "a\nb");
+        assert!(stopped.err().contains("`nobody`"), "{}", stopped.err());
+        let removed = t.rl(["rm", "nobody", "b", "a"]).run().exits(1);
+        assert_eq!(removed.out(), "b\na");
+    }
+
+    fn exec_runs_in_it_and_as_confined(t: [sub nosub unshared root]) {
+        let see = "grep -E '^(Cap|NoNewPrivs|Seccomp|Uid|Gid|Groups)' /proc/self/status; readlink /proc/self/ns/*; pwd; hostname";
+        detached(t, "box", &[], &format!("{see}; exec sleep 1000"));
+        wait_for("its words", || t.rl(["logs", "box"]).run().ok().out().lines().count() > 15);
+        let first = t.rl(["logs", "box"]).run().ok().out();
+        let second = t.rl(["exec", "box", "sh", "-c", see]).run().ok().out();
+        assert_eq!(first, second);
+        // Only its own processes, and the descriptors that are given.
+        let seen = t.rl(["exec", "box", "sh", "-c", "ls /proc | grep -c '^[0-9]'; ls /proc/self/fd | tr '\\n' ' '"]).run().ok().out();
+        assert_eq!(seen, "5\n0 1 2 3 ", "the first, sh, ls, grep, ls's own directory");
+        assert_eq!(t.rl(["exec", "-i", "box", "cat"]).stdin("in\0\u{ff}").run().ok().out(), "in\0\u{ff}");
+        t.rl(["exec", "box", "sh", "-c", "exit 7"]).run().exits(7);
+        t.rl(["exec", "box", "nothing"]).run().refuses(127, "`nothing`");
+        t.rl(["exec", "box", "/etc"]).run().refuses(126, "`/etc`");
+        let shaped = t.rl(["exec", "-e", "X=y", "-w", "/tmp", "box", "sh", "-c", "echo $X $PWD"]).run().ok();
+        assert_eq!(shaped.out(), "y /tmp");
+        t.rl(["exec", "-d", "box", "sh", "-c", "sleep 0.1; echo done >/tmp/done"]).run().ok();
+        wait_for("the detached one", || t.rl(["exec", "box", "cat", "/tmp/done"]).run().code() == 0);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        t.rl(["exec", "box", "true"]).run().refuses(125, "no such container");
+    }
+
+    fn exec_on_a_terminal(t: [sub root]) {
+        detached(t, "box", &[], "exec sleep 1000");
+        let mut terminal = t.rl(["exec", "-it", "box", "sh", "-c", "tty; stty size; read line; echo got $line; kill -INT $$; sleep 9"]).terminal();
+        terminal.expect("/dev/pts/");
+        terminal.expect("24 80");
+        terminal.send("word\n");
+        terminal.expect("got word");
+        terminal.exits(130);
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn exec_ends_with_its_front_end_and_its_container(t: [sub]) {
+        detached(t, "box", &[], "exec sleep 1000");
+        let running = t.rl(["exec", "box", "sleep", "4321"]).spawn();
+        wait_for("it", || t.processes().iter().any(|p| p.command == "sleep 4321"));
+        t.rl(["kill", "box"]).run().ok();
+        running.wait().exits(137);
+        t.rl(["start", "box"]).run().ok();
+        let running = t.rl(["exec", "box", "sleep", "4322"]).spawn();
+        wait_for("it", || t.processes().iter().any(|p| p.command == "sleep 4322"));
+        running.signal(Signal::KILL);
+        running.wait();
+        wait_for("its end", || !t.processes().iter().any(|p| p.command == "sleep 4322"));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn attach_and_detach(t: [sub root]) {
+        let script = "while read line; do echo \"<$line>\"; done";
+        let run = t.rl(["run", "-dit", "--name", "shell", "--network", "none"]).arg(images::busybox());
+        run.args(["sh", "-c", script]).run().ok();
+        let mut first = t.rl(["attach", "shell"]).terminal();
+        let mut second = t.rl(["attach", "--detach-keys", "ctrl-x,x", "shell"]).terminal();
+        first.send("one\r");
+        first.expect("<one>");
+        second.expect("<one>");
+        second.send("\u{18}x");
+        second.exits(0);
+        first.send("two\r");
+        first.expect("<two>");
+        first.send("\u{10}\u{11}");
+        first.exits(0);
+        assert!(status(t, "shell").contains("Up "));
+        t.rl(["rm", "-f", "shell"]).run().ok();
+    }
+
+    fn a_foreground_container_can_be_left(t: [sub]) {
+        let mut terminal = t.run_with(&["--name", "left"], ["sh", "-c", "echo here; while :; do sleep 0.1; done"]).terminal();
+        terminal.expect("here");
+        terminal.send("\u{10}\u{11}");
+        terminal.exits(0);
+        assert!(status(t, "left").contains("Up "));
+        t.rl(["stop", "-t", "0", "left"]).run().ok();
+        assert_eq!(status(t, "left"), "", "--rm");
+    }
+
+    fn wait_tells_the_status(t: [sub root]) {
+        detached(t, "seven", &[], "sleep 0.2; exit 7");
+        assert_eq!(t.rl(["wait", "seven"]).run().ok().out(), "7");
+        assert_eq!(t.rl(["wait", "seven"]).run().ok().out(), "7");
+        t.rl(["rm", "seven"]).run().ok();
+        detached(t, "brief", &["--rm"], "sleep 0.3; exit 8");
+        assert_eq!(t.rl(["wait", "brief"]).run().ok().out(), "8");
+        wait_for("its end", || status(t, "brief").is_empty());
+    }
+
+    fn pause_stops_all_of_it(t: [sub root]) {
+        detached(t, "box", &[], COUNT);
+        wait_for("its log", || t.rl(["logs", "box"]).run().ok().out().contains("n3"));
+        t.rl(["pause", "box"]).run().ok();
+        assert!(status(t, "box").contains("(Paused)"));
+        let before = t.rl(["logs", "box"]).run().ok().out();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(t.rl(["logs", "box"]).run().ok().out(), before);
+        t.rl(["pause", "box"]).run().refuses(1, "paused already");
+        t.rl(["exec", "box", "true"]).run().refuses(125, "is paused");
+        t.rl(["unpause", "box"]).run().ok();
+        wait_for("more", || t.rl(["logs", "box"]).run().ok().out().len() > before.len());
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn restarted_by_policy(t: [sub root]) {
+        detached(t, "again", &["--restart", "on-failure:2"], "echo try; exit 3");
+        wait_for("the last try", || status(t, "again").contains("Exited (3)"));
+        assert_eq!(t.rl(["logs", "again"]).run().ok().out(), "try\ntry\ntry");
+        t.rl(["rm", "again"]).run().ok();
+        detached(t, "ever", &["--restart", "always"], "echo up; exec sleep 1000");
+        t.rl(["exec", "ever", "true"]).run().ok();
+        let sleep = || t.processes().into_iter().find(|p| p.command == "sleep 1000").map(|p| p.pid);
+        wait_for("the sleep", || sleep().is_some());
+        kill_process(Pid::from_raw(sleep().unwrap()).unwrap(), Signal::KILL).unwrap();
+        wait_for("the next", || t.rl(["logs", "ever"]).run().ok().out() == "up\nup");
+        t.rl(["stop", "ever"]).run().ok();
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(status(t, "ever").contains("Exited"), "{}", status(t, "ever"));
+        t.rl(["rm", "ever"]).run().ok();
+        t.run_with(&["--restart", "always"], ["true"]).run().refuses(125, "--rm");
+    }
+
+    fn checks_tell_its_health(t: [sub root]) {
+        let check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "50ms", "--health-retries", "2"];
+        detached(t, "box", &check, "exec sleep 1000");
+        wait_for("the verdict", || status(t, "box").contains("(unhealthy)"));
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        wait_for("the verdict", || status(t, "box").contains("(healthy)"));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn names_change(t: [sub]) {
+        let id = detached(t, "before", &[], COUNT);
+        detached(t, "taken", &[], COUNT);
+        t.rl(["rename", "before", "taken"]).run().refuses(125, "in use");
+        t.rl(["rename", "before", "after"]).run().ok();
+        t.rl(["exec", "before", "true"]).run().refuses(125, "no such container");
+        t.rl(["exec", "after", "true"]).run().ok();
+        t.rl(["exec", &id[..10], "true"]).run().ok();
+        t.rl(["rm", "-f", "after", "taken"]).run().ok();
+        detached(t, "after", &[], COUNT);
+        t.rl(["rm", "-f", "after"]).run().ok();
+    }
+
+    fn logs_keep_every_byte(t: [sub]) {
+        let script = "printf 'a\\377b\\0c\\n'; printf part; sleep 0.05; echo ial; echo err >&2; printf end";
+        detached(t, "bytes", &[], script);
+        t.rl(["wait", "bytes"]).run().ok();
+        let log = t.rl(["logs", "bytes"]).run().ok();
+        assert_eq!(log.stdout, b"a\xffb\0c\npartial\nend");
+        assert_eq!(log.err(), "err");
+        assert_eq!(t.rl(["logs", "--tail", "2", "bytes"]).run().ok().stdout, b"partial\nend");
+        let stamped = t.rl(["logs", "-t", "--tail", "1", "bytes"]).run().ok().out();
+        assert!(stamped.starts_with("20") && stamped.ends_with("Z end"), "{stamped}");
+        assert_eq!(t.rl(["logs", "--since", "1h", "--tail", "1", "bytes"]).run().ok().out(), "end");
+        assert_eq!(t.rl(["logs", "--until", "1h", "bytes"]).run().ok().out(), "");
+        t.rl(["rm", "bytes"]).run().ok();
+    }
+
+    fn logs_are_bounded_and_followed_through_rotation(t: [sub]) {
+        let opts = ["--log-opt", "max-size=20k", "--log-opt", "max-file=3"];
+        let script = "sleep 0.3; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done";
+        detached(t, "loud", &opts, script);
+        let followed = t.rl(["logs", "-f", "loud"]).run().ok().out();
+        let all: Vec<String> = (1..=3000).map(|i| format!("line {i}")).collect();
+        assert_eq!(followed, all.join("\n"));
+        let kept = t.rl(["logs", "loud"]).run().ok().out();
+        assert!(kept.ends_with("line 3000") && kept.lines().count() < 1500, "{}", kept.lines().count());
+        t.rl(["rm", "loud"]).run().ok();
+    }
+
+    fn a_slow_follower_holds_nobody_up(t: [sub]) {
+        detached(t, "loud", &["--rm"], "sleep 0.2; yes | head -c 4000000; echo; echo ready; exec sleep 1000");
+        let stuck = t.rl(["attach", "--no-stdin", "loud"]).spawn();
+        stuck.signal(Signal::STOP);
+        wait_for("the end of it", || t.rl(["logs", "--tail", "1", "loud"]).run().ok().out() == "ready");
+        stuck.signal(Signal::CONT);
+        stuck.wait().refuses(125, "faster than it was taken");
+        t.rl(["rm", "-f", "loud"]).run().ok();
+    }
+
+    fn a_killed_monitor_takes_the_container_along(t: [sub root]) {
+        detached(t, "box", &[], "exec sleep 1000");
+        for pid in monitors(t) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        t.quiet();
+        assert!(status(t, "box").contains("Exited (137)"), "{}", status(t, "box"));
+        t.rl(["start", "box"]).run().ok();
+        t.rl(["exec", "box", "true"]).run().ok();
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn top_shows_the_processes_of_the_host(t: [sub root]) {
+        detached(t, "box", &[], "sleep 1001 & exec sleep 1000");
+        let table = || t.rl(["top", "box", "-eo", "pid,args"]).run().ok().out();
+        wait_for("both", || table().contains("sleep 1001") && table().contains("sleep 1000"));
+        assert_eq!(table().lines().count(), 3, "{}", table());
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn many_verbs_at_once(t: [sub]) {
+        let script = "for i in 1 2 3 4 5 6 7 8; do \
+            { $RL run -d --name m$i --network none $IMAGE sleep 1000 && $RL exec m$i true && $RL stop -t 0 m$i && $RL start m$i && $RL rm -f m$i; } >/dev/null & \
+            $RL ps -a >/dev/null & done; wait";
+        let done = t.sh(script).env("IMAGE", images::busybox()).run().ok();
+        assert_eq!(done.err(), "");
+        assert_eq!(t.rl(["ps", "-aq"]).run().ok().out(), "");
+    }
+}
