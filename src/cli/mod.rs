@@ -9,6 +9,7 @@ mod images;
 pub mod manual;
 pub mod progress;
 mod pull;
+mod table;
 mod usage;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -112,6 +112,9 @@ pub enum Error {
     /// `--pull`.
     #[error(transparent)]
     Policy(#[from] pull::PolicyError),
+    /// `--format`.
+    #[error(transparent)]
+    Template(#[from] crate::model::template::TemplateError),
     /// A pull.
     #[error(transparent)]
     Pull(#[from] pull::PullError<store::StoreError>),

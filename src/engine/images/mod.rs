@@ -9,7 +9,6 @@ mod list;
 mod load;
 mod remove;
 mod save;
-mod template;
 mod time;
 
 use std::io;
@@ -21,7 +20,6 @@ pub use list::{Filter, Row, human_size, rows};
 pub use load::{Loaded, load, load_stream};
 pub use remove::{Removed, containers_of, remove};
 pub use save::{Format, save};
-pub use template::{Template, escape_json};
 pub use time::{ago, now, parse_rfc3339, to_rfc3339};
 
 use crate::model::reference::{ReferenceError, Source, SourceError};
@@ -108,14 +106,6 @@ pub enum ImageError {
         "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`"
     )]
     Filter(String),
-    /// A `--format` field that does not exist.
-    #[error("template `{template}`: {reason}")]
-    Template {
-        /// As it was given.
-        template: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A `--change` that cannot be applied.
     #[error(
         "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can"
