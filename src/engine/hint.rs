@@ -37,6 +37,7 @@ const AGAIN: &str = "fetch it again; if that does not help, whoever made the ima
 pub(super) fn fallback(error: &Error) -> Option<String> {
     Some(match error {
         Error::Reported(_) => return None,
+        Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
         Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),
         Error::Resolve(resolve::Error::Unit(e)) => example(e.option).to_owned(),

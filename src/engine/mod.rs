@@ -112,6 +112,9 @@ pub enum Error {
     /// `--pull`.
     #[error(transparent)]
     Policy(#[from] pull::PolicyError),
+    /// `--filter` of containers.
+    #[error(transparent)]
+    Filter(#[from] containers::FilterError),
     /// `--format`.
     #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
