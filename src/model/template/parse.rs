@@ -35,7 +35,7 @@ type Tokens = Peekable<IntoIter<Token>>;
 
 /// What ended a list of nodes.
 enum End {
-    Template,
+    Text,
     End,
     Else(Tokens),
 }
@@ -43,7 +43,7 @@ enum End {
 pub(super) fn parse(text: &str) -> Result<Vec<Node>> {
     let mut pieces = split(text)?.into_iter().peekable();
     match list(&mut pieces)? {
-        (nodes, End::Template) => Ok(nodes),
+        (nodes, End::Text) => Ok(nodes),
         (_, End::End) => Err("`end` without a beginning".to_owned()),
         (_, End::Else(_)) => Err("`else` without `if`".to_owned()),
     }
@@ -224,7 +224,7 @@ fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, End)> {
             _ => Node::Print(whole_pipe(tokens)?),
         });
     }
-    Ok((nodes, End::Template))
+    Ok((nodes, End::Text))
 }
 
 fn branch(tokens: Tokens, pieces: &mut Pieces) -> Result<Node> {
@@ -234,7 +234,7 @@ fn branch(tokens: Tokens, pieces: &mut Pieces) -> Result<Node> {
         let (body, end) = list(pieces)?;
         arms.push((condition, body));
         let mut rest = match end {
-            End::Template => return Err("`if` without `end`".to_owned()),
+            End::Text => return Err("`if` without `end`".to_owned()),
             End::End => {
                 let otherwise = Vec::new();
                 return Ok(Node::If { arms, otherwise });
@@ -281,7 +281,7 @@ fn range(mut tokens: Tokens, pieces: &mut Pieces) -> Result<Node> {
 /// The body of `with` or `range`, and that after its `else`.
 fn bodies(pieces: &mut Pieces) -> Result<(Vec<Node>, Vec<Node>)> {
     match list(pieces)? {
-        (_, End::Template) => Err("`end` is missing".to_owned()),
+        (_, End::Text) => Err("`end` is missing".to_owned()),
         (body, End::End) => Ok((body, Vec::new())),
         (body, End::Else(mut rest)) => match rest.next() {
             None => Ok((body, last_body(pieces)?)),
