@@ -169,7 +169,7 @@ identities! {
         says(&["frobnicate"], "unknown verb `frobnicate`", "`rl help` lists the verbs");
         says(&["swarm"], "`swarm`: the verb of docker and podman is not there yet", "`rl help`");
         says(&["images", "--quite"], "unknown option `--quite`", "did you mean `--quiet`?");
-        says(&["ps", "--frobnicate"], "unknown option `--frobnicate`", "`rl ps --help`");
+        says(&["ps", "--xyzzy"], "unknown option `--xyzzy`", "`rl ps --help`");
         says(&["run", "--nmae", "x", "y"], "unknown option `--nmae`", "did you mean `--name`?");
         says(&["tag", "a", "b", "c"], "one word too many: `c`", "`rl tag --help`");
         says(&["rmi"], "required arguments were not provided", "`rl rmi --help`");

@@ -1,8 +1,8 @@
 //! `rl ps`, `rl rm`.
 
+use super::table;
+use crate::engine::containers::Filter;
 use crate::engine::{Context, Error, containers};
-use crate::model::text::escape;
-use crate::state::{Container, Status};
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,18 @@ pub struct PsArgs {
     /// Show ids and commands in full
     #[arg(long)]
     no_trunc: bool,
+    /// Show the N newest, also those that do not run
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Show the newest, also if it does not run
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
+    /// Print with a template such as `{{.Names}}`, or `json`
+    #[arg(long)]
+    format: Option<String>,
+    /// Show only what fits, such as name=WORD, status=exited, label=KEY[=VALUE], ancestor=IMAGE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<Filter>,
 }
 
 /// Remove containers
@@ -34,25 +46,37 @@ pub struct RmArgs {
 /// # Errors
 /// The containers cannot be read.
 pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
-    let found = containers::list(context, args.all)?;
-    if args.quiet {
-        return Ok(found
-            .iter()
-            .map(|c| format!("{}\n", id(c, args.no_trunc)))
-            .collect());
+    let newest = args.last.or(args.latest.then_some(1));
+    let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
+    let mut found = containers::list(context, all)?;
+    found.retain(|container| containers::passes(container, &args.filter));
+    found.truncate(newest.unwrap_or(usize::MAX));
+    let usual = match args.quiet {
+        true => "{{.ID}}",
+        false => {
+            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+        }
+    };
+    let template = table::template(args.format.as_deref(), usual)?;
+    let rows = found.iter().map(|container| {
+        let row = containers::row(container, args.no_trunc);
+        table::Row {
+            fields: row.fields,
+            methods: row.methods,
+        }
+    });
+    table::list(&template, &title, rows)
+}
+
+/// The head of a template's column.
+fn title(field: &str) -> String {
+    match field {
+        "ID" => "CONTAINER ID".to_owned(),
+        "RunningFor" => "CREATED".to_owned(),
+        "CreatedAt" => "CREATED AT".to_owned(),
+        "LocalVolumes" => "LOCAL VOLUMES".to_owned(),
+        other => other.to_uppercase(),
     }
-    let head = [
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "CREATED",
-        "STATUS",
-        "PORTS",
-        "NAMES",
-    ];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(found.iter().map(|c| row(c, args.no_trunc)));
-    Ok(table(&rows))
 }
 
 /// Removes each; prints what it was called by. Every failure is returned, the rest is done.
@@ -65,90 +89,4 @@ pub fn rm(context: &Context<'_>, args: &RmArgs) -> (String, Vec<Error>) {
         }
     }
     (done, failed)
-}
-
-fn id(container: &Container, full: bool) -> &str {
-    let id = &container.spec.id;
-    if full { id } else { &id[..12] }
-}
-
-fn row(container: &Container, full: bool) -> [String; 7] {
-    let spec = &container.spec;
-    let mut command = spec.args.join(" ");
-    if !full && command.chars().count() > 20 {
-        command = command.chars().take(19).chain(['…']).collect();
-    }
-    let image = if spec.image.is_empty() {
-        "(directory)"
-    } else {
-        &spec.image
-    };
-    [
-        id(container, full).to_owned(),
-        escape(image),
-        format!("\"{}\"", escape(&command)),
-        format!("{} ago", age(spec.created)),
-        status(container),
-        escape(&spec.network.publish.join(", ")),
-        escape(&spec.name),
-    ]
-}
-
-fn status(container: &Container) -> String {
-    let state = &container.state;
-    match state.status {
-        Status::Created => "Created".into(),
-        Status::Running => {
-            let up = format!("Up {}", age(state.started.unwrap_or_default()));
-            match &state.health {
-                Some(health) => format!("{up} ({})", health.verdict.word()),
-                None => up,
-            }
-        }
-        Status::Paused => format!("Up {} (Paused)", age(state.started.unwrap_or_default())),
-        Status::Restarting => {
-            let code = state.ended.map_or(0, |ended| ended.status());
-            format!("Restarting ({code})")
-        }
-        Status::Exited => {
-            let code = state.ended.map_or(0, |ended| ended.status());
-            match state.finished {
-                Some(at) => format!("Exited ({code}) {} ago", age(at)),
-                None => format!("Exited ({code})"),
-            }
-        }
-    }
-}
-
-/// The time since, in the largest unit that gives a number.
-fn age(since: u64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seconds = now.map_or(0, |n| n.as_secs()).saturating_sub(since);
-    let (number, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3600 => (seconds / 60, "minute"),
-        3600..86400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86400, "day"),
-    };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Columns as wide as their longest cell, three spaces between them.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut width = [0; N];
-    for row in rows {
-        for (w, cell) in width.iter_mut().zip(row) {
-            *w = (*w).max(cell.chars().count());
-        }
-    }
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (w, cell) in width.iter().zip(row) {
-            line.push_str(&format!("{cell:w$}   "));
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
 }

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::print;
-use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed, Row, Template};
+use super::{print, table};
+use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
 use crate::engine::{Context, Error, image_for};
 use crate::model::Reference;
 use crate::model::reference::Source;
-use crate::model::text::escape;
+use crate::model::template::Template;
+use crate::model::text::escape_json;
 use crate::store::{MapKey, Store};
 use crate::userns;
 
@@ -125,58 +126,24 @@ fn store(context: &Context<'_>) -> Result<Store, Error> {
 /// # Errors
 /// The store cannot be read, or a bad template.
 pub fn images(context: &Context<'_>, args: &ImagesArgs) -> Result<u8, Error> {
-    let template = args.format.as_deref().map(Template::parse).transpose()?;
-    let rows = images::rows(&store(context)?, args.name.as_deref(), &args.filter)?;
-    let id = |row: &Row| {
-        if args.no_trunc {
-            row.id.to_string()
-        } else {
-            row.id.short()
+    let usual = match (args.quiet, args.digests) {
+        (true, _) => "{{.ID}}",
+        (_, true) => {
+            "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
         }
+        _ => "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     };
-    let mut out = String::new();
-    match template {
-        _ if args.quiet => {
-            let mut seen = std::collections::HashSet::new();
-            for row in rows.iter().filter(|row| seen.insert(row.id)) {
-                out += &format!("{}\n", id(row));
-            }
-        }
-        Some(template) => {
-            let mut lines = Vec::new();
-            if template.table {
-                lines.push(template.head(title));
-            }
-            for row in &rows {
-                lines.push(template.fill(&row.fields(args.no_trunc))?);
-            }
-            out = if template.table {
-                let cells = lines
-                    .iter()
-                    .map(|l| l.split('\t').map(str::to_owned).collect());
-                table(&cells.collect::<Vec<Vec<String>>>())
-            } else {
-                lines.iter().map(|line| format!("{line}\n")).collect()
-            };
-        }
-        None => {
-            let mut head = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-            if args.digests {
-                head.insert(2, "DIGEST");
-            }
-            let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
-            for row in &rows {
-                let mut line = vec![escape(&row.repository), escape(&row.tag), id(row)];
-                line.extend([row.age(), images::human_size(row.size)]);
-                if args.digests {
-                    line.insert(2, row.digest.to_string());
-                }
-                lines.push(line);
-            }
-            out = table(&lines);
-        }
+    let template = table::template(args.format.as_deref(), usual)?;
+    let mut rows = images::rows(&store(context)?, args.name.as_deref(), &args.filter)?;
+    if args.quiet {
+        let mut seen = std::collections::HashSet::new();
+        rows.retain(|row| seen.insert(row.id));
     }
-    Ok(print(out.as_bytes()))
+    let rows = rows.iter().map(|row| table::Row {
+        fields: row.fields(args.no_trunc),
+        methods: serde_json::Map::new(),
+    });
+    Ok(print(table::list(&template, &title, rows)?.as_bytes()))
 }
 
 /// The head of a template's column.
@@ -187,32 +154,6 @@ fn title(field: &str) -> String {
         "CreatedAt" => "CREATED AT".to_owned(),
         other => other.to_uppercase(),
     }
-}
-
-/// Columns as Docker aligns them: ten wide at least, three blanks apart, the last one ragged.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let longest = rows
-            .iter()
-            .filter_map(|r| r.get(column))
-            .map(|c| c.chars().count())
-            .max();
-        longest.unwrap_or(0).max(7) + 3
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        for (i, cell) in row.iter().enumerate() {
-            if i + 1 == row.len() {
-                out += cell;
-            } else {
-                out += &format!("{cell:<width$}", width = widths[i]);
-            }
-        }
-        out.push('\n');
-    }
-    out
 }
 
 /// `rl rmi`: every failure is told, the rest is done.
@@ -422,7 +363,7 @@ pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
         Some(template) => {
             let mut out = String::new();
             for value in &found {
-                out += &template.fill(value)?;
+                out += &template.fill(value, &serde_json::Map::new())?;
                 out.push('\n');
             }
             out
@@ -435,5 +376,5 @@ pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
 /// Indented JSON in which characters that a terminal would obey are written as escapes.
 fn json(value: &Value) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    images::escape_json(&text)
+    escape_json(&text)
 }

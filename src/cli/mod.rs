@@ -10,6 +10,7 @@ mod lifecycle;
 pub mod manual;
 pub mod progress;
 mod pull;
+mod table;
 mod usage;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -1,4 +1,10 @@
-//! Containers that exist: listed, removed. What killed commands left behind is cleared on the way.
+//! Containers that exist: found, removed. What killed commands left behind is cleared on the way.
+
+mod filter;
+mod row;
+
+pub use filter::{Filter, FilterError, passes};
+pub use row::{Row, row};
 
 use super::{Context, Error};
 use crate::model::spec::ContainerSpec;

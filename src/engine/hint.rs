@@ -37,6 +37,8 @@ const AGAIN: &str = "fetch it again; if that does not help, whoever made the ima
 pub(super) fn fallback(error: &Error) -> Option<String> {
     Some(match error {
         Error::Reported(_) => return None,
+        Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
+        Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),
         Error::Resolve(resolve::Error::Unit(e)) => example(e.option).to_owned(),
         Error::Resolve(
@@ -111,7 +113,6 @@ fn image(error: &ImageError) -> String {
                 .to_owned()
         }
         ImageError::Filter(_) => "such as `--filter reference=debian`".to_owned(),
-        ImageError::Template { .. } => "`--format json` shows all fields".to_owned(),
         ImageError::Change(_) => "such as `--change 'CMD [\"sh\"]'`".to_owned(),
         ImageError::Format(_) => "such as `--format oci-archive`".to_owned(),
         _ => "the archive is broken: have it written again".to_owned(),

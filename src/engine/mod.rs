@@ -121,6 +121,12 @@ pub enum Error {
     /// `--pull`.
     #[error(transparent)]
     Policy(#[from] pull::PolicyError),
+    /// `--filter` of containers.
+    #[error(transparent)]
+    Filter(#[from] containers::FilterError),
+    /// `--format`.
+    #[error(transparent)]
+    Template(#[from] crate::model::template::TemplateError),
     /// A pull.
     #[error(transparent)]
     Pull(#[from] pull::PullError<store::StoreError>),

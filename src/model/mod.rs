@@ -7,6 +7,7 @@ pub mod idmap;
 pub mod platform;
 pub mod reference;
 pub mod spec;
+pub mod template;
 pub mod text;
 pub mod time;
 

@@ -67,7 +67,7 @@ fn left_on_disk(t: &Env) -> Vec<String> {
         .flat_map(list);
     found
         .map(|entry| entry.path().display().to_string())
-        .filter(|path| !path.ends_with("/by-name") && !path.ends_with("/locks"))
+        .filter(|path| !["/by-name", "/locks", "/mnt"].iter().any(|kept| path.ends_with(kept)))
         .collect()
 }
 

@@ -9,7 +9,6 @@ mod list;
 mod load;
 mod remove;
 mod save;
-mod template;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ pub use list::{Filter, Row, human_size, rows};
 pub use load::{Loaded, load, load_stream};
 pub use remove::{Removed, containers_of, remove};
 pub use save::{Format, save};
-pub use template::{Template, escape_json};
 
 use crate::model::reference::{ReferenceError, Source, SourceError};
 use crate::model::{Digest, Reference};
@@ -107,14 +105,6 @@ pub enum ImageError {
         "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`"
     )]
     Filter(String),
-    /// A `--format` field that does not exist.
-    #[error("template `{template}`: {reason}")]
-    Template {
-        /// As it was given.
-        template: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A `--change` that cannot be applied.
     #[error(
         "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can"

@@ -1,0 +1,70 @@
+//! What lists have in common: a template for each row, and columns for tables.
+
+use serde_json::{Map, Value};
+
+use crate::engine::Error;
+use crate::model::template::Template;
+
+/// A line of a list.
+pub struct Row {
+    /// Its fields, named as Docker names them.
+    pub fields: Value,
+    /// The fields that want an argument: `.Label "key"`.
+    pub methods: Map<String, Value>,
+}
+
+/// The template of `--format`; without one, and for the word `table`, the verb's own.
+///
+/// # Errors
+/// A template that cannot be read.
+pub fn template(format: Option<&str>, usual: &str) -> Result<Template, Error> {
+    let text = format.filter(|&text| text != "table").unwrap_or(usual);
+    Ok(Template::parse(text)?)
+}
+
+/// The list as text; a `table` template gets a head line, whose titles are `title` of the fields.
+///
+/// # Errors
+/// A field that the rows do not have.
+pub fn list(
+    template: &Template,
+    title: &dyn Fn(&str) -> String,
+    rows: impl IntoIterator<Item = Row>,
+) -> Result<String, Error> {
+    let mut lines = Vec::new();
+    if template.table {
+        lines.push(template.head(title)?);
+    }
+    for row in rows {
+        lines.push(template.fill(&row.fields, &row.methods)?);
+    }
+    Ok(if template.table {
+        columns(&lines)
+    } else {
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    })
+}
+
+/// Cells that tabs separate, as Docker aligns them: ten wide at least, three blanks apart, the last one
+/// ragged.
+fn columns(lines: &[String]) -> String {
+    let rows: Vec<Vec<&str>> = lines.iter().map(|l| l.split('\t').collect()).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 7);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            out += cell;
+            if i + 1 < row.len() {
+                out.extend(std::iter::repeat_n(' ', width + 3 - cell.chars().count()));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}

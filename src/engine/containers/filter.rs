@@ -1,0 +1,119 @@
+//! `rl ps --filter`.
+
+use crate::model::spec::{MountSource, NetworkMode};
+use crate::state::{Container, Status};
+
+/// A filter that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a filter: id, name, label, status, exited, ancestor, volume or network, then `=` and a value"
+)]
+pub struct FilterError(String);
+
+/// A condition of `--filter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The id starts with this.
+    Id(String),
+    /// The name contains this.
+    Name(String),
+    /// A label, perhaps with a value.
+    Label(String, Option<String>),
+    /// `created`, `running` or `exited`.
+    Status(String),
+    /// It ended with this exit status.
+    Exited(u8),
+    /// The image as it was named, with or without a tag, or its id.
+    Ancestor(String),
+    /// A volume's name, or a path inside that something is mounted at.
+    Volume(String),
+    /// How it reaches the network.
+    Network(String),
+}
+
+impl std::str::FromStr for Filter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        let bad = || FilterError(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(bad)?;
+        let owned = value.to_owned();
+        Ok(match key {
+            "id" => Filter::Id(owned),
+            "name" => Filter::Name(owned),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
+                None => Filter::Label(owned, None),
+            },
+            "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(owned),
+            "exited" => Filter::Exited(value.parse().map_err(|_| bad())?),
+            "ancestor" => Filter::Ancestor(owned),
+            "volume" => Filter::Volume(owned),
+            "network" => Filter::Network(owned),
+            _ => return Err(bad()),
+        })
+    }
+}
+
+impl Filter {
+    /// Whether it asks for containers that do not run, so that `--all` goes without saying.
+    pub fn wants_all(&self) -> bool {
+        matches!(self, Filter::Status(_) | Filter::Exited(_))
+    }
+
+    fn fits(&self, container: &Container) -> bool {
+        let spec = &container.spec;
+        match self {
+            Filter::Id(id) => spec.id.starts_with(id),
+            Filter::Name(name) => spec.name.contains(name.trim_start_matches('/')),
+            Filter::Label(key, value) => match (spec.labels.get(key), value) {
+                (Some(found), Some(value)) => found == value,
+                (found, _) => found.is_some(),
+            },
+            Filter::Status(status) => super::row::state(container) == status,
+            Filter::Exited(code) => {
+                let ended = container.state.ended;
+                container.state.status == Status::Exited && ended.map_or(0, |e| e.status()) == *code
+            }
+            Filter::Ancestor(image) => {
+                let tag = spec.image.strip_prefix(image.as_str());
+                let id = spec.image_id.as_ref().map(|id| id.hex().to_owned());
+                let hex = image.trim_start_matches("sha256:");
+                tag.is_some_and(|tag| tag.is_empty() || tag.starts_with([':', '@']))
+                    || hex.len() >= 12 && id.is_some_and(|id| id.starts_with(hex))
+            }
+            Filter::Volume(word) => spec.mounts.iter().any(|mount| {
+                let named = match &mount.source {
+                    MountSource::Volume { name, .. } => name == word,
+                    _ => false,
+                };
+                named || mount.target == *word
+            }),
+            Filter::Network(word) => network(spec.network.mode) == word,
+        }
+    }
+}
+
+/// Whether a container passes: of several filters of one kind one has to fit, of labels all.
+pub fn passes(container: &Container, filters: &[Filter]) -> bool {
+    filters.iter().all(|filter| {
+        let kind = std::mem::discriminant(filter);
+        match filter {
+            Filter::Label(..) => filter.fits(container),
+            _ => filters
+                .iter()
+                .any(|f| std::mem::discriminant(f) == kind && f.fits(container)),
+        }
+    })
+}
+
+/// The word for `--network`.
+pub(super) fn network(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Pasta => "pasta",
+        NetworkMode::Slirp4netns => "slirp4netns",
+        NetworkMode::Passt => "passt",
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+    }
+}
