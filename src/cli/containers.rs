@@ -36,8 +36,11 @@ pub struct RmArgs {
     /// Kill them first if they run
     #[arg(short, long)]
     force: bool,
+    /// All of them
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -79,14 +82,17 @@ fn title(field: &str) -> String {
     }
 }
 
-/// Removes each; prints what it was called by. Every failure is returned, the rest is done.
-pub fn rm(context: &Context<'_>, args: &RmArgs) -> (String, Vec<Error>) {
-    let (mut done, mut failed) = (String::new(), Vec::new());
-    for word in &args.containers {
-        match containers::remove(context, word, args.force) {
-            Ok(word) => done.push_str(&format!("{word}\n")),
-            Err(error) => failed.push(error),
-        }
-    }
-    (done, failed)
+/// Removes each; what it was called by, or why not.
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Error>>, Error> {
+    let words = match args.all {
+        true => containers::list(context, true)?
+            .into_iter()
+            .map(|container| container.spec.id)
+            .collect(),
+        false => args.containers.clone(),
+    };
+    Ok(containers::remove_all(context, &words, args.force))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
-use crate::engine::{Context, Error, image_for};
+use crate::engine::{Context, Error, containers, image_for, lifecycle};
 use crate::model::Reference;
 use crate::model::reference::Source;
 use crate::model::template::Template;
@@ -109,11 +109,14 @@ pub struct TagArgs {
 /// Show what is known about images, as JSON
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
+    /// Look only among these
+    #[arg(long = "type", value_name = "KIND", value_parser = ["container", "image"])]
+    kind: Option<String>,
     /// Print with a template such as `{{.Config.Env}}`, or `json`
     #[arg(short, long)]
     format: Option<String>,
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
 
@@ -343,6 +346,24 @@ pub fn tag(context: &Context<'_>, args: &TagArgs) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// A container of this name, else an image.
+fn look_at(
+    context: &Context<'_>,
+    store: &Store,
+    kind: Option<&str>,
+    name: &str,
+) -> Result<Value, Error> {
+    if kind != Some("image") {
+        match lifecycle::find(context, name) {
+            Ok(container) => return Ok(containers::inspect(&container)),
+            Err(error) if kind.is_some() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    let image = images::find(store, name).and_then(|image| images::inspect(store, &image));
+    Ok(image?)
+}
+
 /// `rl inspect`: what is there is printed even when something else is not.
 ///
 /// # Errors
@@ -353,10 +374,9 @@ pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
     let mut status = 0;
     let mut found = Vec::new();
     for name in &args.names {
-        let value = images::find(&store, name).and_then(|image| images::inspect(&store, &image));
-        match value {
+        match look_at(context, &store, args.kind.as_deref(), name) {
             Ok(value) => found.push(value),
-            Err(error) => status = context.ui.fail(&error.into()).min(1),
+            Err(error) => status = context.ui.fail(&error).min(1),
         }
     }
     let out = match template {

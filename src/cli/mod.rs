@@ -91,6 +91,26 @@ enum Verb {
     },
 }
 
+/// The verbs that are run by the hundred, without building the definition of all others, which takes longer than
+/// to do what they do. What is not understood is left to that one.
+fn quick() -> Option<Verb> {
+    let mut words = std::env::args_os().skip(1);
+    let verb = words.next()?;
+    let words = words.collect();
+    match verb.to_str()? {
+        "run" => only(words).map(|args| Verb::Run(Box::new(args))),
+        "exec" => only(words).map(Verb::Exec),
+        "ps" => only(words).map(Verb::Ps),
+        _ => None,
+    }
+}
+
+fn only<A: clap::Args>(words: Vec<std::ffi::OsString>) -> Option<A> {
+    let command = A::augment_args(clap::Command::new("rl")).no_binary_name(true);
+    let matches = command.try_get_matches_from(words).ok()?;
+    A::from_arg_matches(&matches).ok()
+}
+
 /// Make a container without starting it
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
@@ -100,11 +120,14 @@ struct CreateArgs {
 
 /// Runs the program and returns its exit status.
 pub fn main() -> u8 {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage::explain(&error),
+    let verb = match quick() {
+        Some(verb) => verb,
+        None => match Cli::try_parse() {
+            Ok(cli) => cli.verb,
+            Err(error) => return usage::explain(&error),
+        },
     };
-    match cli.verb {
+    match verb {
         Verb::Run(args) => run(&args),
         Verb::Create(args) => with_context(&run_ui(&args.run), |context| {
             let id = engine::run::create(context, &args.run)?;
@@ -164,14 +187,9 @@ pub fn main() -> u8 {
         Verb::Ps(args) => with_context(&Terminal::default(), |context| {
             Ok(print(containers::ps(context, &args)?.as_bytes()))
         }),
-        Verb::Rm(args) => with_context(&Terminal::default(), |context| {
-            let (done, failed) = containers::rm(context, &args);
-            let status = print(done.as_bytes());
-            Ok(failed
-                .iter()
-                .map(|error| context.ui.fail(error))
-                .fold(status, u8::max)
-                .min(1))
+        Verb::Rm(args) => with_plain(|context| {
+            let done = containers::rm(context, &args)?;
+            Ok(lifecycle::report(context, done))
         }),
         Verb::Diff(args) => with_context(&Terminal::default(), |context| {
             Ok(print(&changes::diff(context, &args)?))

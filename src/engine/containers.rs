@@ -1,9 +1,11 @@
 //! Containers that exist: found, removed. What killed commands left behind is cleared on the way.
 
 mod filter;
+mod inspect;
 mod row;
 
 pub use filter::{Filter, FilterError, passes};
+pub use inspect::inspect;
 pub use row::{Row, row};
 
 use super::{Context, Error};
@@ -51,12 +53,17 @@ pub fn remove_all(
     let containers = Containers::new(context.dirs.containers());
     let begin = |word: &String| {
         let container = containers.find(word)?;
-        let killed = (force && container.state.is_alive()).then(|| kill(&container));
-        Ok((container, killed))
+        let client = (force && container.state.is_alive()).then(|| end(&container));
+        Ok((container, client.flatten()))
     };
     let begun: Vec<Result<_, Error>> = words.iter().map(begin).collect();
-    let finish = |word: &String, (container, killed): (Container, Option<_>)| {
-        if killed.is_some() {
+    let finish = |word: &String, (container, client): (Container, Option<Client>)| {
+        // Its monitor removes it, before it says how the command ended.
+        let ended = client.is_some_and(|client| client.await_end().is_ok());
+        if ended && containers.find(&container.spec.id).is_err() {
+            return Ok(word.clone());
+        }
+        if force {
             await_release(&container);
         }
         match container.lock_at_rest() {
@@ -74,23 +81,26 @@ pub fn remove_all(
     pairs.map(|(word, begun)| finish(word, begun?)).collect()
 }
 
-/// Has the monitor kill the first process, and with it all. Where the monitor does not answer, the process is
-/// killed from here: held by a pidfd before its start time is compared, so a recycled number is never signalled.
-fn kill(container: &Container) {
+/// Has the monitor kill the first process, and with it all, and remove the container. Where the monitor does not
+/// answer, the process is killed from here: held by a pidfd before its start time is compared, so a recycled
+/// number is never signalled.
+fn end(container: &Container) -> Option<Client> {
     let asked = Client::connect(container.dir())
-        .and_then(|client| client.tell(&ToMonitor::Kill(libc::SIGKILL)));
-    if asked.is_ok() {
-        return;
+        .and_then(|client| client.tell(&ToMonitor::Remove).map(|()| client));
+    if let Ok(client) = asked {
+        return Some(client);
     }
-    let Some(pid) = container.state.pid.and_then(rustix::process::Pid::from_raw) else {
-        return;
-    };
+    let pid = container
+        .state
+        .pid
+        .and_then(rustix::process::Pid::from_raw)?;
     let flags = rustix::process::PidfdFlags::empty();
     if let Ok(pidfd) = rustix::process::pidfd_open(pid, flags)
         && container.is_still(pid)
     {
         let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
     }
+    None
 }
 
 /// Waits until the monitor has let go of the container (or 10 seconds).

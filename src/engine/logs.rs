@@ -157,8 +157,10 @@ struct Reader {
     container: Container,
     /// Its name stands before each line.
     named: bool,
+    /// The newest file that was opened.
     number: u64,
-    file: Option<BufReader<File>>,
+    /// The open ones, the one being read first.
+    files: VecDeque<(u64, BufReader<File>)>,
     /// The beginning of a record that is not written to its end.
     rest: Vec<u8>,
     /// Whether the last line shown did not end, on standard output and error.
@@ -171,7 +173,7 @@ impl Reader {
             container,
             named,
             number: 0,
-            file: None,
+            files: VecDeque::new(),
             rest: Vec::new(),
             open: [false; 2],
         }
@@ -220,13 +222,15 @@ impl Reader {
     /// The next record, if it is there.
     fn next(&mut self) -> Result<Option<Record>, Error> {
         loop {
-            if self.file.is_none() && !self.open_next()? {
-                return Ok(None);
+            let empty = |(_, file): &(u64, BufReader<File>)| file.buffer().is_empty();
+            if self.files.front().is_none_or(empty) {
+                // Newer files are held from now on: they can be rotated away before they are read.
+                self.look()?;
             }
-            let Some(file) = &mut self.file else {
+            let Some((number, file)) = self.files.front_mut() else {
                 return Ok(None);
             };
-            let path = log::path(self.container.dir(), self.number);
+            let path = log::path(self.container.dir(), *number);
             let read = file
                 .read_until(b'\n', &mut self.rest)
                 .map_err(failed(&path))?;
@@ -241,34 +245,29 @@ impl Reader {
                 }
             }
             // At the end of this file: it is the last word of it if there is a newer one.
-            if read > 0 || self.newer().is_none() {
+            if read > 0 || self.files.len() < 2 {
                 return Ok(None);
             }
-            self.file = None;
+            self.files.pop_front();
             self.rest.clear();
         }
     }
 
-    fn newer(&self) -> Option<u64> {
-        let numbers = log::files(self.container.dir());
-        numbers.into_iter().find(|number| *number > self.number)
-    }
-
-    fn open_next(&mut self) -> Result<bool, Error> {
-        while let Some(number) = self.newer() {
-            let path: PathBuf = log::path(self.container.dir(), number);
-            self.number = number;
+    /// Opens the files that are new.
+    fn look(&mut self) -> Result<(), Error> {
+        let dir = self.container.dir();
+        let before = self.number;
+        for number in log::files(dir).into_iter().filter(|n| *n > before) {
+            let path: PathBuf = log::path(dir, number);
             match File::open(&path) {
-                Ok(file) => {
-                    self.file = Some(BufReader::new(file));
-                    return Ok(true);
-                }
+                Ok(file) => self.files.push_back((number, BufReader::new(file))),
                 // Rotated away meanwhile.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(failed(&path)(e)),
             }
+            self.number = number;
         }
-        Ok(false)
+        Ok(())
     }
 
     fn show(&mut self, record: &Record, options: &Logs) -> Result<bool, Error> {

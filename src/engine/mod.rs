@@ -292,6 +292,9 @@ impl Error {
             Error::State(e) => e.hint(),
             Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),
+            Error::Monitor(monitor::Error::Cut) => Some(
+                "`rl attach` attaches again; `rl logs -f` shows everything, at any speed".into(),
+            ),
             Error::Write { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some(format!("the disk of `{}` is full", path.display()))
             }

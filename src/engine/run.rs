@@ -63,7 +63,8 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
 /// As [`run`].
 pub fn create(context: &Context<'_>, args: &RunArgs) -> Result<String, Error> {
     let prepared = prepare(context, args)?;
-    let (spec, _locked) = make(context, args, &prepared)?;
+    let (spec, locked) = make(context, args, &prepared)?;
+    locked.sync()?;
     Ok(spec.id)
 }
 

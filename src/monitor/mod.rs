@@ -211,6 +211,11 @@ fn run(task: &Task<'_>, client: Channel) {
         if task.detached {
             clients.release_owner();
         }
+        process::give_back_memory();
+        if restarts == 0 && !task.spec.remove {
+            // Now, when nobody waits for it.
+            let _ = task.container.sync();
+        }
         let job = watch::Job {
             stop_signal: task.spec.stop_signal,
             container: Some(task),
@@ -223,7 +228,7 @@ fn run(task: &Task<'_>, client: Channel) {
             true => None,
             false => history.next(policy, end.ended, began.elapsed()),
         };
-        let gone = match task.spec.remove {
+        let gone = match task.spec.remove || end.remove {
             true => task.container.vanish().ok(),
             false => {
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());

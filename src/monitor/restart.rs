@@ -74,7 +74,7 @@ pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
         }
         for number in numbers.into_iter().filter(|n| ready[*n]) {
             match clients.receive(number, &mut buffer) {
-                Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_)) => {
+                Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_) | ToMonitor::Remove) => {
                     clients.tell(number, &FromMonitor::Done);
                     return false;
                 }

@@ -38,6 +38,8 @@ pub(super) struct End {
     pub taken: u64,
     /// Somebody asked for it.
     pub asked: bool,
+    /// Nothing of the container is to stay.
+    pub remove: bool,
     /// The restart policy, if it was changed meanwhile.
     pub policy: Option<RestartPolicy>,
 }
@@ -59,6 +61,7 @@ pub(super) fn watch(
         ended: None,
         signaled: None,
         asked: false,
+        remove: false,
         paused: false,
         policy: None,
         limit: None,
@@ -86,6 +89,7 @@ pub(super) fn watch(
         ended,
         taken: watch.running.streams.taken(),
         asked: watch.asked,
+        remove: watch.remove,
         policy: watch.policy,
     }
 }
@@ -102,6 +106,8 @@ struct Watch<'a> {
     signaled: Option<i32>,
     /// Somebody asked for its end: it is not to be started again.
     asked: bool,
+    /// Somebody asked that nothing of the container stay.
+    remove: bool,
     paused: bool,
     policy: Option<RestartPolicy>,
     /// When the command is ended, should it not end itself.
@@ -354,6 +360,10 @@ impl Watch<'_> {
                 self.asked |= fatal.contains(&signal);
                 self.signal(signal);
                 self.clients.tell(number, &FromMonitor::Done);
+            }
+            ToMonitor::Remove => {
+                (self.asked, self.remove) = (true, true);
+                self.signal(libc::SIGKILL);
             }
             ToMonitor::Pause(on) => {
                 let answer = match self.pause(on) {

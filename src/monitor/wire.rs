@@ -32,6 +32,8 @@ pub enum ToMonitor {
     Stop(i32, u32),
     /// A person's wish: this signal now.
     Kill(i32),
+    /// A person's wish: SIGKILL, and nothing of the container is to stay.
+    Remove,
     /// Stop in the middle of things, or go on.
     Pause(bool),
     /// The specification on disk has changed.
@@ -123,6 +125,7 @@ const ATTACH: u8 = b'a';
 const DETACH: u8 = b'd';
 const STOP: u8 = b'e';
 const KILL: u8 = b'k';
+const REMOVE: u8 = b'x';
 const PAUSE: u8 = b'p';
 const REREAD: u8 = b'u';
 const DONE: u8 = b'Y';
@@ -161,6 +164,7 @@ impl Message for ToMonitor {
                 &[signal.to_le_bytes(), seconds.to_le_bytes()].concat(),
             ),
             ToMonitor::Kill(signal) => tagged(KILL, &signal.to_le_bytes()),
+            ToMonitor::Remove => vec![REMOVE],
             ToMonitor::Pause(on) => vec![PAUSE, u8::from(*on)],
             ToMonitor::Reread => vec![REREAD],
         }
@@ -183,6 +187,7 @@ impl Message for ToMonitor {
                 u32::from_le_bytes(rest.get(4..8)?.try_into().ok()?),
             ),
             KILL => ToMonitor::Kill(i32::from_le_bytes(rest.try_into().ok()?)),
+            REMOVE => ToMonitor::Remove,
             PAUSE => ToMonitor::Pause(*rest.first()? != 0),
             REREAD => ToMonitor::Reread,
             _ => return None,
@@ -280,6 +285,7 @@ mod tests {
             ToMonitor::Detach,
             ToMonitor::Stop(15, 10),
             ToMonitor::Kill(9),
+            ToMonitor::Remove,
             ToMonitor::Pause(true),
             ToMonitor::Reread,
         ] {

@@ -78,7 +78,17 @@ impl Locked {
         mode(&self.dir, 0o711)?;
         // What `/` of the container shows, whatever the caller's umask.
         mode(&self.dir.join("upper"), 0o755)?;
-        self.write("spec.json", spec, spec.remove)
+        self.write("spec.json", spec, true)
+    }
+
+    /// Waits until the specification is on disk, whatever happens to the machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<(), Error> {
+        let path = self.dir.join("spec.json");
+        let file = File::open(&path).map_err(io("open", &path))?;
+        file.sync_data().map_err(io("fdatasync", &path))
     }
 
     /// The specification as it is on disk.

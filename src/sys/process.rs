@@ -276,6 +276,16 @@ pub fn in_background(work: impl FnOnce()) -> Result<()> {
     child.wait().map(drop)
 }
 
+/// Gives memory that is free back to the kernel (malloc_trim(3)): for a process that has done most of its work
+/// and stays.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches the allocator's own free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Ends this process at once: no destructors, no flushing of what a parent will flush too.
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: _exit(2) touches no memory of ours.

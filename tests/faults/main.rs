@@ -67,7 +67,11 @@ fn left_on_disk(t: &Env) -> Vec<String> {
         .flat_map(list);
     found
         .map(|entry| entry.path().display().to_string())
-        .filter(|path| !["/by-name", "/locks", "/mnt"].iter().any(|kept| path.ends_with(kept)))
+        .filter(|path| {
+            !["/by-name", "/locks", "/mnt"]
+                .iter()
+                .any(|kept| path.ends_with(kept))
+        })
         .collect()
 }
 

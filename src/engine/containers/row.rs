@@ -89,12 +89,10 @@ fn status(container: &Container) -> String {
         },
         Status::Paused => format!("{} (Paused)", up()),
         Status::Restarting => format!("Restarting ({code})"),
-        Status::Exited => {
-            match state.finished {
-                Some(at) => format!("Exited ({code}) {}", ago(seconds(at), now())),
-                None => format!("Exited ({code})"),
-            }
-        }
+        Status::Exited => match state.finished {
+            Some(at) => format!("Exited ({code}) {}", ago(seconds(at), now())),
+            None => format!("Exited ({code})"),
+        },
     }
 }
 

@@ -1,0 +1,199 @@
+//! `rl inspect` of a container, in Docker's shape: what is known of it, and nothing else.
+
+use serde_json::{Value, json};
+
+use super::row::state;
+use crate::model::spec::{
+    ContainerSpec, LogDriver, MountSource, NetworkMode, RestartPolicy, RootfsSource,
+};
+use crate::model::time::to_rfc3339;
+use crate::monitor::log;
+use crate::net::Publish;
+use crate::state::{Container, Status};
+
+/// The fields, named as Docker names them.
+pub fn inspect(container: &Container) -> Value {
+    let spec = &container.spec;
+    let file = |name: &str| container.dir().join(name).to_string_lossy().into_owned();
+    let log_path = match (spec.log.driver, log::files(container.dir()).last()) {
+        (LogDriver::JsonFile, Some(number)) => log::path(container.dir(), *number)
+            .to_string_lossy()
+            .into_owned(),
+        _ => String::new(),
+    };
+    json!({
+        "Id": spec.id,
+        "Created": time(Some(spec.created)),
+        "Path": spec.args.first(),
+        "Args": spec.args.get(1..).unwrap_or_default(),
+        "State": state_of(container),
+        "Image": spec.image_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": log_path,
+        "Name": format!("/{}", spec.name),
+        "RestartCount": container.state.restarts,
+        "HostConfig": host_config(spec),
+        "GraphDriver": {
+            "Name": match spec.rootfs {
+                RootfsSource::Layers { .. } => "overlay",
+                RootfsSource::Directory(_) => "directory",
+                RootfsSource::Host => "host",
+            },
+            "Data": { "UpperDir": file("upper"), "WorkDir": file("work") },
+        },
+        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Config": {
+            "Hostname": spec.hostname,
+            "User": spec.user,
+            "Tty": spec.tty,
+            "OpenStdin": spec.open_stdin,
+            "Env": spec.env,
+            "Cmd": spec.args,
+            "Image": spec.image,
+            "WorkingDir": spec.cwd,
+            "Labels": spec.labels,
+            "StopSignal": stop_signal(spec.stop_signal),
+            "StopTimeout": spec.stop_timeout,
+        },
+        "NetworkSettings": { "Ports": ports(spec) },
+    })
+}
+
+/// Docker's word for a point in time that has not come is the year 1.
+fn time(seconds: Option<u64>) -> String {
+    match seconds {
+        Some(seconds) => to_rfc3339(i64::try_from(seconds).unwrap_or(i64::MAX)),
+        None => "0001-01-01T00:00:00Z".into(),
+    }
+}
+
+fn state_of(container: &Container) -> Value {
+    let state = &container.state;
+    let is = |status| state.status == status;
+    let mut out = json!({
+        "Status": self::state(container),
+        "Running": is(Status::Running) || is(Status::Paused) || is(Status::Restarting),
+        "Paused": is(Status::Paused),
+        "Restarting": is(Status::Restarting),
+        "Dead": false,
+        "Pid": state.pid.unwrap_or(0),
+        "ExitCode": state.ended.map_or(0, |ended| ended.status()),
+        "Error": state.error.clone().unwrap_or_default(),
+        "StartedAt": time(state.started),
+        "FinishedAt": time(state.finished),
+    });
+    if let Some(health) = &state.health {
+        let checks = health.checks.iter().map(|check| {
+            json!({
+                "Start": check.start,
+                "End": check.end,
+                "ExitCode": check.status,
+                "Output": check.output,
+            })
+        });
+        out["Health"] = json!({
+            "Status": health.verdict.word(),
+            "FailingStreak": health.failing,
+            "Log": checks.collect::<Vec<_>>(),
+        });
+    }
+    out
+}
+
+fn host_config(spec: &ContainerSpec) -> Value {
+    let (policy, times) = match spec.restart {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::OnFailure(times) => ("on-failure", times),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+    };
+    let binds = spec.mounts.iter().filter_map(|mount| {
+        let source = match &mount.source {
+            MountSource::Bind { path, .. } => path.to_string_lossy().into_owned(),
+            MountSource::Volume { name, .. } => name.clone(),
+            _ => return None,
+        };
+        let mode = if mount.read_only { "ro" } else { "rw" };
+        Some(format!("{source}:{}:{mode}", mount.target))
+    });
+    let driver = match spec.log.driver {
+        LogDriver::JsonFile => "json-file",
+        LogDriver::Journald => "journald",
+        LogDriver::None => "none",
+        LogDriver::Passthrough => "passthrough",
+    };
+    json!({
+        "Binds": binds.collect::<Vec<_>>(),
+        "NetworkMode": super::filter::network(spec.network.mode),
+        "PortBindings": ports(spec),
+        "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
+        "AutoRemove": spec.remove,
+        "LogConfig": { "Type": driver, "Config": {
+            "max-size": spec.log.max_size.to_string(),
+            "max-file": spec.log.max_files.to_string(),
+        } },
+        "ReadonlyRootfs": spec.read_only,
+        "ShmSize": spec.shm_size,
+        "Sysctls": spec.sysctls,
+        "Init": spec.init,
+        "PidMode": if spec.share.pid { "host" } else { "private" },
+        "IpcMode": if spec.share.ipc { "host" } else { "private" },
+        "UTSMode": if spec.share.uts { "host" } else { "private" },
+        "GroupAdd": spec.groups,
+        "MaskedPaths": spec.confinement.masked,
+        "ReadonlyPaths": spec.confinement.read_only,
+    })
+}
+
+fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
+    let (kind, name, source) = match &mount.source {
+        MountSource::Bind { path, .. } => ("bind", None, path.to_string_lossy()),
+        MountSource::Volume { name, path, .. } => ("volume", Some(name), path.to_string_lossy()),
+        MountSource::Overlay { path } => ("overlay", None, path.to_string_lossy()),
+        MountSource::Tmpfs { .. } => ("tmpfs", None, "".into()),
+    };
+    let mut out = json!({
+        "Type": kind,
+        "Source": source,
+        "Destination": mount.target,
+        "RW": !mount.read_only,
+        "Mode": mount.options.join(","),
+    });
+    if let Some(name) = name {
+        out["Name"] = json!(name);
+    }
+    out
+}
+
+/// By port inside, `80/tcp`.
+fn ports(spec: &ContainerSpec) -> Value {
+    let mut out = serde_json::Map::new();
+    if matches!(spec.network.mode, NetworkMode::None | NetworkMode::Host) {
+        return Value::Object(out);
+    }
+    for text in &spec.network.publish {
+        let Ok(publish) = text.parse::<Publish>() else {
+            continue;
+        };
+        let Some(host) = publish.host else { continue };
+        let ip = publish
+            .host_ip
+            .map_or("0.0.0.0".to_owned(), |ip| ip.to_string());
+        for n in 0..publish.container.count {
+            let key = format!("{}/{}", publish.container.first + n, publish.proto);
+            let place = json!({ "HostIp": ip, "HostPort": (host.first + n).to_string() });
+            let list = out.entry(key).or_insert_with(|| json!([]));
+            if let Value::Array(list) = list {
+                list.push(place);
+            }
+        }
+    }
+    Value::Object(out)
+}
+
+fn stop_signal(number: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(number);
+    name.map_or_else(|_| number.to_string(), |signal| signal.as_str().to_owned())
+}
