@@ -201,6 +201,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "unshare",
+        &[(
+            "rl unshare ls -ln",
+            "The owners of files as containers see them.",
+        )],
+    ),
+    (
         "completion",
         &[(
             "rl completion bash",

@@ -5,6 +5,7 @@ mod changes;
 mod complete;
 mod containers;
 mod doctor;
+mod files;
 mod images;
 mod lifecycle;
 pub mod manual;
@@ -71,6 +72,7 @@ enum Verb {
     Import(images::ImportArgs),
     Tag(images::TagArgs),
     Inspect(images::InspectArgs),
+    Unshare(files::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completion {
@@ -197,6 +199,9 @@ pub fn main() -> u8 {
         Verb::Apply(args) => with_context(&Terminal::default(), |context| {
             engine::apply::apply(context, &args.container, args.yes)?;
             Ok(0)
+        }),
+        Verb::Unshare(args) => with_context(&Terminal::default(), |context| {
+            engine::unshare::unshare(context, &args.command)
         }),
         Verb::Doctor(args) => match doctor::doctor(&args) {
             Ok((text, status)) => print(text.as_bytes()).max(status),

@@ -24,6 +24,7 @@ pub mod run_args;
 pub mod rungs;
 mod start;
 pub mod units;
+pub mod unshare;
 pub mod views;
 pub mod volumes;
 
@@ -261,6 +262,14 @@ pub enum Error {
         /// The one asked for, or the machine's.
         wanted: String,
     },
+    /// A command outside of any container could not be started.
+    #[error("cannot execute `{}`", .program.display())]
+    Execute {
+        /// The command.
+        program: std::ffi::OsString,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A child of ours has printed what was wrong; this is its exit status.
     #[error("exit status {0}")]
     Reported(u8),
@@ -321,6 +330,7 @@ impl Error {
                     .into(),
             ),
             Error::CurrentDirectory(_) => Some("go to another one: `cd`".into()),
+            Error::Execute { .. } => Some("such as `rl unshare ls -ln`".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),
             Error::OtherPlatform { image, .. } => {
                 Some(format!("take it as it is with `--platform {image}`"))
@@ -337,6 +347,8 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::Reported(status) => *status,
+            Error::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
+            Error::Execute { .. } => 126,
             Error::Monitor(monitor::Error::Start(failure)) => failure.status,
             _ => 125,
         }
