@@ -334,6 +334,11 @@ impl Tour<'_> {
             // Nobody is asked.
             .replace("rl apply ", "rl apply --yes ")
             .replace("--apply ", "--apply=yes ")
+            // It has to end.
+            .replace(
+                "rl attach db",
+                "(sleep 0.5; rl stop -t 0 db) & rl attach --no-stdin db || [ $? = 143 ]; wait; rl start db",
+            )
             // The one that is there for `rl apply` alone.
             .replace("--name try ", "--name tried ")
             // A port that nobody has.

@@ -55,6 +55,8 @@ complete --command rl --no-files --arguments '(__rl_complete)'
 enum Kind {
     Containers,
     Images,
+    /// Containers and images.
+    Both,
     Releases,
     Shells,
     /// Files, or what only the person knows: left to the shell.
@@ -181,17 +183,20 @@ fn values(option: &Arg) -> Vec<String> {
 /// What stands at a place of a verb.
 fn kind(verb: &str, positional: usize) -> Kind {
     match (verb, positional) {
-        ("run", 0) | ("rmi" | "save" | "inspect" | "pull", _) | ("tag", 0) | ("images", 0) => {
+        ("run", 0) | ("create", 0) | ("rmi" | "save" | "pull", _) | ("tag", 0) | ("images", 0) => {
             Kind::Images
         }
         (
             "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
-            | "attach" | "exec" | "top" | "port" | "diff" | "apply",
+            | "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename" | "update",
             0,
         )
-        | ("rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause", _) => {
-            Kind::Containers
-        }
+        | (
+            "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
+            | "update",
+            _,
+        ) => Kind::Containers,
+        ("inspect", _) => Kind::Both,
         ("bootstrap", 0) => Kind::Releases,
         ("completion", 0) => Kind::Shells,
         _ => Kind::Other,
@@ -214,15 +219,19 @@ fn named(kind: Kind, context: Option<&Context<'_>>) -> Option<Vec<String>> {
             "ubuntu:24.04",
         ]),
         Kind::Images => context.and_then(image_names).unwrap_or_default(),
-        Kind::Containers => {
-            let found = context.and_then(|context| containers::list(context, true).ok());
-            found
-                .unwrap_or_default()
-                .into_iter()
-                .map(|c| c.spec.name)
-                .collect()
+        Kind::Containers => container_names(context),
+        Kind::Both => {
+            let mut names = context.and_then(image_names).unwrap_or_default();
+            names.extend(container_names(context));
+            names
         }
     })
+}
+
+fn container_names(context: Option<&Context<'_>>) -> Vec<String> {
+    let found = context.and_then(|context| containers::list(context, true).ok());
+    let found = found.unwrap_or_default().into_iter();
+    found.map(|container| container.spec.name).collect()
 }
 
 /// `debian:bookworm`, and `debian` for `debian:latest`.

@@ -90,6 +90,10 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Without a network, and with nothing to write to.",
             ),
             (
+                "rl run -d --name cache --restart always debian sleep 1000",
+                "In the background, and again whenever it ends.",
+            ),
+            (
                 "rl run --rm host ./install.sh",
                 "On this machine's own files, none of which changes.",
             ),
@@ -119,7 +123,16 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
-    ("ps", &[("rl ps -a", "All containers.")]),
+    (
+        "ps",
+        &[
+            ("rl ps -a", "All containers."),
+            (
+                "rl ps --filter status=exited --format '{{.Names}} {{.Status}}'",
+                "Those that ended, and how.",
+            ),
+        ],
+    ),
     (
         "doctor",
         &[
@@ -145,12 +158,83 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
-        "rm",
+        "create",
         &[(
-            "rl rm -f web",
-            "Remove a container, killed first if it runs.",
+            "rl create --name db debian sleep 1000",
+            "A container that `rl start` starts.",
         )],
     ),
+    (
+        "start",
+        &[("rl start db", "In the background; `-a` stays attached.")],
+    ),
+    (
+        "exec",
+        &[(
+            "rl exec db cat /etc/os-release",
+            "One more command in it; `-it db sh` is a shell.",
+        )],
+    ),
+    (
+        "logs",
+        &[(
+            "rl logs --tail 10 db",
+            "The last ten lines that it printed; `-f` goes on.",
+        )],
+    ),
+    (
+        "top",
+        &[(
+            "rl top db",
+            "Its processes, with their numbers on this machine.",
+        )],
+    ),
+    (
+        "attach",
+        &[(
+            "rl attach db",
+            "See what it prints and type at it; Ctrl-P Ctrl-Q leaves.",
+        )],
+    ),
+    (
+        "pause",
+        &[("rl pause db", "Stop it in the middle of what it does.")],
+    ),
+    ("unpause", &[("rl unpause db", "Let it go on.")]),
+    (
+        "update",
+        &[(
+            "rl update --restart on-failure:3 db",
+            "Start it again when it fails, three times at most.",
+        )],
+    ),
+    (
+        "restart",
+        &[(
+            "rl restart -t 2 db",
+            "Stop it, with SIGKILL after two seconds, and start it again.",
+        )],
+    ),
+    (
+        "kill",
+        &[(
+            "rl kill -s USR1 db",
+            "Send it a signal; without `-s`, SIGKILL.",
+        )],
+    ),
+    (
+        "stop",
+        &[(
+            "rl stop db",
+            "Its stop signal, and SIGKILL when that did not help.",
+        )],
+    ),
+    (
+        "wait",
+        &[("rl wait db", "The exit status, when it has ended.")],
+    ),
+    ("rename", &[("rl rename db old-db", "Another name.")]),
+    ("port", &[("rl port web", "Its published ports.")]),
     (
         "images",
         &[
@@ -195,10 +279,16 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "inspect",
-        &[(
-            "rl inspect --format '{{.Config.Cmd}}' debian",
-            "The command that the image names.",
-        )],
+        &[
+            (
+                "rl inspect --format '{{.Config.Cmd}}' debian",
+                "The command that the image names.",
+            ),
+            (
+                "rl inspect -f '{{.State.Status}} {{.State.ExitCode}}' NAME",
+                "What became of a container.",
+            ),
+        ],
     ),
     (
         "unshare",
@@ -215,6 +305,16 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     ("man", &[("rl man .", "rl.1, rl-run.1, …")]),
+    (
+        "rm",
+        &[
+            (
+                "rl rm -f web",
+                "Remove a container, killed first if it runs.",
+            ),
+            ("rl rm -f -a", "All of them."),
+        ],
+    ),
 ];
 
 /// Writes `rl.1` and one page for each verb into a directory.

@@ -83,6 +83,11 @@ impl InitError {
             (Stage::Clone, errno) => crate::host::userns_hint(errno),
             // An outer Landlock domain denies what lies in mounts of ours.
             (Stage::Enter, libc::EACCES) => crate::host::userns_hint(libc::EACCES),
+            (Stage::Enter, libc::EPERM) if self.call.starts_with("setns") => Some(
+                "it was started from another user namespace: only from there, or from one above it, can a \
+                 command join it"
+                    .into(),
+            ),
             (Stage::Namespaces | Stage::Rootfs | Stage::Mounts, libc::EPERM) => crate::host::restriction_hint(),
             (Stage::User, libc::EINVAL) if self.call.starts_with("set") => Some(
                 "an id that is not mapped does not exist inside: `cat /proc/self/uid_map` there shows \
