@@ -308,4 +308,20 @@ identities! {
         assert_eq!(done.err(), "");
         assert_eq!(t.rl(["ps", "-aq"]).run().ok().out(), "");
     }
+
+    fn who_joins_cannot_be_written_to(t: [sub root]) {
+        let own = t.own_binary();
+        let before = std::fs::read(&own).unwrap();
+        // Writes to whatever program it sees, as fast as it can; its own is busy.
+        let attack = "echo '#!/proc/self/exe' >/tmp/trap; chmod 755 /tmp/trap; echo up; \
+            while :; do for exe in /proc/[0-9]*/exe; do echo broken 2>/dev/null >>$exe; done; done 2>/dev/null";
+        detached(t, "hostile", &["--security-opt", "seccomp=unconfined"], attack);
+        wait_for("the attack", || t.rl(["logs", "hostile"]).run().ok().out() == "up");
+        for _ in 0..40 {
+            t.program(&own).args(["exec", "hostile", "true"]).run().ok();
+            t.program(&own).args(["exec", "hostile", "/tmp/trap"]).run();
+        }
+        t.rl(["rm", "-f", "hostile"]).run().ok();
+        assert!(std::fs::read(&own).unwrap() == before, "the program was changed from inside");
+    }
 }
