@@ -77,14 +77,34 @@ pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut text))
+    let text = File::open(path)
+        .and_then(|file| read_small(&file))
         .map_err(io("read", path))?;
     serde_json::from_slice(&text).map_err(|e| Error::Damaged {
         path: path.to_owned(),
         reason: e.to_string(),
     })
+}
+
+/// A file that most often fits into one read: lists have hundreds of them, and asking for sizes and ends costs as
+/// much as reading.
+fn read_small(mut file: &File) -> std::io::Result<Vec<u8>> {
+    const USUAL: usize = 16 << 10;
+    let mut text = vec![0; USUAL];
+    let mut filled = 0;
+    loop {
+        let n = match file.read(&mut text[filled..]) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        filled += n;
+        // Less than there was room for: a regular file ends there.
+        if filled < text.len() {
+            text.truncate(filled);
+            return Ok(text);
+        }
+        text.resize(text.len() * 2, 0);
+    }
 }
 
 pub(super) fn now() -> u64 {

@@ -423,8 +423,8 @@ impl Containers {
             });
         }
         let mut state = read_json(&dir.join("state.json")).unwrap_or_else(|_| State::created());
-        let held = lock_file(&dir).is_some_and(|file| is_locked(&file));
-        if state.is_alive() && !held {
+        let held = || lock_file(&dir).is_some_and(|file| is_locked(&file));
+        if state.is_alive() && !held() {
             // Killed with its monitor, or by a reboot: 137 is what a SIGKILL would have left.
             state.status = Status::Exited;
             state.pid = None;
