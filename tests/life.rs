@@ -324,4 +324,19 @@ identities! {
         t.rl(["rm", "-f", "hostile"]).run().ok();
         assert!(std::fs::read(&own).unwrap() == before, "the program was changed from inside");
     }
+
+    fn volumes_have_verbs(t: [sub nosub root]) {
+        assert_eq!(t.rl(["volume", "create", "-l", "a=b", "data"]).run().ok().out(), "data");
+        t.run_with(&["-v", "data:/d", "-v", "other:/o"], ["sh", "-c", "echo kept >/d/f; chown 5:5 /d/f"]).run().ok();
+        assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "data\nother");
+        assert_eq!(t.rl(["volume", "inspect", "-f", "{{.Labels}}", "data"]).run().ok().out(), "map[a:b]");
+        t.rl(["create", "--name", "user", "-v", "data:/d"]).arg(images::busybox()).arg("true").run().ok();
+        t.rl(["volume", "rm", "data"]).run().refuses(1, "in use by container `user`");
+        t.rl(["volume", "prune", "-f"]).run().ok();
+        assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "data");
+        t.rl(["rm", "user"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().refuses(1, "no such volume");
+        t.rl(["volume", "create", "../x"]).run().refuses(125, "not a volume name");
+    }
 }

@@ -233,6 +233,17 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "wait",
         &[("rl wait db", "The exit status, when it has ended.")],
     ),
+    (
+        "volume",
+        &[
+            (
+                "rl volume create data",
+                "A place that containers share and leave behind.",
+            ),
+            ("rl volume ls", "Those there are."),
+            ("rl volume rm data", "One less, with what is in it."),
+        ],
+    ),
     ("rename", &[("rl rename db old-db", "Another name.")]),
     ("port", &[("rl port web", "Its published ports.")]),
     (

@@ -13,6 +13,7 @@ pub mod progress;
 mod pull;
 mod table;
 mod usage;
+mod volumes;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -59,6 +60,7 @@ enum Verb {
     Top(lifecycle::TopArgs),
     Wait(lifecycle::WaitArgs),
     Rename(lifecycle::RenameArgs),
+    Volume(volumes::VolumeArgs),
     Update(lifecycle::UpdateArgs),
     Port(lifecycle::PortArgs),
     Ps(containers::PsArgs),
@@ -146,6 +148,7 @@ pub fn main() -> u8 {
         Verb::Logs(args) => with_plain(|context| lifecycle::logs(context, &args)),
         Verb::Top(args) => with_plain(|context| lifecycle::top(context, &args)),
         Verb::Wait(args) => with_plain(|context| Ok(lifecycle::wait(context, &args))),
+        Verb::Volume(args) => with_plain(|context| volumes::volume(context, &args)),
         Verb::Rename(args) => with_plain(|context| lifecycle::rename(context, &args)),
         Verb::Update(args) => with_plain(|context| lifecycle::update(context, &args)),
         Verb::Port(args) => with_plain(|context| lifecycle::port(context, &args)),

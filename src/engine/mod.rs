@@ -153,6 +153,20 @@ pub enum Error {
     /// A name that breaks Docker's rule.
     #[error("`{0}` is not a container name: letters, digits, `_`, `.` and `-`, not at the start")]
     Name(String),
+    /// No such volume.
+    #[error("no such volume: `{0}`")]
+    NoVolume(String),
+    /// A name that breaks Docker's rule.
+    #[error("`{0}` is not a volume name: letters, digits, `_`, `.` and `-`, not at the start")]
+    VolumeName(String),
+    /// A container has it.
+    #[error("volume `{name}` is in use by container `{container}`")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// One of those that have it.
+        container: String,
+    },
     /// It does not run.
     #[error("container `{0}` is not running")]
     NotRunning(String),
@@ -308,6 +322,9 @@ impl Error {
                 Some(format!("the disk of `{}` is full", path.display()))
             }
             Error::NoImage => Some("rl run ubuntu sh".into()),
+            Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
+            Error::VolumeName(_) => Some("rl volume create data".into()),
+            Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),

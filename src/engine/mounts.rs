@@ -173,7 +173,7 @@ fn volume_source(
             format!("`{source}` is neither a path (`/…`, `./…`) nor a volume name"),
         ));
     }
-    let path = volumes.join(source).join("_data");
+    let path = volumes.join(source).join(DATA);
     std::fs::create_dir_all(&path).map_err(|e| Error::Volume {
         name: source.to_owned(),
         path: path.clone(),
@@ -185,6 +185,9 @@ fn volume_source(
         fill: true,
     })
 }
+
+/// The directory of a volume's content, in the volume's.
+pub const DATA: &str = "_data";
 
 /// Names of volumes and containers: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn is_name(text: &str) -> bool {

@@ -1,9 +1,11 @@
-//! Named volumes of a container about to start.
+//! Named volumes: their verbs, and what a container about to start needs of them.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Context, Error, image_for};
+use super::mounts::{self, DATA};
+use super::{Context, Error, containers, image_for, names};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::userns;
 
@@ -42,5 +44,131 @@ pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> 
             })?;
         }
         Ok(())
+    })
+}
+
+/// A named volume.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its data directory.
+    pub path: PathBuf,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The labels of a volume, in its directory.
+const LABELS: &str = "labels.json";
+
+/// Makes a volume, named by chance where no name is given; returns the name. One that is there stays as it is.
+///
+/// # Errors
+/// A name that is none; [`Error::Write`].
+pub fn create(
+    context: &Context<'_>,
+    name: Option<&str>,
+    labels: &BTreeMap<String, String>,
+) -> Result<String, Error> {
+    let name = name.map_or_else(names::random_id, str::to_owned);
+    if !mounts::is_name(&name) {
+        return Err(Error::VolumeName(name));
+    }
+    let dir = context.dirs.volumes().join(&name);
+    let data = dir.join(DATA);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Write { path, source }
+    };
+    if data.is_dir() {
+        return Ok(name);
+    }
+    std::fs::create_dir_all(&data).map_err(failed(&data))?;
+    if !labels.is_empty() {
+        let path = dir.join(LABELS);
+        let text = serde_json::to_vec(labels).unwrap_or_default();
+        std::fs::write(&path, text).map_err(failed(&path))?;
+    }
+    Ok(name)
+}
+
+/// All volumes, by name.
+pub fn list(context: &Context<'_>) -> Vec<Volume> {
+    let entries = std::fs::read_dir(context.dirs.volumes());
+    let names = entries.into_iter().flatten().flatten();
+    let mut all: Vec<Volume> = names
+        .filter_map(|entry| find(context, entry.file_name().to_str()?).ok())
+        .collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+/// The volume of this name.
+///
+/// # Errors
+/// There is none.
+pub fn find(context: &Context<'_>, name: &str) -> Result<Volume, Error> {
+    let missing = || Error::NoVolume(name.to_owned());
+    if !mounts::is_name(name) {
+        return Err(missing());
+    }
+    let dir = context.dirs.volumes().join(name);
+    let path = dir.join(DATA);
+    let made = std::fs::metadata(&path).map_err(|_| missing())?;
+    let labels = std::fs::read(dir.join(LABELS)).ok();
+    let labels = labels.and_then(|text| serde_json::from_slice(&text).ok());
+    let created = made.created().ok().and_then(|at| {
+        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    });
+    Ok(Volume {
+        name: name.to_owned(),
+        path,
+        created: created.unwrap_or_else(|| made.mtime()),
+        labels: labels.unwrap_or_default(),
+    })
+}
+
+/// The names of the containers that have it.
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn users(context: &Context<'_>, name: &str) -> Result<Vec<String>, Error> {
+    let has = |spec: &ContainerSpec| {
+        let mut sources = spec.mounts.iter().map(|mount| &mount.source);
+        sources.any(|s| matches!(s, MountSource::Volume { name: n, .. } if n == name))
+    };
+    let all = containers::list(context, true)?.into_iter();
+    Ok(all
+        .filter(|container| has(&container.spec))
+        .map(|container| container.spec.name)
+        .collect())
+}
+
+/// Removes a volume with what is in it.
+///
+/// # Errors
+/// There is none, a container has it, or it cannot be removed.
+pub fn remove(context: &Context<'_>, name: &str) -> Result<(), Error> {
+    find(context, name)?;
+    if let Some(container) = users(context, name)?.into_iter().next() {
+        return Err(Error::VolumeInUse {
+            name: name.to_owned(),
+            container,
+        });
+    }
+    let dir = context.dirs.volumes().join(name);
+    if std::fs::remove_dir_all(&dir).is_ok() {
+        return Ok(());
+    }
+    // Files of other ids can only be removed where these ids exist.
+    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    image_for::inside(context, &plan, || {
+        std::fs::remove_dir_all(&dir).map_err(|source| Error::Write {
+            path: dir.clone(),
+            source,
+        })
     })
 }

@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::keys::Keys;
 use super::wire::{self, FromMonitor, ToMonitor};
 use crate::sys::process::Ended;
 use crate::sys::socket::{Channel, MAX_MESSAGE};
@@ -469,42 +470,6 @@ impl Session<'_> {
     }
 }
 
-/// Looks for the keys that detach among what is typed.
-struct Keys {
-    keys: Vec<u8>,
-    /// How many of them were typed; they are held back until it is known what they mean.
-    typed: usize,
-}
-
-impl Keys {
-    fn new(keys: Vec<u8>) -> Keys {
-        Keys { keys, typed: 0 }
-    }
-
-    /// What of `bytes` is for the command, and whether the keys are complete.
-    fn pass(&mut self, bytes: Vec<u8>) -> (Vec<u8>, bool) {
-        if self.keys.is_empty() {
-            return (bytes, false);
-        }
-        let mut out = Vec::with_capacity(bytes.len());
-        for byte in bytes {
-            if byte != self.keys[self.typed] {
-                out.extend_from_slice(&self.keys[..self.typed]);
-                self.typed = 0;
-            }
-            if byte == self.keys[self.typed] {
-                self.typed += 1;
-                if self.typed == self.keys.len() {
-                    return (out, true);
-                }
-            } else {
-                out.push(byte);
-            }
-        }
-        (out, false)
-    }
-}
-
 #[derive(Default)]
 struct Ready {
     signal: bool,
@@ -528,21 +493,4 @@ fn signals(all: bool) -> Result<SignalFd, Errno> {
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     set.thread_block().map_err(errno)?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_held_back_until_they_mean_something() {
-        let mut keys = Keys::new(vec![16, 17]);
-        assert_eq!(keys.pass(b"ab\x10".to_vec()), (b"ab".to_vec(), false));
-        assert_eq!(keys.pass(b"c".to_vec()), (b"\x10c".to_vec(), false));
-        assert_eq!(keys.pass(b"\x10".to_vec()), (Vec::new(), false));
-        assert_eq!(keys.pass(b"\x10x".to_vec()), (b"\x10\x10x".to_vec(), false));
-        assert_eq!(keys.pass(b"y\x10\x11z".to_vec()), (b"y".to_vec(), true));
-        let mut none = Keys::new(Vec::new());
-        assert_eq!(none.pass(vec![16, 17]), (vec![16, 17], false));
-    }
 }

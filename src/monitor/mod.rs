@@ -18,6 +18,7 @@ mod freeze;
 mod fuse;
 mod health;
 mod journal;
+mod keys;
 pub mod log;
 mod restart;
 mod signals;

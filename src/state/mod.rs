@@ -21,6 +21,7 @@
 
 mod files;
 mod locked;
+mod status;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -28,104 +29,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 use locked::GONE;
 pub use locked::{Gone, Locked};
-
-/// Where a container stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Status {
-    /// Its directory is there, its command never ran.
-    Created,
-    /// Its command runs.
-    Running,
-    /// Its command is stopped in the middle of things.
-    Paused,
-    /// Its command ended and will be started again in a moment.
-    Restarting,
-    /// Its command ended.
-    Exited,
-}
-
-/// What changes in a container's life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// [`VERSION`].
-    pub version: u32,
-    /// Where it stands.
-    pub status: Status,
-    /// Host process id of its first process while it runs; meaningless in another boot.
-    pub pid: Option<i32>,
-    /// The start time of that process (proc_pid_stat(5), field 22), against reuse of the number.
-    pub start_time: Option<u64>,
-    /// `/proc/sys/kernel/random/boot_id` when it was started.
-    pub boot_id: String,
-    /// Seconds since the epoch.
-    pub started: Option<u64>,
-    /// Seconds since the epoch.
-    pub finished: Option<u64>,
-    /// How it ended.
-    pub ended: Option<Ended>,
-    /// How often it was started again without anybody asking.
-    pub restarts: u32,
-    /// Somebody asked it to end.
-    pub stopped: bool,
-    /// Why it could not be started again.
-    pub error: Option<String>,
-    /// What the checks say.
-    pub health: Option<Health>,
-}
-
-/// What the checks of a container say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Failures in a row.
-    pub failing: u32,
-    /// The last checks, the newest last.
-    pub checks: Vec<Check>,
-}
-
-/// Whether a container is well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// Not known yet.
-    #[default]
-    Starting,
-    /// It is.
-    Healthy,
-    /// It is not.
-    Unhealthy,
-}
-
-impl Verdict {
-    /// Docker's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Verdict::Starting => "starting",
-            Verdict::Healthy => "healthy",
-            Verdict::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-/// One check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// When it began, RFC 3339.
-    pub start: String,
-    /// When it ended.
-    pub end: String,
-    /// Exit status of its command; -1 when it took too long.
-    pub status: i32,
-    /// What it wrote, at most 4 KiB.
-    pub output: String,
-}
+pub use status::{Check, Health, State, Status, Verdict};
 
 /// What can go wrong with a container's files.
 #[derive(Debug, thiserror::Error)]
@@ -502,32 +412,5 @@ impl Container {
     fn link(&self) -> PathBuf {
         let root = self.dir.parent().unwrap_or(&self.dir);
         root.join("by-name").join(&self.spec.name)
-    }
-}
-
-impl State {
-    /// Whether a monitor takes care of it: it runs, is paused, or will run again in a moment.
-    pub fn is_alive(&self) -> bool {
-        matches!(
-            self.status,
-            Status::Running | Status::Paused | Status::Restarting
-        )
-    }
-
-    fn created() -> State {
-        State {
-            version: VERSION,
-            status: Status::Created,
-            pid: None,
-            start_time: None,
-            boot_id: String::new(),
-            started: None,
-            finished: None,
-            ended: None,
-            restarts: 0,
-            stopped: false,
-            error: None,
-            health: None,
-        }
     }
 }

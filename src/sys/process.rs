@@ -155,12 +155,21 @@ struct CloneArgs {
 /// # Errors
 /// Those of clone(2): `EPERM` or `ENOSPC` when user namespaces are refused or used up.
 pub fn fork(namespaces: Namespaces) -> Result<Fork> {
+    match clone(namespaces.bits(), libc::SIGCHLD)? {
+        None => Ok(Fork::Child),
+        Some((pid, pidfd)) => Ok(Fork::Parent(Child { pid, pidfd })),
+    }
+}
+
+/// clone3(2), or clone(2), with `CLONE_PIDFD` and these flags: the new process's number here and a pidfd, or
+/// `None` in the new process.
+fn clone(flags: u64, exit_signal: i32) -> Result<Option<(Pid, OwnedFd)>> {
     let mut pidfd: libc::c_int = -1;
-    let flags = namespaces.bits() | libc::CLONE_PIDFD as u64;
+    let flags = flags | libc::CLONE_PIDFD as u64;
     let mut args = CloneArgs {
         flags,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: exit_signal as u64,
         ..CloneArgs::default()
     };
     // SAFETY: `args` has the layout of `struct clone_args` (include/uapi/linux/sched.h) and outlives
@@ -175,7 +184,7 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
     });
     let pid = match first {
         Err(Errno::NOSYS | Errno::PERM) => {
-            let flags = flags | libc::SIGCHLD as u64;
+            let flags = flags | exit_signal as u64;
             // SAFETY: as above; clone(2) takes (flags, stack, parent_tid = pidfd, child_tid, tls),
             // the first three in this order on x86-64 and arm64, and the last two are unused.
             cvt(unsafe {
@@ -192,12 +201,11 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
         other => other?,
     };
     if pid == 0 {
-        return Ok(Fork::Child);
+        return Ok(None);
     }
     let pid = Pid::from_raw(pid as i32).ok_or(Errno::CHILD)?;
     // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Fork::Parent(Child { pid, pidfd }))
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
 }
 
 /// Forks into the pid namespace that was joined (setns(2)): the new process is a sibling of this one, so whoever
@@ -206,43 +214,9 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
 /// # Errors
 /// Those of clone(2).
 pub fn fork_sibling() -> Result<Option<OwnedFd>> {
-    let mut pidfd: libc::c_int = -1;
-    let flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
-    // The exit signal is the one that this process itself has (clone(2), CLONE_PARENT).
-    let mut args = CloneArgs {
-        flags,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        ..CloneArgs::default()
-    };
-    // SAFETY: as in `fork`.
-    let first = cvt(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut args,
-            std::mem::size_of::<CloneArgs>(),
-        )
-    });
-    let pid = match first {
-        Err(Errno::NOSYS | Errno::PERM) => {
-            // SAFETY: as in `fork`.
-            cvt(unsafe {
-                libc::syscall(
-                    libc::SYS_clone,
-                    flags,
-                    0usize,
-                    &raw mut pidfd,
-                    0usize,
-                    0usize,
-                )
-            })?
-        }
-        other => other?,
-    };
-    if pid == 0 {
-        return Ok(None);
-    }
-    // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    // No exit signal is given: it is the one that this process itself has (clone(2), CLONE_PARENT).
+    let made = clone(libc::CLONE_PARENT as u64, 0)?;
+    Ok(made.map(|(_, pidfd)| pidfd))
 }
 
 /// Runs `work` in a process of its own, as the last thing of importance to anybody: in a session of its

@@ -125,7 +125,7 @@ fn what_comes_from_outside_is_escaped_and_nothing_else() {
     assert_eq!(fill("{{.N}}\\n", &value).unwrap(), "a\\x1b[31m\\nb\n");
     assert_eq!(
         fill(r#"{{join .L "\n"}}{{upper .N}}"#, &value).unwrap(),
-        "\\x07\nxA\\x1B[31M\\nB"
+        "\\x07\nxA\\x1b[31M\\nB"
     );
     assert_eq!(fill("{{json .L}}", &value).unwrap(), r#"["\u0007","x"]"#);
 }

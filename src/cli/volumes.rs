@@ -1,0 +1,154 @@
+//! `rl volume`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::lifecycle::report;
+use super::{print, table};
+use crate::engine::volumes::{self, Volume};
+use crate::engine::{Context, Error, units};
+use crate::model::text::escape_json;
+use crate::model::time::to_rfc3339;
+
+/// Make, list, look at and remove named volumes
+#[derive(Debug, clap::Args)]
+pub struct VolumeArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Make a volume
+    Create {
+        /// Label
+        #[arg(short, long, value_name = "NAME=VALUE")]
+        label: Vec<String>,
+        /// Its name; one is made up where none is given
+        name: Option<String>,
+    },
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Show only names
+        #[arg(short, long)]
+        quiet: bool,
+        /// Print with a template such as `{{.Name}}`, or `json`
+        #[arg(long)]
+        format: Option<String>,
+    },
+    /// Show all that is known of volumes
+    Inspect {
+        /// Print with a template such as `{{.Mountpoint}}`, or `json`
+        #[arg(short, long)]
+        format: Option<String>,
+        /// Names
+        #[arg(required = true, value_name = "VOLUME")]
+        volumes: Vec<String>,
+    },
+    /// Remove volumes with what is in them
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names
+        #[arg(required = true, value_name = "VOLUME")]
+        volumes: Vec<String>,
+    },
+    /// Remove the volumes that no container has
+    Prune {
+        /// Do not ask
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+/// Does what the words say.
+///
+/// # Errors
+/// No such volume, a container has it, or a bad template.
+pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
+    match &args.verb {
+        Verb::Create { label, name } => {
+            let pairs = label.iter().map(|label| units::pair("--label", label));
+            let labels: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
+            context
+                .ui
+                .data(&volumes::create(context, name.as_deref(), &labels)?);
+            Ok(0)
+        }
+        Verb::Ls { quiet, format } => {
+            let usual = match quiet {
+                true => "{{.Name}}",
+                false => "table {{.Driver}}\\t{{.Name}}",
+            };
+            let template = table::template(format.as_deref(), usual)?;
+            let rows = volumes::list(context).into_iter().map(|volume| {
+                let mut methods = Map::new();
+                methods.insert("Label".to_owned(), json!(volume.labels));
+                let fields = fields(&volume);
+                table::Row { fields, methods }
+            });
+            let title = |field: &str| match field {
+                "Name" => "VOLUME NAME".to_owned(),
+                other => other.to_uppercase(),
+            };
+            Ok(print(table::list(&template, &title, rows)?.as_bytes()))
+        }
+        Verb::Inspect { format, volumes } => inspect(context, format.as_deref(), volumes),
+        Verb::Rm { volumes } => {
+            let remove = |name: &String| volumes::remove(context, name).map(|()| name.clone());
+            Ok(report(context, volumes.iter().map(remove).collect()))
+        }
+        Verb::Prune { force } => {
+            let question = "Remove all volumes that no container has?";
+            if !force && !context.ui.ask(question) {
+                return Ok(0);
+            }
+            let free = |volume: &Volume| {
+                volumes::users(context, &volume.name).is_ok_and(|users| users.is_empty())
+            };
+            let all = volumes::list(context).into_iter().filter(free);
+            let remove =
+                |volume: Volume| volumes::remove(context, &volume.name).map(|()| volume.name);
+            Ok(report(context, all.map(remove).collect()))
+        }
+    }
+}
+
+fn inspect(context: &Context<'_>, format: Option<&str>, names: &[String]) -> Result<u8, Error> {
+    let mut found = Vec::new();
+    let mut status = 0;
+    for name in names {
+        match volumes::find(context, name) {
+            Ok(volume) => found.push(fields(&volume)),
+            Err(error) => status = context.ui.fail(&error).min(1),
+        }
+    }
+    let out = match format {
+        Some(format) => {
+            let template = table::template(Some(format), format)?;
+            let mut out = String::new();
+            for value in &found {
+                out += &template.fill(value, &Map::new())?;
+                out.push('\n');
+            }
+            out
+        }
+        None => {
+            let text = serde_json::to_string_pretty(&Value::Array(found));
+            format!("{}\n", escape_json(&text.unwrap_or_default()))
+        }
+    };
+    Ok(print(out.as_bytes()).max(status))
+}
+
+fn fields(volume: &Volume) -> Value {
+    json!({
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": volume.path.to_string_lossy(),
+        "CreatedAt": to_rfc3339(volume.created),
+        "Labels": volume.labels,
+        "Scope": "local",
+    })
+}
