@@ -339,4 +339,19 @@ identities! {
         t.rl(["volume", "rm", "data"]).run().refuses(1, "no such volume");
         t.rl(["volume", "create", "../x"]).run().refuses(125, "not a volume name");
     }
+
+    fn what_a_killed_monitor_was_removing_is_removed(t: [sub root]) {
+        let id = detached(t, "box", &[], "echo x >/file; exec sleep 1000");
+        for pid in monitors(t) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        t.quiet();
+        let containers = t.dir().join("data/rl/containers");
+        std::fs::rename(containers.join(&id), containers.join(format!("{id}.gone"))).unwrap();
+        assert_eq!(t.rl(["ps", "-aq"]).run().ok().out(), "");
+        assert!(!containers.join(format!("{id}.gone")).exists());
+        // The name that its claim is left of is free.
+        detached(t, "box", &[], "exec sleep 1000");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
 }

@@ -31,6 +31,9 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
         }
         !left_over && (all || container.state.is_alive())
     });
+    for (spec, gone) in containers.gone() {
+        let _ = plan_for(context, &spec).map(|plan| monitor::remove(&gone, &plan));
+    }
     Ok(found)
 }
 

@@ -293,13 +293,22 @@ impl Containers {
     /// Locks every container that was to be removed at its end and whose monitor was killed before,
     /// for the caller to remove.
     pub fn left_over(&self) -> Vec<(ContainerSpec, Locked)> {
+        self.abandoned_of(|name| is_id(name) || is_gone(name))
+    }
+
+    /// The same of those alone that [vanished](Locked::vanish).
+    pub fn gone(&self) -> Vec<(ContainerSpec, Locked)> {
+        self.abandoned_of(is_gone)
+    }
+
+    fn abandoned_of(&self, wanted: impl Fn(&str) -> bool) -> Vec<(ContainerSpec, Locked)> {
         let mut found = Vec::new();
-        for id in self.entries(is_id_or_gone).unwrap_or_default() {
+        for id in self.entries(wanted).unwrap_or_default() {
             if !self.abandoned(Path::new(&id)) {
                 continue;
             }
             match self.read(&id) {
-                Ok(container) if container.is_left_over() => {
+                Ok(container) if container.is_left_over() || is_gone(&id) => {
                     found.extend(container.lock().ok().map(|locked| (container.spec, locked)));
                 }
                 Ok(_) => {}
@@ -348,8 +357,8 @@ fn is_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn is_id_or_gone(name: &str) -> bool {
-    is_id(name.strip_suffix(GONE).unwrap_or(name))
+fn is_gone(name: &str) -> bool {
+    name.strip_suffix(GONE).is_some_and(is_id)
 }
 
 impl Container {
