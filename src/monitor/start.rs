@@ -23,6 +23,8 @@ pub(super) struct Running {
     pub network: Option<net::Running>,
     /// fuse-overlayfs, if it serves the root.
     pub fuse: Option<Child>,
+    /// The process that brought the command into the container: it takes its time to end, and is reaped last.
+    pub joiner: Option<Child>,
 }
 
 /// Starts the container, for the `restarts`th time again.
@@ -53,6 +55,7 @@ struct Steps<'a> {
     streams: Streams,
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
+    joiner: Option<Child>,
 }
 
 enum Network {
@@ -69,6 +72,7 @@ impl<'a> Steps<'a> {
             streams,
             network: Network::Off,
             fuse: None,
+            joiner: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl<'a> Steps<'a> {
                 streams: self.streams,
                 network,
                 fuse: self.fuse.map(|(helper, _)| helper),
+                joiner: self.joiner,
             }),
             Err(failure) => {
                 self.abandon();
@@ -93,19 +98,16 @@ impl<'a> Steps<'a> {
 
     /// The launcher's column of the diagram in [`runtime::join`].
     fn join(&mut self) -> Result<(), StartFailure> {
-        let mut joined = false;
         loop {
             match self.wait()? {
                 Event::Init(FromInit::Joined, Some(pidfd)) => {
                     let failed = StartFailure::failed("pidfd");
                     let command = Child::from_pidfd(pidfd).map_err(failed)?;
-                    let joiner = std::mem::replace(&mut self.launched.child, command);
-                    let _ = joiner.wait();
-                    joined = true;
+                    self.joiner = Some(std::mem::replace(&mut self.launched.child, command));
                 }
                 Event::Init(FromInit::Console, Some(master)) => self.console(master)?,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
-                Event::InitGone if joined => break,
+                Event::InitGone if self.joiner.is_some() => break,
                 Event::InitGone => return Err(self.died()),
                 _ => {}
             }
@@ -341,8 +343,9 @@ impl<'a> Steps<'a> {
     fn abandon(&mut self) {
         let _ = self.launched.child.signal(libc::SIGKILL);
         let _ = self.launched.child.wait();
-        if let Some((helper, _)) = self.fuse.take() {
-            end(&helper);
+        let helper = self.fuse.take().map(|(helper, _)| helper);
+        for process in helper.into_iter().chain(self.joiner.take()) {
+            end(&process);
         }
         match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => drop(running.stop()),

@@ -80,6 +80,9 @@ pub(super) fn watch(
     if let Some(fuse) = watch.running.fuse.take() {
         super::start::end(&fuse);
     }
+    if let Some(joiner) = watch.running.joiner.take() {
+        let _ = joiner.wait();
+    }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
     let ended = match (ended, watch.signaled) {
         (Ended::Signaled(libc::SIGKILL), Some(signal)) => Ended::Signaled(signal),
