@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::resolve::merge_env;
+use super::environment::merge_env;
 use super::start::{exec_plan, program};
 use super::{Context, Error, containers, keys, lifecycle};
 use crate::model::spec::ContainerSpec;

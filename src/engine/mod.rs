@@ -4,6 +4,7 @@ pub mod apply;
 pub mod changes;
 pub mod containers;
 pub mod dirs;
+mod environment;
 pub mod exec;
 mod hint;
 pub mod host;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
+use super::environment::environment;
 use super::run_args::RunArgs;
 use super::{host, life, mounts, units};
 use crate::model::spec::{
@@ -262,88 +263,6 @@ fn command_line(
     }
 }
 
-/// Defaults, then the image's, then files, then options; the last one of a name counts.
-fn environment(
-    args: &RunArgs,
-    image: &ImageDefaults,
-    tty: bool,
-    hostname: &str,
-) -> Result<Vec<String>, Error> {
-    let mut base = vec![
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        format!("HOSTNAME={hostname}"),
-        "container=rl".to_owned(),
-    ];
-    if tty {
-        base.push(terminal_type());
-    }
-    base.extend(image.env.iter().cloned());
-    merge_env(&base, &args.env_file, &args.env, false)
-}
-
-fn terminal_type() -> String {
-    let term = std::env::var("TERM").unwrap_or_default();
-    format!("TERM={}", if term.is_empty() { "xterm" } else { &term })
-}
-
-/// `base`, then files, then options; the last one of a name counts. With `tty` the caller's kind of terminal
-/// comes before the files.
-///
-/// # Errors
-/// A file that cannot be read, an option without a name.
-pub(super) fn merge_env(
-    base: &[String],
-    files: &[PathBuf],
-    options: &[String],
-    tty: bool,
-) -> Result<Vec<String>, Error> {
-    let mut env: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
-        Some((_, old)) => *old = value.to_owned(),
-        None => env.push((name.to_owned(), value.to_owned())),
-    };
-    for variable in base.iter().cloned().chain(tty.then(terminal_type)) {
-        let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
-        set(name, value);
-    }
-    for file in files {
-        let failed = |source| Error::File {
-            option: "--env-file",
-            path: file.clone(),
-            source,
-        };
-        for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
-            let line = line.trim_start();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            given(line, &mut set);
-        }
-    }
-    for variable in options {
-        if variable.is_empty() || variable.starts_with('=') {
-            units::pair("--env", variable)?;
-        }
-        given(variable, &mut set);
-    }
-    Ok(env
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect())
-}
-
-/// `NAME=VALUE`, or `NAME` alone for the caller's own value, if it has one.
-fn given(variable: &str, set: &mut impl FnMut(&str, &str)) {
-    match variable.split_once('=') {
-        Some((name, value)) => set(name, value),
-        None => {
-            if let Ok(value) = std::env::var(variable) {
-                set(variable, &value);
-            }
-        }
-    }
-}
-
 /// The host's file of a zone, shown as `/etc/localtime`, as podman does it: the image need not know
 /// any zones.
 fn time_zone(zone: &str) -> Result<VolumeMount, Error> {
@@ -584,20 +503,5 @@ mod tests {
             ..RunArgs::default()
         };
         assert_eq!(line(&list, &[]).unwrap(), ["a b", "c"]);
-    }
-
-    #[test]
-    fn the_last_variable_of_a_name_counts() {
-        let args = RunArgs {
-            env: vec!["X=2".into(), "NOT_SET_ANYWHERE".into()],
-            ..RunArgs::default()
-        };
-        let env = environment(&args, &image(), false, "h").unwrap();
-        assert!(env.contains(&"X=2".to_owned()) && env.contains(&"PATH=/image".to_owned()));
-        assert!(
-            !env.iter()
-                .any(|v| v.starts_with("NOT_SET") || v.starts_with("TERM="))
-        );
-        assert_eq!(env.iter().filter(|v| v.starts_with("X=")).count(), 1);
     }
 }
