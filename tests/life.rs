@@ -150,9 +150,12 @@ identities! {
         run.args(["sh", "-c", script]).run().ok();
         let mut first = t.rl(["attach", "shell"]).terminal();
         let mut second = t.rl(["attach", "--detach-keys", "ctrl-x,x", "shell"]).terminal();
+        // What it hears shows that each is attached.
         first.send("one\r");
         first.expect("<one>");
-        second.expect("<one>");
+        second.send("both\r");
+        second.expect("<both>");
+        first.expect("<both>");
         second.send("\u{18}x");
         second.exits(0);
         first.send("two\r");
