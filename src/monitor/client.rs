@@ -181,7 +181,8 @@ impl Client {
             raw,
             tty: how.tty,
             buffer: vec![0; MAX_MESSAGE],
-            keys: Keys::new(how.detach_keys),
+            // Keys are typed: what comes through a pipe goes through as it is.
+            keys: Keys::new(if how.tty { how.detach_keys } else { Vec::new() }),
             own: how.own,
             detached: false,
         };
