@@ -1,9 +1,11 @@
 //! The verbs on containers that exist.
 
+use std::net::SocketAddr;
+
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
 use crate::engine::logs::{self, Logs};
-use crate::engine::{Context, Error, exec, processes, units};
+use crate::engine::{Context, Error, containers, exec, processes, units};
 use crate::model::text::escape;
 
 /// Start containers that do not run
@@ -329,7 +331,11 @@ pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
 /// # Errors
 /// No such container, or the port is not published.
 pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
-    let ports = lifecycle::ports(context, &args.container)?;
+    let container = lifecycle::find(context, &args.container)?;
+    let ports = containers::published(&container.spec).into_iter();
+    let ports: Vec<(String, String)> = ports
+        .map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()))
+        .collect();
     let Some(wanted) = &args.port else {
         for (inside, outside) in ports {
             context.ui.data(&format!("{inside} -> {outside}"));

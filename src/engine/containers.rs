@@ -5,7 +5,7 @@ mod inspect;
 mod row;
 
 pub use filter::{Filter, FilterError, passes};
-pub use inspect::inspect;
+pub use inspect::{inspect, published};
 pub use row::{Row, row};
 
 use super::{Context, Error};

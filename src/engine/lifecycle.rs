@@ -271,26 +271,3 @@ pub fn update(
     };
     words.iter().map(change).collect()
 }
-
-/// The published ports of a container, as `docker port` has them: (`80/tcp`, `0.0.0.0:8080`).
-///
-/// # Errors
-/// No such container.
-pub fn ports(context: &Context<'_>, word: &str) -> Result<Vec<(String, String)>, Error> {
-    let container = find(context, word)?;
-    let mut out = Vec::new();
-    for text in &container.spec.network.publish {
-        let publish: crate::net::Publish = text.parse()?;
-        let Some(host) = publish.host else { continue };
-        let ip = match publish.host_ip {
-            None => "0.0.0.0".to_owned(),
-            Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
-            Some(ip) => ip.to_string(),
-        };
-        for n in 0..publish.container.count {
-            let inside = format!("{}/{}", publish.container.first + n, publish.proto);
-            out.push((inside, format!("{ip}:{}", host.first + n)));
-        }
-    }
-    Ok(out)
-}

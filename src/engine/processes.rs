@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::{Context, Error, exec, lifecycle};
+use crate::sys::proc;
 
 /// The numbers on this machine of the processes in the pid namespace of a running container.
 ///
@@ -12,23 +13,10 @@ pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
     let container = lifecycle::find(context, word)?;
     let _held = exec::first_process(&container, word)?;
     let first = container.state.pid.unwrap_or_default();
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let Some(own) = namespace(first) else {
-        return Err(Error::NotRunning(word.to_owned()));
-    };
-    if namespace(std::process::id() as i32).as_ref() == Some(&own) {
-        return Err(Error::Unfit {
-            name: word.to_owned(),
-            why: "shares the process ids of this machine: its processes cannot be told from others",
-        });
-    }
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids: Vec<i32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| namespace(*pid).as_ref() == Some(&own))
-        .collect();
-    pids.sort_unstable();
-    Ok(pids)
+    proc::beside(first).ok_or_else(|| Error::Unfit {
+        name: word.to_owned(),
+        why: "shares the process ids of this machine: its processes cannot be told from others",
+    })
 }
 
 /// The lines of ps(1) with `options` (`-ef` where empty) that are about processes of a container, and its head.

@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::sys::proc;
 use crate::sys::process::{Child, signal_pidfd};
 
 /// How often one looks for processes that were missed.
@@ -20,20 +21,14 @@ const TURNS: usize = 20;
 pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
     let signal = if on { libc::SIGSTOP } else { libc::SIGCONT };
     let first = first.proc_pid().as_raw_nonzero().get();
-    let own = namespace("self");
-    let theirs = namespace(&first.to_string());
-    if theirs.is_none() || theirs == own {
-        return Err("it shares the process ids of this machine".into());
-    }
     for _ in 0..TURNS {
+        let processes = proc::beside(first);
+        let processes = processes.ok_or("it shares the process ids of this machine")?;
         let mut missed = false;
-        for pid in processes() {
-            if namespace(&pid.to_string()) != theirs || is_stopped(pid) == on {
-                continue;
-            }
+        for pid in processes.into_iter().filter(|pid| is_stopped(*pid) != on) {
             let handle = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
             if let Some(Ok(handle)) = handle
-                && namespace(&pid.to_string()) == theirs
+                && proc::is_beside(pid, first)
             {
                 missed |= signal_pidfd(handle.as_fd(), signal).is_ok();
             }
@@ -44,16 +39,6 @@ pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     Err("its processes are born faster than they can be stopped".into())
-}
-
-/// The pid namespace of a process (proc_pid_ns(5)).
-fn namespace(pid: &str) -> Option<std::path::PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
-}
-
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Whether a process is stopped by a signal, or cannot run any more (proc_pid_stat(5), field 3).

@@ -9,6 +9,7 @@ pub mod landlock;
 pub mod mount;
 pub mod netdev;
 pub mod probe;
+pub mod proc;
 pub mod process;
 pub mod sabotage;
 pub mod seccomp;

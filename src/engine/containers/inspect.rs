@@ -1,11 +1,11 @@
 //! `rl inspect` of a container, in Docker's shape: what is known of it, and nothing else.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::{Value, json};
 
 use super::row::state;
-use crate::model::spec::{
-    ContainerSpec, LogDriver, MountSource, NetworkMode, RestartPolicy, RootfsSource,
-};
+use crate::model::spec::{ContainerSpec, LogDriver, MountSource, RestartPolicy, RootfsSource};
 use crate::model::time::to_rfc3339;
 use crate::monitor::log;
 use crate::net::Publish;
@@ -167,27 +167,30 @@ fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
     out
 }
 
-/// By port inside, `80/tcp`.
-fn ports(spec: &ContainerSpec) -> Value {
-    let mut out = serde_json::Map::new();
-    if matches!(spec.network.mode, NetworkMode::None | NetworkMode::Host) {
-        return Value::Object(out);
-    }
+/// Every published port: inside (`80/tcp`), address of the machine, port of the machine.
+pub fn published(spec: &ContainerSpec) -> Vec<(String, IpAddr, u16)> {
+    let mut out = Vec::new();
     for text in &spec.network.publish {
-        let Ok(publish) = text.parse::<Publish>() else {
+        let publish = text.parse::<Publish>().ok();
+        let Some((publish, host)) = publish.and_then(|p| Some((p, p.host?))) else {
             continue;
         };
-        let Some(host) = publish.host else { continue };
-        let ip = publish
-            .host_ip
-            .map_or("0.0.0.0".to_owned(), |ip| ip.to_string());
+        let ip = publish.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         for n in 0..publish.container.count {
-            let key = format!("{}/{}", publish.container.first + n, publish.proto);
-            let place = json!({ "HostIp": ip, "HostPort": (host.first + n).to_string() });
-            let list = out.entry(key).or_insert_with(|| json!([]));
-            if let Value::Array(list) = list {
-                list.push(place);
-            }
+            let inside = format!("{}/{}", publish.container.first + n, publish.proto);
+            out.push((inside, ip, host.first + n));
+        }
+    }
+    out
+}
+
+/// By port inside.
+fn ports(spec: &ContainerSpec) -> Value {
+    let mut out = serde_json::Map::new();
+    for (inside, ip, port) in published(spec) {
+        let place = json!({ "HostIp": ip.to_string(), "HostPort": port.to_string() });
+        if let Value::Array(list) = out.entry(inside).or_insert_with(|| json!([])) {
+            list.push(place);
         }
     }
     Value::Object(out)
