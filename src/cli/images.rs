@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
-use crate::engine::{Context, Error, containers, image_for, lifecycle};
+use crate::engine::{Context, Error, containers, image_for, lifecycle, output};
 use crate::model::Reference;
 use crate::model::reference::Source;
 use crate::model::template::Template;
@@ -247,16 +247,20 @@ pub fn save(context: &Context<'_>, args: &SaveArgs) -> Result<u8, Error> {
             Some(dir),
             &mut io::sink(),
         ),
-        (Some(path), _) => save_file(&store, args, path),
+        (Some(path), _) => {
+            return output::to_file(path, |mut out| {
+                images::save(&store, &args.images, args.format, None, &mut out)?;
+                out.flush().map_err(|source| Error::Write {
+                    path: path.clone(),
+                    source,
+                })
+            })
+            .map(|()| 0);
+        }
         (None, Format::OciDir) => Err(ImageError::NeedsDirectory),
         (None, _) if io::stdout().is_terminal() => Err(ImageError::TerminalOutput),
         (None, _) => {
-            // Not `Stdout`, which would look for line ends.
-            let out = rustix::io::dup(rustix::stdio::stdout()).map_err(|e| ImageError::Io {
-                call: "dup(stdout)".to_owned(),
-                source: e.into(),
-            })?;
-            let mut out = io::BufWriter::with_capacity(256 << 10, File::from(out));
+            let mut out = output::stdout()?;
             let saved = images::save(&store, &args.images, args.format, None, &mut out);
             match saved {
                 Err(ImageError::Io { source, .. })
@@ -272,34 +276,6 @@ pub fn save(context: &Context<'_>, args: &SaveArgs) -> Result<u8, Error> {
     };
     written.map_err(Error::from)?;
     Ok(0)
-}
-
-/// Writes beside the name, then renames: an interrupted save leaves what was there.
-fn save_file(store: &Store, args: &SaveArgs, path: &std::path::Path) -> Result<(), ImageError> {
-    let failed = |call: &str| {
-        let call = format!("{call}(`{}`)", path.display());
-        move |source| ImageError::Io { call, source }
-    };
-    // A pipe or device named as the output is written as it is.
-    if path.exists() && !path.is_file() {
-        let mut file = File::options()
-            .write(true)
-            .open(path)
-            .map_err(failed("open"))?;
-        return images::save(store, &args.images, args.format, None, &mut file);
-    }
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let file = File::create(&part).map_err(failed("open"))?;
-    let mut out = io::BufWriter::with_capacity(256 << 10, file);
-    let result = images::save(store, &args.images, args.format, None, &mut out)
-        .and_then(|()| out.flush().map_err(failed("write")))
-        .and_then(|()| std::fs::rename(&part, path).map_err(failed("rename")));
-    if result.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
-    result
 }
 
 /// `rl import`.

@@ -65,6 +65,9 @@ enum Verb {
     Port(lifecycle::PortArgs),
     Ps(containers::PsArgs),
     Rm(containers::RmArgs),
+    Cp(files::CpArgs),
+    Export(files::ExportArgs),
+    Commit(files::CommitArgs),
     Diff(changes::DiffArgs),
     Apply(changes::ApplyArgs),
     Images(images::ImagesArgs),
@@ -196,6 +199,9 @@ pub fn main() -> u8 {
             let done = containers::rm(context, &args)?;
             Ok(lifecycle::report(context, done))
         }),
+        Verb::Cp(args) => with_plain(|context| files::cp(context, &args)),
+        Verb::Export(args) => with_plain(|context| files::export(context, &args)),
+        Verb::Commit(args) => with_plain(|context| files::commit(context, &args)),
         Verb::Diff(args) => with_context(&Terminal::default(), |context| {
             Ok(print(&changes::diff(context, &args)?))
         }),

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
-use super::changes::{self, Change, Kind, Tree, failed, is_opaque, open_dir, stat_at, stat_fd};
+use super::changes::{self, Change, Kind, Tree, failed, open_dir, stat_at, stat_fd};
 use super::{Context, Error};
 use crate::model::text::escape_bytes;
 use crate::state::{Container, Containers, Status};
 use crate::sys::copy::is_portable;
-use crate::sys::fs::{CallError, is_whiteout, remove_tree, times};
+use crate::sys::fs::{CallError, is_opaque, is_whiteout, remove_tree, times};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -159,7 +159,7 @@ impl Carrier<'_> {
             Ok(names) => names,
             Err(error) => return self.fail(c"", &error.to_string()),
         };
-        let hides = hides || is_opaque(upper);
+        let hides = hides || is_opaque(upper.as_fd());
         if hides {
             match changes::names(host) {
                 Ok(there) => {

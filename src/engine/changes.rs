@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, Error, containers, image_for, rungs, views};
 use crate::model::spec::RootfsSource;
 use crate::state::{Container, Containers};
-use crate::sys::fs::{CallError, is_whiteout};
+use crate::sys::fs::{CallError, is_opaque, is_whiteout};
 
 /// What became of a path, by Docker's letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -213,7 +213,7 @@ impl Walk<'_> {
         hides: bool,
     ) -> Result<(), CallError> {
         let names = names(upper)?;
-        let opaque = hides || is_opaque(upper) || (self.marks && names.contains(OPAQUE));
+        let opaque = hides || is_opaque(upper.as_fd()) || (self.marks && names.contains(OPAQUE));
         if opaque {
             let mut gone = BTreeSet::new();
             for lower in lowers {
@@ -290,19 +290,6 @@ impl Walk<'_> {
 
 const OPAQUE: &std::ffi::CStr = c".wh..wh..opq";
 
-/// Whether a directory hides those below it.
-pub(super) fn is_opaque(dir: &OwnedFd) -> bool {
-    let marks = [
-        c"user.overlay.opaque",
-        c"user.fuseoverlayfs.opaque",
-        c"trusted.overlay.opaque",
-    ];
-    marks.iter().any(|mark| {
-        let mut value = [0u8; 1];
-        rustix::fs::fgetxattr(dir, *mark, &mut value[..]) == Ok(1) && value[0] == b'y'
-    })
-}
-
 fn below(lowers: &[OwnedFd], name: &CString) -> Result<Below, CallError> {
     let mut dirs = Vec::new();
     let mut top = None;
@@ -324,7 +311,7 @@ fn below(lowers: &[OwnedFd], name: &CString) -> Result<Below, CallError> {
         }
         top.get_or_insert(stat);
         let dir = open_dir(lower.as_fd(), name)?;
-        let last = is_opaque(&dir);
+        let last = is_opaque(dir.as_fd());
         dirs.push(dir);
         if last {
             break;

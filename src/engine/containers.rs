@@ -85,23 +85,15 @@ pub fn remove_all(
 }
 
 /// Has the monitor kill the first process, and with it all, and remove the container. Where the monitor does not
-/// answer, the process is killed from here: held by a pidfd before its start time is compared, so a recycled
-/// number is never signalled.
+/// answer, the process is killed from here.
 fn end(container: &Container) -> Option<Client> {
     let asked = Client::connect(container.dir())
         .and_then(|client| client.tell(&ToMonitor::Remove).map(|()| client));
     if let Ok(client) = asked {
         return Some(client);
     }
-    let pid = container
-        .state
-        .pid
-        .and_then(rustix::process::Pid::from_raw)?;
-    let flags = rustix::process::PidfdFlags::empty();
-    if let Ok(pidfd) = rustix::process::pidfd_open(pid, flags)
-        && container.is_still(pid)
-    {
-        let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+    if let Some(held) = container.hold() {
+        let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&held), libc::SIGKILL);
     }
     None
 }

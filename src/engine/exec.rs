@@ -2,8 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
 use super::environment::merge_env;
 use super::start::{exec_plan, program};
 use super::{Context, Error, containers, keys, lifecycle};
@@ -76,8 +74,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
     }
 }
 
-/// A hold on the first process, which is looked at after it is held: never a number that another process has
-/// by now.
+/// A hold on the first process.
 ///
 /// # Errors
 /// The container does not run, or is paused.
@@ -85,17 +82,9 @@ pub(super) fn first_process(container: &Container, word: &str) -> Result<OwnedFd
     if container.state.status == Status::Paused {
         return Err(Error::Paused(word.to_owned()));
     }
-    let missing = || Error::NotRunning(word.to_owned());
-    let pid = container
-        .state
-        .pid
-        .and_then(Pid::from_raw)
-        .ok_or_else(missing)?;
-    let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| missing())?;
-    match container.is_still(pid) {
-        true => Ok(held),
-        false => Err(missing()),
-    }
+    container
+        .hold()
+        .ok_or_else(|| Error::NotRunning(word.to_owned()))
 }
 
 /// The container's own words with the command's in their place.

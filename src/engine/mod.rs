@@ -6,6 +6,7 @@ pub mod containers;
 pub mod dirs;
 mod environment;
 pub mod exec;
+pub mod files;
 mod hint;
 pub mod host;
 pub mod image_for;
@@ -17,6 +18,7 @@ pub mod logs;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod output;
 pub mod processes;
 pub mod pull;
 pub mod resolve;
@@ -215,6 +217,23 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A container's root cannot be mounted.
+    #[error("the container's root file system cannot be mounted: {0}")]
+    Files(crate::runtime::InitError),
+    /// An archive that cannot be unpacked into a container.
+    #[error(transparent)]
+    Unpack(crate::store::unpack::UnpackError),
+    /// A container's files cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] crate::store::pack::PackError),
+    /// Copying from and to the same side.
+    #[error(
+        "`rl cp` copies between a container and this machine: one of the two is `CONTAINER:PATH`"
+    )]
+    CopySides,
+    /// An archive for a terminal.
+    #[error("the archive is not for a terminal")]
+    TerminalOutput,
     /// A system call on a container's files.
     #[error(transparent)]
     Call(#[from] crate::sys::fs::CallError),
@@ -326,6 +345,14 @@ impl Error {
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
+            Error::CopySides => {
+                Some("such as `rl cp box:/etc/hosts .`, or `rl cp file box:/tmp/`".into())
+            }
+            Error::TerminalOutput => Some(
+                "give it a file: `rl export -o box.tar box`, `rl cp box:/etc - >etc.tar`".into(),
+            ),
+            Error::Unpack(e) => e.hint(),
+            Error::Files(_) => Some("start it, and its files are there: `rl start`".into()),
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),

@@ -199,7 +199,7 @@ fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
 }
 
 /// Where a container kept in `dir` mounts its root.
-fn mount_point(dir: &Path) -> std::path::PathBuf {
+pub(super) fn mount_point(dir: &Path) -> std::path::PathBuf {
     let all = dir.parent().unwrap_or(dir).to_owned();
     state::Containers::new(all).mount_point()
 }

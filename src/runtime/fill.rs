@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::error::{At, InitError, Stage};
 use super::inside::Root;
 use super::plan::{Fill, InitPlan};
-use crate::sys::copy::{self, Device, Rules};
+use crate::sys::copy::{self, Rules};
 
 /// An extended attribute of the volume's directory while it is being filled. The image's directory
 /// does not have it, so the copy removes it when it gives the volume the attributes of that.
@@ -82,12 +82,8 @@ fn fill_one(volume: &Volume<'_>, root: &Root) -> Result<(), InitError> {
     }
     // Where there are no extended attributes, a cut off copy stays as it is.
     let _ = rustix::fs::fsetxattr(volume, UNFINISHED, b"", XattrFlags::empty());
-    let rules = Rules {
-        // The image has none that could be opened, and none could be made.
-        device: &|_| Device::Skip,
-        hides: &|_| Ok(false),
-    };
-    copy::tree(image.as_fd(), volume.as_fd(), &rules).map_err(|e| {
+    // The image has no device that could be opened, and none could be made.
+    copy::tree(image.as_fd(), volume.as_fd(), &Rules::PLAIN).map_err(|e| {
         let call = format!(
             "copy `{}` of the image to volume `{}`: {}",
             fill.target,

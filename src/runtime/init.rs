@@ -106,9 +106,9 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     // made in here belongs to root inside.
     let sources = mounts::open_sources(plan)?;
     let volumes = fill::open(plan)?;
-    let parts = rootfs::open(plan)?;
+    let parts = rootfs::open(&plan.rootfs, &plan.mount_point)?;
     become_root()?;
-    let root = rootfs::mount_root(plan, parts, channel)?;
+    let root = rootfs::mount_root(&plan.mount_point, parts, Some(channel))?;
     rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
     fill::fill_all(volumes, &root)?;
     let mounted = mounts::mount_all(plan, &root, sources, channel)?;

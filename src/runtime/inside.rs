@@ -20,6 +20,11 @@ impl Root {
         Root(fd)
     }
 
+    /// The directory itself.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// An O_PATH descriptor of what `path` names.
     pub fn resolve(&self, path: &str) -> Result<OwnedFd> {
         self.open(path, OFlags::PATH)

@@ -30,3 +30,4 @@ pub use error::{InitError, Stage};
 pub use join::{ExecPlan, join};
 pub use launch::{Launched, Stdio, launch};
 pub use plan::{Extras, InitPlan, Rootfs, plan};
+pub use rootfs::visit;

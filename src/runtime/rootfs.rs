@@ -12,7 +12,7 @@ use rustix::mount::MountPropagationFlags;
 
 use super::error::{At, InitError, Stage};
 use super::inside::Root;
-use super::plan::{InitPlan, Rootfs};
+use super::plan::Rootfs;
 use super::proto::{FromInit, ToInit, receive, send};
 use crate::sys::mount::{self, Attr};
 use crate::sys::socket::Channel;
@@ -35,8 +35,8 @@ enum Kind {
 }
 
 /// Opens, as the caller. For overlay the working directory is that of the layers afterwards.
-pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
-    let kind = match &plan.rootfs {
+pub(super) fn open(rootfs: &Rootfs, path: &Path) -> Result<Parts, InitError> {
+    let kind = match rootfs {
         Rootfs::Overlay {
             base,
             lower,
@@ -63,7 +63,6 @@ pub(super) fn open(plan: &InitPlan) -> Result<Parts, InitError> {
         Rootfs::Directory(path) => Kind::Directory(directory(path)?),
         Rootfs::Host => Kind::Host(directory(Path::new("/"))?),
     };
-    let path = &plan.mount_point;
     let parent = directory(path.parent().unwrap_or(path))?;
     Ok(Parts {
         parent,
@@ -88,13 +87,34 @@ fn directory(path: &Path) -> Result<OwnedFd, InitError> {
     })
 }
 
-/// Mounts the root, as root inside, and returns it opened.
+/// Mounts the root of a container that does not run on the mount point, for work of our own on its files, in a user
+/// and a mount namespace of the caller's, and returns it opened. Where it is [`Rootfs::Provided`], its server has
+/// been started in the same namespaces.
+///
+/// # Errors
+/// [`InitError`] of stage `rootfs`.
+pub fn visit(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, InitError> {
+    let parts = open(rootfs, mount_point)?;
+    super::init::become_root()?;
+    let root = match rootfs {
+        Rootfs::Provided => {
+            await_mount(|| parts.top(mount_point))?;
+            parts
+                .top(mount_point)
+                .at(Stage::Rootfs, || "openat(container".into())?
+        }
+        _ => mount_root(mount_point, parts, None)?.into_fd(),
+    };
+    Ok(root)
+}
+
+/// Mounts the root, as root inside, and returns it opened. A root that the launcher provides is asked for through
+/// `channel`.
 pub(super) fn mount_root(
-    plan: &InitPlan,
+    path: &Path,
     parts: Parts,
-    channel: &Channel,
+    channel: Option<&Channel>,
 ) -> Result<Root, InitError> {
-    let path = &plan.mount_point;
     let named = |call: &str| format!("{call}, `{}`)", path.display());
     let point = parts.point.as_fd();
     match &parts.kind {
@@ -112,9 +132,11 @@ pub(super) fn mount_root(
                 .at(Stage::Rootfs, || named("openat(container"))?;
             mount::propagation(shared.as_fd(), MountPropagationFlags::SHARED)
                 .at(Stage::Rootfs, || named("mount(shared"))?;
-            send(channel, &FromInit::NeedRootfs, None)
-                .at(Stage::Rootfs, || "send(need rootfs)".into())?;
-            wait(channel, Stage::Rootfs)?;
+            if let Some(channel) = channel {
+                send(channel, &FromInit::NeedRootfs, None)
+                    .at(Stage::Rootfs, || "send(need rootfs)".into())?;
+                wait(channel, Stage::Rootfs)?;
+            }
             await_mount(|| parts.top(path))?;
             // pivot_root(2) wants the parent of the new root not shared either.
             mount::propagation(shared.as_fd(), MountPropagationFlags::PRIVATE)

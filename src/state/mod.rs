@@ -25,6 +25,7 @@ mod status;
 
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -411,8 +412,16 @@ impl Container {
         lock_file(&self.dir).is_some_and(|file| is_locked(&file))
     }
 
+    /// A hold on the first process, which is compared after it is held: never one that has the number by now.
+    /// `None` when it does not run.
+    pub fn hold(&self) -> Option<OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(self.state.pid?)?;
+        let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+        self.is_still(pid).then_some(held)
+    }
+
     /// Whether `pid` still is the container's first process: same boot, same start time.
-    pub fn is_still(&self, pid: rustix::process::Pid) -> bool {
+    fn is_still(&self, pid: rustix::process::Pid) -> bool {
         self.state.boot_id == boot_id()
             && self.state.start_time.is_some()
             && self.state.start_time == start_time(pid.as_raw_nonzero().get())

@@ -37,6 +37,7 @@ pub fn lay_over(layer: &Path, target: &Path) -> Result<Vec<String>> {
             }
         },
         hides: &is_opaque,
+        ..Rules::PLAIN
     };
     let copied = copy::tree(from.as_fd(), to.as_fd(), &rules).map_err(|e| CallError {
         call: format!("copy of layer `{}`: {}", layer.display(), e.call),

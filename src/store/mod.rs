@@ -37,6 +37,7 @@ mod image;
 mod index;
 mod lay;
 mod layer;
+pub mod pack;
 mod pipe;
 mod scratch;
 pub mod unpack;

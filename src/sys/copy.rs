@@ -52,6 +52,20 @@ pub struct Rules<'a> {
     /// Whether a directory of the source hides a directory of the same name in the target instead
     /// of being merged with it.
     pub hides: &'a dyn Fn(BorrowedFd<'_>) -> rustix::io::Result<bool>,
+    /// Everything belongs to this user and group; where `None`, to whom it belongs in the source.
+    pub owner: Option<(u32, u32)>,
+    /// A directory of the target is not removed for something else: that is an error (`EISDIR`).
+    pub spare_directories: bool,
+}
+
+impl Rules<'static> {
+    /// Owners are kept, device nodes are left out, directories are merged.
+    pub const PLAIN: Rules<'static> = Rules {
+        device: &|_| Device::Skip,
+        hides: &|_| Ok(false),
+        owner: None,
+        spare_directories: false,
+    };
 }
 
 /// What came of a copy.
@@ -79,28 +93,54 @@ pub fn tree(
     to: BorrowedFd<'_>,
     rules: &Rules<'_>,
 ) -> Result<Report, CallError> {
-    let to = open_dir(to, c".")?;
+    let (from, to) = (open_dir(from, c".")?, open_dir(to, c".")?);
     let mut copier = Copier::new(rules, open_dir(to.as_fd(), c".")?);
-    let mut stack = vec![Level::enter(open_dir(from, c".")?, to, true, 0)?];
-    while let Some(level) = stack.last_mut() {
-        if let Some(name) = level.names.pop() {
-            if let Some(below) = copier.entry(level, &name)? {
-                stack.push(below);
-                if let Some(far) = stack.len().checked_sub(OPEN_DEPTH + 1) {
-                    stack[far].fds = None;
-                }
-            }
-            continue;
-        }
-        let done = stack.pop();
-        if let Some(done) = done {
-            copier.path.truncate(done.path_before);
-            if let Some(above) = stack.last_mut() {
-                above.reopen(&done)?;
-            }
-            copier.finish(&done)?;
-        }
+    copier.below(from, to, true)?;
+    Ok(copier.report)
+}
+
+/// Copies what is in `from` into `to` in the same way, and leaves `to` itself as it is.
+///
+/// # Errors
+/// As [`tree`].
+pub fn contents(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    rules: &Rules<'_>,
+) -> Result<Report, CallError> {
+    let (from, to) = (open_dir(from, c".")?, open_dir(to, c".")?);
+    let mut copier = Copier::new(rules, open_dir(to.as_fd(), c".")?);
+    copier.below(from, to, false)?;
+    Ok(copier.report)
+}
+
+/// Copies what is called `name` in `from` into `to`, where it is called `target`, with all below it. A directory
+/// that is there is merged and keeps its own attributes.
+///
+/// # Errors
+/// As [`tree`]; `ENOTDIR` for a directory where the target has something else.
+pub fn entry(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    target: &CStr,
+    rules: &Rules<'_>,
+) -> Result<Report, CallError> {
+    let mut copier = Copier::new(rules, open_dir(to, c".")?);
+    let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(copier.failed("fstatat", name))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        copier.leaf((from, name), (to, target), &stat)?;
+        return Ok(copier.report);
     }
+    let made = match rustix::fs::mkdirat(to, target, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(copier.failed("mkdirat", target)(errno)),
+    };
+    let (from, to) = (open_dir(from, name)?, open_dir(to, target)?);
+    copier.top = Root::from_fd(open_dir(to.as_fd(), c".")?);
+    copier.below(from, to, made)?;
     Ok(copier.report)
 }
 
@@ -140,47 +180,85 @@ impl<'a> Copier<'a> {
         }
     }
 
+    /// Copies all that is in `from`; with `settle`, `to` gets its attributes in the end.
+    fn below(&mut self, from: OwnedFd, to: OwnedFd, settle: bool) -> Result<(), CallError> {
+        let mut stack = vec![Level::enter(from, to, true, 0)?];
+        while let Some(level) = stack.last_mut() {
+            if let Some(name) = level.names.pop() {
+                if let Some(below) = self.entry(level, &name)? {
+                    stack.push(below);
+                    if let Some(far) = stack.len().checked_sub(OPEN_DEPTH + 1) {
+                        stack[far].fds = None;
+                    }
+                }
+                continue;
+            }
+            if let Some(done) = stack.pop() {
+                self.path.truncate(done.path_before);
+                let above = stack.last_mut();
+                let is_top = above.is_none();
+                above.map_or(Ok(()), |above| above.reopen(&done))?;
+                if settle || !is_top {
+                    self.finish(&done)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Copies one entry; a directory is only begun.
     fn entry(&mut self, level: &Level, name: &CStr) -> Result<Option<Level>, CallError> {
         let (from, to) = level.fds()?;
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.failed("fstatat", name))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return self.directory(from, to, name).map(Some);
+        }
+        self.leaf((from, name), (to, name), &stat).map(|()| None)
+    }
+
+    /// Copies what is no directory.
+    fn leaf(
+        &mut self,
+        (from, source): (BorrowedFd<'_>, &CStr),
+        (to, name): (BorrowedFd<'_>, &CStr),
+        stat: &Stat,
+    ) -> Result<(), CallError> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
-            FileType::Directory => return self.directory(from, to, name).map(Some),
-            FileType::CharacterDevice | FileType::BlockDevice => match (self.rules.device)(&stat) {
+            FileType::CharacterDevice | FileType::BlockDevice => match (self.rules.device)(stat) {
                 Device::Make => {}
-                Device::Remove => return remove_tree(to, name.to_bytes()).map(|()| None),
+                Device::Remove => return remove_tree(to, name.to_bytes()),
                 Device::Skip => {
                     self.note("device nodes are not copied".into());
-                    return Ok(None);
+                    return Ok(());
                 }
             },
             FileType::Socket => {
                 self.note("sockets are not copied".into());
-                return Ok(None);
+                return Ok(());
             }
             _ => {}
         }
         self.report.entries += 1;
-        if stat.st_nlink > 1 && self.link(to, name, &stat)? {
-            return Ok(None);
+        if stat.st_nlink > 1 && self.link(to, name, stat)? {
+            return Ok(());
         }
         match kind {
-            FileType::RegularFile => self.file(from, to, name)?,
+            FileType::RegularFile => self.file((from, source), (to, name))?,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(from, name, Vec::new())
-                    .map_err(self.failed("readlinkat", name))?;
+                let target = rustix::fs::readlinkat(from, source, Vec::new())
+                    .map_err(self.failed("readlinkat", source))?;
                 self.replacing(to, name, "symlinkat", || {
                     rustix::fs::symlinkat(&target, to, name)
                 })?;
-                self.settle_name(to, name, &stat, false)?;
+                self.settle_name(to, name, stat, false)?;
             }
             _ => {
                 self.replacing(to, name, "mknodat", || {
                     rustix::fs::mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
                 })?;
-                self.settle_name(to, name, &stat, true)?;
+                self.settle_name(to, name, stat, true)?;
             }
         }
         if stat.st_nlink > 1 {
@@ -194,7 +272,7 @@ impl<'a> Copier<'a> {
                     copy: (copy.st_dev, copy.st_ino),
                 });
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Makes a further name for something copied before. False when it must be copied: it was not,
@@ -260,26 +338,25 @@ impl<'a> Copier<'a> {
 
     fn file(
         &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        name: &CStr,
+        (from, source): (BorrowedFd<'_>, &CStr),
+        (to, name): (BorrowedFd<'_>, &CStr),
     ) -> Result<(), CallError> {
         // Without O_NONBLOCK a FIFO that took the name meanwhile would stop everything.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let source = rustix::fs::openat(from, name, flags, Mode::empty())
-            .map_err(self.failed("openat", name))?;
-        let stat = rustix::fs::fstat(&source).map_err(self.failed("fstat", name))?;
+        let source_file = rustix::fs::openat(from, source, flags, Mode::empty())
+            .map_err(self.failed("openat", source))?;
+        let stat = rustix::fs::fstat(&source_file).map_err(self.failed("fstat", source))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(self.failed("openat", name)(Errno::STALE));
+            return Err(self.failed("openat", source)(Errno::STALE));
         }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.replacing(to, name, "openat", || {
             rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)
         })?;
-        self.data(source.as_fd(), file.as_fd(), &stat, name)?;
+        self.data(source_file.as_fd(), file.as_fd(), &stat, name)?;
         self.report.bytes += stat.st_size as u64;
-        self.settle(source.as_fd(), file.as_fd(), &stat, false, name)
+        self.settle(source_file.as_fd(), file.as_fd(), &stat, false, name)
     }
 
     fn data(
@@ -376,6 +453,13 @@ impl<'a> Copier<'a> {
     ) -> Result<T, CallError> {
         match make() {
             Err(Errno::EXIST) => {
+                let directory = || {
+                    rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW)
+                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+                };
+                if self.rules.spare_directories && directory() {
+                    return Err(self.failed(what, name)(Errno::ISDIR));
+                }
                 remove_tree(to, name.to_bytes())?;
                 make()
             }

@@ -277,6 +277,20 @@ pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// Whether a directory of a writable layer hides those below it (Documentation/filesystems/overlayfs.rst,
+/// "whiteouts and opaque directories"; fuse-overlayfs has a name of its own for the mark).
+pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {
+    let marks = [
+        c"user.overlay.opaque",
+        c"user.fuseoverlayfs.opaque",
+        c"trusted.overlay.opaque",
+    ];
+    marks.iter().any(|mark| {
+        let mut value = [0u8; 1];
+        rustix::fs::fgetxattr(dir, *mark, &mut value[..]) == Ok(1) && value[0] == b'y'
+    })
+}
+
 /// Changes the owner of `name` in `dir`, not following a link.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Work of our own inside a user namespace: layers are unpacked, and containers' files removed, by a
 //! process for which the image's owners exist.
 
+use std::os::fd::BorrowedFd;
+
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Error, Plan, start};
 use crate::model::{IdMap, IdRange};
-use crate::sys::process::{Child, Ended, Fork, Namespaces, exit_now, fork};
+use crate::sys::process::{Child, Ended, Fork, Namespaces, exit_now, fork, join};
 use crate::sys::socket::Channel;
 
 /// Runs `work` with all capabilities over a new user namespace with the maps of `plan`, in a child
@@ -44,6 +46,39 @@ pub fn run_inside_passing_signals(plan: &Plan, work: impl FnOnce() -> u8) -> Res
     let result = run(plan, work, |child| wait_passing(child, &fd));
     let _ = before.thread_set_mask();
     result
+}
+
+/// Runs `work` in a child process in the user and mount namespaces of the process behind `target`, whose root it
+/// sees as `/`, and returns its exit status. As the owner of that user namespace the child has all capabilities
+/// over it; it stays out of the pid namespace, so nothing inside sees it. The calling process must be
+/// single-threaded. The child ends when its parent does.
+///
+/// # Errors
+/// [`Error::Clone`]. The child says itself, by `refused`, that it could not join.
+pub fn run_joined(
+    target: BorrowedFd<'_>,
+    refused: impl FnOnce(Errno) -> u8,
+    work: impl FnOnce() -> u8,
+) -> Result<u8, Error> {
+    let failed = |call| {
+        move |errno: Errno| Error::Clone {
+            call,
+            source: errno.into(),
+        }
+    };
+    match fork(Namespaces::empty()).map_err(failed("clone3()"))? {
+        Fork::Child => {
+            let kill = Some(rustix::process::Signal::KILL);
+            let joined = join(target, Namespaces::USER | Namespaces::MOUNT);
+            // Joining makes this process another's, which clears the death signal.
+            let _ = rustix::process::set_parent_process_death_signal(kill);
+            exit_now(match joined {
+                Ok(()) => work(),
+                Err(errno) => refused(errno),
+            })
+        }
+        Fork::Parent(child) => Ok(child.wait().map_err(failed("waitid()"))?.status()),
+    }
 }
 
 /// The signals that people and sessions end a program with.

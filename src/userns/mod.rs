@@ -22,7 +22,7 @@ mod plan;
 mod write;
 
 pub use caller::{Caller, Rank};
-pub use inside::{run_inside, run_inside_passing_signals};
+pub use inside::{run_inside, run_inside_passing_signals, run_joined};
 pub use mode::{Mode, parse_id_range};
 pub use plan::{Plan, ROOT_DEFAULT, Writer, plan, plan_again};
 pub use write::{Writing, start, write};

@@ -3,6 +3,8 @@
 //! Nothing here makes a user namespace. What writes or deletes unpacked layers ([`load`] with maps,
 //! [`import`], [`remove`]) is to be called inside the one whose maps it is given.
 
+mod change;
+mod compose;
 mod import;
 mod inspect;
 mod list;
@@ -14,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use crate::model::time::{ago, now, parse_rfc3339, to_rfc3339};
+pub use compose::{Compose, compose};
 pub use import::{Import, import};
 pub use inspect::inspect;
 pub use list::{Filter, Row, human_size, rows};

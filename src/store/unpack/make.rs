@@ -73,6 +73,9 @@ impl Unpacker<'_> {
         if entry.kind != Kind::Directory {
             return Err(Reason::RootNotDir);
         }
+        if self.literal {
+            return Ok(());
+        }
         self.root_listed = true;
         let root = self.dirs.get(b"")?;
         self.set_owner(&root, b".", entry)?;
@@ -134,7 +137,7 @@ impl Unpacker<'_> {
     /// A hard link to something of this layer. Its data and attributes are those of its target.
     fn hard_link(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<(), Reason> {
         let shown = || escape_bytes(&entry.link);
-        let (target_dir, target) = match name::split(&entry.link)? {
+        let (target_dir, target) = match name::split(&entry.link, self.literal)? {
             Name::Plain { dir, name } => (dir, name),
             Name::Root => return Err(Reason::LinkToDir(shown())),
             _ => return Err(Reason::LinkTarget(shown())),

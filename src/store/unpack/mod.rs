@@ -74,6 +74,8 @@ pub struct Report {
 struct Unpacker<'a> {
     dirs: Dirs,
     owners: &'a Owners,
+    /// It is no layer: names have no special meaning, and the root keeps its attributes.
+    literal: bool,
     /// New files already belong to this user and group.
     own: (u32, u32),
     later: Vec<attrs::Later>,
@@ -87,6 +89,28 @@ struct Unpacker<'a> {
 /// # Errors
 /// [`UnpackError`] with the entry's name. What was unpacked before stays.
 pub fn unpack(source: impl BufRead, root: Root, owners: &Owners) -> Result<Report, UnpackError> {
+    run(source, root, owners, false)
+}
+
+/// The same into a directory that holds something already and keeps its own attributes. The archive is no layer: names
+/// such as `.wh.x` mean nothing special.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_over(
+    source: impl BufRead,
+    root: Root,
+    owners: &Owners,
+) -> Result<Report, UnpackError> {
+    run(source, root, owners, true)
+}
+
+fn run(
+    source: impl BufRead,
+    root: Root,
+    owners: &Owners,
+    literal: bool,
+) -> Result<Report, UnpackError> {
     let mut stream = TarStream::new(source);
     let own = attrs::own_ids(&root)?;
     // We may be somebody else than root inside, to whom directories without an owner belong.
@@ -101,8 +125,9 @@ pub fn unpack(source: impl BufRead, root: Root, owners: &Owners) -> Result<Repor
         own,
         dirs: Dirs::new(root, implied_owner),
         owners,
+        literal,
         later: Vec::new(),
-        root_listed: false,
+        root_listed: literal,
         report: Report::default(),
     };
     while let Some(entry) = stream.next()? {
@@ -120,7 +145,7 @@ impl Unpacker<'_> {
         entry: &stream::Entry,
         stream: &mut TarStream<impl BufRead>,
     ) -> Result<(), Reason> {
-        match name::split(&entry.path)? {
+        match name::split(&entry.path, self.literal)? {
             Name::Root => self.root_entry(entry),
             Name::Skipped => Ok(()),
             Name::Opaque { dir } => self.opaque(&dir),

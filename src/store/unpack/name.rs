@@ -26,8 +26,9 @@ pub(super) enum Name {
 }
 
 /// Takes a name apart. A leading `/`, empty components and `.` say nothing; `..` is refused, since
-/// what it means would depend on whether links are followed.
-pub(super) fn split(path: &[u8]) -> Result<Name, Reason> {
+/// what it means would depend on whether links are followed. In an archive that is no layer (`literal`) every name is
+/// plain.
+pub(super) fn split(path: &[u8], literal: bool) -> Result<Name, Reason> {
     if path.contains(&0) {
         return Err(Reason::Nul);
     }
@@ -49,6 +50,10 @@ pub(super) fn split(path: &[u8]) -> Result<Name, Reason> {
     let Some(last) = parts.pop() else {
         return Ok(Name::Root);
     };
+    if literal {
+        let (dir, name) = (parts.join(&b'/'), last.to_vec());
+        return Ok(Name::Plain { dir, name });
+    }
     if let Some(through) = parts.iter().find(|p| p.starts_with(WHITEOUT)) {
         return if through.starts_with(META) {
             Ok(Name::Skipped)
@@ -88,10 +93,14 @@ mod tests {
     #[test]
     fn names_are_normalised() {
         for path in ["a/b", "/a/b", "./a/b/", "//a/.//b", "a/b/."] {
-            assert_eq!(split(path.as_bytes()).unwrap(), plain("a", "b"), "{path}");
+            assert_eq!(
+                split(path.as_bytes(), false).unwrap(),
+                plain("a", "b"),
+                "{path}"
+            );
         }
         for path in ["", "/", ".", "./", "././/"] {
-            assert_eq!(split(path.as_bytes()).unwrap(), Name::Root, "{path}");
+            assert_eq!(split(path.as_bytes(), false).unwrap(), Name::Root, "{path}");
         }
     }
 
@@ -101,13 +110,13 @@ mod tests {
             dir: b"a".to_vec(),
             name: b"x".to_vec(),
         };
-        assert_eq!(split(b"a/.wh.x").unwrap(), hidden);
+        assert_eq!(split(b"a/.wh.x", false).unwrap(), hidden);
         assert_eq!(
-            split(b".wh..wh..opq").unwrap(),
+            split(b".wh..wh..opq", false).unwrap(),
             Name::Opaque { dir: vec![] }
         );
-        assert_eq!(split(b"a/.wh..wh.plnk/1.2").unwrap(), Name::Skipped);
-        assert_eq!(split(b"a/.wh..wh.aufs").unwrap(), Name::Skipped);
+        assert_eq!(split(b"a/.wh..wh.plnk/1.2", false).unwrap(), Name::Skipped);
+        assert_eq!(split(b"a/.wh..wh.aufs", false).unwrap(), Name::Skipped);
         for bad in [
             &b".wh."[..],
             b".wh..",
@@ -117,8 +126,8 @@ mod tests {
             b"a/../b",
             b"a\0b",
         ] {
-            assert!(split(bad).is_err(), "{bad:?}");
+            assert!(split(bad, false).is_err(), "{bad:?}");
         }
-        assert!(split(&[b'n'; 256]).is_err());
+        assert!(split(&[b'n'; 256], false).is_err());
     }
 }

@@ -35,8 +35,9 @@ impl Copier<'_> {
         merged: bool,
         name: &CStr,
     ) -> Result<(), CallError> {
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        let owned = self.owned(rustix::fs::fchown(to, Some(uid), Some(gid)), stat, name)?;
+        let (uid, gid) = self.owner(stat);
+        let changed = rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let owned = self.owned(changed, stat, name)?;
         rustix::fs::fchmod(to, mode(stat, owned)).map_err(self.failed("fchmod", name))?;
         self.xattrs(from, to, merged);
         rustix::fs::futimens(to, &times(stat)).map_err(self.failed("futimens", name))
@@ -50,7 +51,8 @@ impl Copier<'_> {
         stat: &Stat,
         has_mode: bool,
     ) -> Result<(), CallError> {
-        let changed = lchown(to, name.to_bytes(), stat.st_uid, stat.st_gid);
+        let (uid, gid) = self.owner(stat);
+        let changed = lchown(to, name.to_bytes(), uid, gid);
         let owned = self.owned(changed, stat, name)?;
         if has_mode {
             // The name was made here as no link; chmodat cannot refuse to follow one.
@@ -61,6 +63,11 @@ impl Copier<'_> {
             .map_err(self.failed("utimensat", name))
     }
 
+    /// Whose the copy becomes.
+    fn owner(&self, stat: &Stat) -> (u32, u32) {
+        self.rules.owner.unwrap_or((stat.st_uid, stat.st_gid))
+    }
+
     /// Whether the owner is kept.
     fn owned(
         &mut self,
@@ -69,9 +76,9 @@ impl Copier<'_> {
         name: &CStr,
     ) -> Result<bool, CallError> {
         match changed {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(self.owner(stat) == (stat.st_uid, stat.st_gid)),
             Err(Errno::PERM | Errno::INVAL) => {
-                let (uid, gid) = (stat.st_uid, stat.st_gid);
+                let (uid, gid) = self.owner(stat);
                 self.note(format!("owner {uid}:{gid} cannot be set"));
                 Ok(false)
             }

@@ -16,11 +16,6 @@ fn dirs() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, from, to)
 }
 
-const PLAIN: Rules<'_> = Rules {
-    device: &|_| Device::Skip,
-    hides: &|_| Ok(false),
-};
-
 fn run(from: &Path, to: &Path, rules: &Rules<'_>) -> Report {
     let (from, to) = (File::open(from).unwrap(), File::open(to).unwrap());
     tree(from.as_fd(), to.as_fd(), rules).unwrap()
@@ -80,7 +75,7 @@ fn everything_is_kept() {
     set_time(&from.join("d"), 2_000_000);
     chmod(&from, 0o711);
     set_time(&from, 3_000_000);
-    let report = run(&from, &to, &PLAIN);
+    let report = run(&from, &to, &Rules::PLAIN);
     assert_eq!((report.entries, report.bytes), (5, 1), "{report:?}");
     assert_eq!(report.notes, Vec::<String>::new());
     for name in ["", "d", "d/program", "again", "link", "fifo"] {
@@ -106,7 +101,7 @@ fn holes_stay_holes() {
     file.set_len(9 << 20).unwrap();
     let full: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
     fs::write(from.join("full"), &full).unwrap();
-    run(&from, &to, &PLAIN);
+    run(&from, &to, &Rules::PLAIN);
     assert_eq!(fs::read(to.join("full")).unwrap(), full);
     let copy = to.join("sparse");
     assert_eq!(
@@ -116,7 +111,7 @@ fn holes_stay_holes() {
     assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20);
     // The way between file systems, without shared blocks and without copy_file_range.
     let other = File::create(to.join("other")).unwrap();
-    let mut copier = Copier::new(&PLAIN, File::open(&to).unwrap().into());
+    let mut copier = Copier::new(&Rules::PLAIN, File::open(&to).unwrap().into());
     (copier.reflink, copier.ranges) = (false, false);
     let file = File::open(from.join("sparse")).unwrap();
     let stat = rustix::fs::fstat(&file).unwrap();
@@ -145,7 +140,7 @@ fn links_in_the_target_are_replaced_and_never_followed() {
     fs::write(from.join("g"), "new").unwrap();
     fs::write(to.join("g"), "old").unwrap();
     fs::hard_link(to.join("g"), to.join("partner")).unwrap();
-    run(&from, &to, &PLAIN);
+    run(&from, &to, &Rules::PLAIN);
     assert_eq!(fs::read_to_string(outside.join("canary")).unwrap(), "alive");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     for (name, text) in [
@@ -190,6 +185,7 @@ fn directories_are_merged_and_kinds_replaced() {
             Err(Errno::NODATA) => Ok(false),
             other => other.map(|_| true),
         },
+        ..Rules::PLAIN
     };
     run(&from, &to, &rules);
     let there = |name: &str| to.join(name).symlink_metadata().is_ok();
@@ -215,7 +211,7 @@ fn depth_costs_no_descriptors() {
     // A second name far below, for a first one that is not open any more.
     let top = File::open(&from).unwrap();
     rustix::fs::linkat(&top, "f", &here, "link", AtFlags::empty()).unwrap();
-    let report = run(&from, &to, &PLAIN);
+    let report = run(&from, &to, &Rules::PLAIN);
     assert_eq!(report.entries, 2 * DEPTH as u64 + 1);
     let mut here = File::open(&to).unwrap();
     let first = rustix::fs::statat(&here, "f", AtFlags::empty())

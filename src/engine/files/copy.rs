@@ -1,0 +1,305 @@
+//! `rl cp`, by Docker's rules (docker cp, "Description").
+//!
+//! | source | target | becomes |
+//! | --- | --- | --- |
+//! | no directory | nothing there | the file of that name; with `/` at the end an error |
+//! | no directory | no directory | replaced |
+//! | no directory | a directory | a file of its own name in it |
+//! | a directory | nothing there | the directory of that name |
+//! | a directory | no directory | an error |
+//! | a directory | a directory | one of its own name in it; with `/.` at the end its contents in it |
+//!
+//! A link is copied as a link, unless `-L` is given or a `/` is at its end; a link in the target is followed. Inside,
+//! links never lead out of the container's root. What is copied in belongs to root, what is copied out to the caller,
+//! unless `-a` is given.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::super::{Context, Error, lifecycle};
+use super::{View, visit};
+use crate::model::text::escape_bytes;
+use crate::store::pack::{Packer, Rules as PackRules};
+use crate::store::unpack::{Owners, unpack_over};
+use crate::sys::copy::{self as tree, Rules};
+use crate::sys::fs::{CallError, Root};
+
+/// What is to be copied.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// `CONTAINER:PATH`, a path of this machine, or `-` for a tar from standard input.
+    pub source: String,
+    /// The same; `-` for a tar on standard output.
+    pub target: String,
+    /// Owners are kept.
+    pub archive: bool,
+    /// A link in the source is followed.
+    pub follow: bool,
+}
+
+/// One of the two.
+enum Side<'a> {
+    Container(&'a str, &'a str),
+    Host(&'a str),
+    Stream,
+}
+
+/// A name in an open directory.
+struct Place {
+    dir: OwnedFd,
+    /// `.` for the directory itself.
+    name: CString,
+    stat: Option<Stat>,
+    /// As it was asked for.
+    word: String,
+}
+
+impl Place {
+    fn is_directory(&self) -> bool {
+        self.stat
+            .is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+    }
+
+    fn open(&self) -> Result<OwnedFd, CallError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.dir, &*self.name, flags, Mode::empty())
+            .map_err(CallError::of(|| format!("open(`{}`)", self.word)))
+    }
+
+    fn fail(&self, errno: Errno) -> Error {
+        CallError {
+            call: format!("`{}`", self.word),
+            errno,
+        }
+        .into()
+    }
+}
+
+/// Copies between a container and this machine.
+///
+/// # Errors
+/// No such container or file, or what the rules above call an error.
+pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
+    let (source, target) = (side(&request.source), side(&request.target));
+    match (source, target) {
+        (Side::Container(word, path), Side::Stream) => {
+            let container = lifecycle::find(context, word)?;
+            visit(context, &container, View::Whole, |inside| {
+                let from = source_place(&inside.root, path, request.follow)?;
+                pack(context, &from)
+            })
+        }
+        (Side::Stream, Side::Container(word, path)) => {
+            let container = lifecycle::find(context, word)?;
+            let (uid, gid) = (&container.spec.uid_map, &container.spec.gid_map);
+            let owners = match crate::userns::is_root_alone(uid) {
+                true => Owners::Remembered,
+                false => Owners::Kept {
+                    uid: uid.clone(),
+                    gid: gid.clone(),
+                },
+            };
+            visit(context, &container, View::Whole, |inside| {
+                let to = place(&inside.root, path, true)?;
+                if to.stat.is_none() {
+                    return Err(to.fail(Errno::NOENT));
+                }
+                let root = Root::from_fd(to.open()?);
+                let stdin = std::io::BufReader::with_capacity(128 << 10, std::io::stdin().lock());
+                let report = unpack_over(stdin, root, &owners).map_err(Error::Unpack)?;
+                for note in report.notes {
+                    context.ui.notice(&note);
+                }
+                Ok(())
+            })
+        }
+        (Side::Container(word, path), Side::Host(host)) => {
+            let container = lifecycle::find(context, word)?;
+            let to = place(&host_root()?, &absolute(host)?, true)?;
+            visit(context, &container, View::Whole, |inside| {
+                let from = source_place(&inside.root, path, request.follow)?;
+                carry(context, request, &from, path, &to, inside.own)
+            })
+        }
+        (Side::Host(host), Side::Container(word, path)) => {
+            let container = lifecycle::find(context, word)?;
+            let from = source_place(&host_root()?, &absolute(host)?, request.follow)?;
+            visit(context, &container, View::Whole, |inside| {
+                let to = place(&inside.root, path, true)?;
+                carry(context, request, &from, host, &to, (0, 0))
+            })
+        }
+        _ => Err(Error::CopySides),
+    }
+}
+
+/// `CONTAINER:PATH`, unless it looks like a path of this machine: with a `/` or `.` at the start.
+fn side(word: &str) -> Side<'_> {
+    match word.split_once(':') {
+        _ if word == "-" => Side::Stream,
+        Some((name, path)) if !name.is_empty() && !name.starts_with(['/', '.']) => {
+            Side::Container(name, path)
+        }
+        _ => Side::Host(word),
+    }
+}
+
+fn host_root() -> Result<Root, Error> {
+    Ok(Root::open(Path::new("/"))?)
+}
+
+/// With the current directory before it.
+fn absolute(path: &str) -> Result<String, Error> {
+    if path.starts_with('/') {
+        return Ok(path.to_owned());
+    }
+    let here = std::env::current_dir().map_err(Error::CurrentDirectory)?;
+    // A root of its own has no `..` above it, which is as the host's.
+    Ok(format!("{}/{path}", here.display()))
+}
+
+/// What is to be copied must be there.
+fn source_place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
+    let from = place(root, path, follow || path.ends_with('/'))?;
+    match from.stat {
+        None => Err(from.fail(Errno::NOENT)),
+        Some(_) if path.ends_with('/') && !from.is_directory() => Err(from.fail(Errno::NOTDIR)),
+        Some(_) => Ok(from),
+    }
+}
+
+/// Where `path` leads below `root`; with `follow` through a link at its end.
+fn place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
+    // As many as path_resolution(7) allows.
+    const LINKS: usize = 40;
+    let word = path.to_owned();
+    let mut path = path.as_bytes().to_vec();
+    for _ in 0..LINKS {
+        let trimmed = trim_slashes(&path);
+        let (parent, name) = match trimmed.iter().rposition(|b| *b == b'/') {
+            Some(slash) => trimmed.split_at(slash + 1),
+            None => (&b""[..], trimmed),
+        };
+        let (parent, name) = match name {
+            // The directory itself.
+            b"" | b"." | b".." => (trimmed, &b"."[..]),
+            name => (parent, name),
+        };
+        let dir = root
+            .open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+            .map_err(|e| CallError {
+                call: format!("`{word}`"),
+                ..e
+            })?;
+        let name = CString::new(name).map_err(|_| CallError {
+            call: format!("`{}`", escape_bytes(&path)),
+            errno: Errno::INVAL,
+        })?;
+        let stat = match rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(errno) => {
+                return Err(CallError {
+                    call: format!("`{word}`"),
+                    errno,
+                }
+                .into());
+            }
+        };
+        let link = stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
+        if !link || !follow {
+            return Ok(Place {
+                dir,
+                name,
+                stat,
+                word,
+            });
+        }
+        let target = rustix::fs::readlinkat(&dir, &*name, Vec::new())
+            .map_err(CallError::of(|| format!("readlink(`{word}`)")))?;
+        path = match target.to_bytes() {
+            target if target.starts_with(b"/") => target.to_vec(),
+            target => [parent, target].concat(),
+        };
+    }
+    Err(CallError {
+        call: format!("`{word}`"),
+        errno: Errno::LOOP,
+    }
+    .into())
+}
+
+/// A word that stands for what is in a directory.
+fn is_contents(path: &str) -> bool {
+    path == "." || path.ends_with("/.")
+}
+
+fn carry(
+    context: &Context<'_>,
+    request: &Copy,
+    from: &Place,
+    from_word: &str,
+    to: &Place,
+    owner: (u32, u32),
+) -> Result<(), Error> {
+    let rules = Rules {
+        owner: (!request.archive).then_some(owner),
+        spare_directories: true,
+        ..Rules::PLAIN
+    };
+    let report = match (from.is_directory(), to.is_directory()) {
+        (true, true) => {
+            let target = to.open()?;
+            let own_name = from.name.to_bytes() != b"." && !is_contents(from_word);
+            match own_name {
+                true => {
+                    let (dir, name) = (from.dir.as_fd(), &*from.name);
+                    tree::entry(dir, name, target.as_fd(), name, &rules)
+                }
+                false => tree::contents(from.open()?.as_fd(), target.as_fd(), &rules),
+            }
+        }
+        (true, false) if to.stat.is_some() => return Err(to.fail(Errno::NOTDIR)),
+        (false, true) => {
+            let (dir, name) = (from.dir.as_fd(), &*from.name);
+            tree::entry(dir, name, to.open()?.as_fd(), name, &rules)
+        }
+        (false, false) if to.word.ends_with('/') => {
+            let missing = to.stat.map_or(Errno::NOENT, |_| Errno::NOTDIR);
+            return Err(to.fail(missing));
+        }
+        _ => tree::entry(
+            from.dir.as_fd(),
+            &from.name,
+            to.dir.as_fd(),
+            &to.name,
+            &rules,
+        ),
+    };
+    for note in report?.notes {
+        context.ui.notice(&note);
+    }
+    Ok(())
+}
+
+/// A tar of one file or directory on standard output.
+fn pack(context: &Context<'_>, from: &Place) -> Result<(), Error> {
+    let mut packer = Packer::new(super::export::stdout()?, PackRules::PLAIN);
+    match from.name.to_bytes() {
+        b"." => packer.tree(from.open()?.as_fd(), true)?,
+        name => packer.entry(from.dir.as_fd(), &from.name, name)?,
+    }
+    for note in packer.finish()?.1 {
+        context.ui.notice(&note);
+    }
+    Ok(())
+}
+
+fn trim_slashes(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|b| *b != b'/').map_or(0, |i| i + 1);
+    &path[..end]
+}
