@@ -22,6 +22,9 @@ pub struct PsArgs {
     /// Show the newest, also if it does not run
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
+    /// Show how much they have written
+    #[arg(short, long)]
+    size: bool,
     /// Print with a template such as `{{.Names}}`, or `json`
     #[arg(long)]
     format: Option<String>,
@@ -39,6 +42,9 @@ pub struct RmArgs {
     /// All of them
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
+    /// Remove the volumes that were made for them as well
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -52,7 +58,8 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     let newest = args.last.or(args.latest.then_some(1));
     let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
     let mut found = containers::list(context, all)?;
-    found.retain(|container| containers::passes(container, &args.filter));
+    let filters = containers::settle(&found, &args.filter, || containers::list(context, true))?;
+    found.retain(|container| containers::passes(container, &filters));
     found.truncate(newest.unwrap_or(usize::MAX));
     let usual = match args.quiet {
         true => "{{.ID}}",
@@ -60,9 +67,20 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
             "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
         }
     };
+    let with_size = format!("{usual}\t{{{{.Size}}}}");
+    let usual = if args.size && !args.quiet {
+        &with_size
+    } else {
+        usual
+    };
     let template = table::template(args.format.as_deref(), usual)?;
-    let rows = found.iter().map(|container| {
-        let row = containers::row(container, args.no_trunc);
+    let sizes = match args.size || args.format.as_deref().is_some_and(|f| f.contains(".Size")) {
+        true => containers::sizes(context, &found)?,
+        false => vec![String::new(); found.len()],
+    };
+    let rows = found.iter().zip(sizes).map(|(container, size)| {
+        let mut row = containers::row(container, args.no_trunc);
+        row.fields["Size"] = size.into();
         table::Row {
             fields: row.fields,
             methods: row.methods,
@@ -94,5 +112,10 @@ pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Err
             .collect(),
         false => args.containers.clone(),
     };
-    Ok(containers::remove_all(context, &words, args.force))
+    Ok(containers::remove_all(
+        context,
+        &words,
+        args.force,
+        args.volumes,
+    ))
 }

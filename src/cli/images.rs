@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal as _, Read, Write};
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
@@ -78,6 +78,19 @@ pub struct SaveArgs {
     images: Vec<String>,
 }
 
+/// Show what an image was made by
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// Show commands in full
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print with a template such as `{{.CreatedBy}}`, or `json`
+    #[arg(long)]
+    format: Option<String>,
+    /// Name or id
+    image: String,
+}
+
 /// Make an image from a tar of a root file system
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
@@ -111,13 +124,23 @@ pub struct TagArgs {
 pub struct InspectArgs {
     /// Look only among these
     #[arg(long = "type", value_name = "KIND", value_parser = ["container", "image"])]
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     /// Print with a template such as `{{.Config.Env}}`, or `json`
     #[arg(short, long)]
     format: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+}
+
+impl InspectArgs {
+    /// Looks only among things of one kind.
+    pub(super) fn only(self, kind: &str) -> Self {
+        InspectArgs {
+            kind: Some(kind.to_owned()),
+            ..self
+        }
+    }
 }
 
 fn store(context: &Context<'_>) -> Result<Store, Error> {
@@ -172,6 +195,7 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         match images::remove(&store, word, args.force) {
             Ok(done) => {
                 for removed in done {
+                    note_removed(context, &removed);
                     out += &match removed {
                         Removed::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
                         Removed::Deleted(id) => {
@@ -198,6 +222,15 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         })?;
     }
     Ok(print(out.as_bytes()).max(status))
+}
+
+fn note_removed(context: &Context<'_>, removed: &Removed) {
+    match removed {
+        Removed::Untagged(name) => {
+            context.event("image", &name.familiar(), &name.familiar(), "untag");
+        }
+        Removed::Deleted(id) => context.event("image", &id.to_string(), &id.hex(), "delete"),
+    }
 }
 
 /// `rl load`.
@@ -307,10 +340,64 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
     image_for::inside(context, &plan, || {
         let store = store(context)?;
         let loaded = images::import(&store, reader, &options, Some(&map))?;
+        context.event("image", &loaded.id.to_string(), &loaded.id.hex(), "import");
         print(format!("{}\n", loaded.id).as_bytes());
         Ok(())
     })?;
     Ok(0)
+}
+
+/// `rl history`: what each step added, the newest first.
+///
+/// # Errors
+/// No such image, or a bad template.
+pub fn history(context: &Context<'_>, args: &HistoryArgs) -> Result<u8, Error> {
+    let store = store(context)?;
+    let image = images::find(&store, &args.image)?;
+    let layers = store.unpacked_layers(&image)?;
+    let mut sizes = image.diff_ids.iter().map(|id| layers.get(id));
+    let steps = image.config.history().clone().unwrap_or_default();
+    let mut rows: Vec<table::Row> = steps
+        .iter()
+        .map(|step| {
+            let empty = step.empty_layer().unwrap_or(false);
+            let size = if empty { None } else { sizes.next().flatten() };
+            let mut command = step.created_by().clone().unwrap_or_default();
+            if !args.no_trunc && command.chars().count() > 45 {
+                command = command.chars().take(44).chain(['…']).collect();
+            }
+            let created = step.created().as_deref().and_then(images::parse_rfc3339);
+            let since = created.map(|at| images::ago(at, images::now()));
+            table::Row {
+                fields: json!({
+                    "ID": "<missing>",
+                    "CreatedSince": since.unwrap_or_else(|| "N/A".into()),
+                    "CreatedAt": step.created(),
+                    "CreatedBy": command,
+                    "Size": images::human_size(size.copied().unwrap_or(0)),
+                    "Comment": step.comment().clone().unwrap_or_default(),
+                }),
+                methods: serde_json::Map::new(),
+            }
+        })
+        .collect();
+    rows.reverse();
+    if let Some(newest) = rows.first_mut() {
+        let id = match args.no_trunc {
+            true => image.id.to_string(),
+            false => image.id.hex()[..12].to_owned(),
+        };
+        newest.fields["ID"] = json!(id);
+    }
+    let usual = "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+    let template = table::template(args.format.as_deref(), usual)?;
+    let title = |field: &str| match field {
+        "ID" => "IMAGE".to_owned(),
+        "CreatedSince" => "CREATED".to_owned(),
+        "CreatedBy" => "CREATED BY".to_owned(),
+        other => other.to_uppercase(),
+    };
+    Ok(print(table::list(&template, &title, rows)?.as_bytes()))
 }
 
 /// `rl tag`.
@@ -318,7 +405,8 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
 /// # Errors
 /// No such image, or a bad name.
 pub fn tag(context: &Context<'_>, args: &TagArgs) -> Result<u8, Error> {
-    images::tag(&store(context)?, &args.source, &args.target)?;
+    let name = images::tag(&store(context)?, &args.source, &args.target)?;
+    context.event("image", &args.source, &name.familiar(), "tag");
     Ok(0)
 }
 
@@ -364,13 +452,13 @@ pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
             }
             out
         }
-        None => format!("{}\n", json(&Value::Array(found))),
+        None => format!("{}\n", pretty(&Value::Array(found))),
     };
     Ok(print(out.as_bytes()).max(status))
 }
 
 /// Indented JSON in which characters that a terminal would obey are written as escapes.
-fn json(value: &Value) -> String {
+fn pretty(value: &Value) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     escape_json(&text)
 }

@@ -5,12 +5,15 @@ mod changes;
 mod complete;
 mod containers;
 mod doctor;
+mod events;
 mod files;
+mod groups;
 mod images;
 mod lifecycle;
 pub mod manual;
 pub mod progress;
 mod pull;
+mod system;
 mod table;
 mod usage;
 mod volumes;
@@ -68,6 +71,18 @@ enum Verb {
     Cp(files::CpArgs),
     Export(files::ExportArgs),
     Commit(files::CommitArgs),
+    Events(events::EventsArgs),
+    Container(groups::ContainerArgs),
+    Image(groups::ImageArgs),
+    System(groups::SystemArgs),
+    Info(system::InfoArgs),
+    History(images::HistoryArgs),
+    #[command(skip)]
+    Df(system::DfArgs),
+    #[command(skip)]
+    Prune(system::Prune),
+    #[command(skip)]
+    Reset(system::ResetArgs),
     Diff(changes::DiffArgs),
     Apply(changes::ApplyArgs),
     Images(images::ImagesArgs),
@@ -134,7 +149,19 @@ pub fn main() -> u8 {
             Err(error) => return usage::explain(&error),
         },
     };
+    perform(verb)
+}
+
+fn perform(verb: Verb) -> u8 {
     match verb {
+        Verb::Container(args) => perform(args.into()),
+        Verb::Image(args) => perform(args.into()),
+        Verb::System(args) => perform(args.into()),
+        Verb::Df(args) => with_plain(|context| system::df(context, &args)),
+        Verb::Prune(what) => with_plain(|context| system::prune(context, &what)),
+        Verb::Reset(args) => with_plain(|context| system::reset(context, &args)),
+        Verb::Info(args) => with_plain(|context| system::info(context, &args)),
+        Verb::History(args) => with_plain(|context| images::history(context, &args)),
         Verb::Run(args) => run(&args),
         Verb::Create(args) => with_context(&run_ui(&args.run), |context| {
             let id = engine::run::create(context, &args.run)?;
@@ -202,6 +229,7 @@ pub fn main() -> u8 {
         Verb::Cp(args) => with_plain(|context| files::cp(context, &args)),
         Verb::Export(args) => with_plain(|context| files::export(context, &args)),
         Verb::Commit(args) => with_plain(|context| files::commit(context, &args)),
+        Verb::Events(args) => with_plain(|context| events::events(context, &args)),
         Verb::Diff(args) => with_context(&Terminal::default(), |context| {
             Ok(print(&changes::diff(context, &args)?))
         }),

@@ -39,6 +39,7 @@ pub fn pull(context: &Context<'_>, args: &PullArgs) -> Result<String, Error> {
     let mut out = String::new();
     for word in &args.images {
         let image = image_for::pull(context, word, &fetch)?;
+        context.event("image", word, word, "pull");
         out.push_str(&format!("{}\n", image.id.hex()));
     }
     Ok(out)

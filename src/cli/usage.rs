@@ -18,62 +18,35 @@ const SHORT: &str = r#"rl: containers for people without root
 
 /// Verbs of docker and podman that are not there yet.
 const NOT_YET: &[&str] = &[
-    "attach",
     "auto-update",
     "build",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
-    "container",
     "context",
-    "cp",
-    "create",
-    "diff",
-    "events",
-    "exec",
-    "export",
     "farm",
     "generate",
     "healthcheck",
-    "history",
-    "image",
-    "info",
     "init",
-    "kill",
     "kube",
     "login",
     "logout",
-    "logs",
     "machine",
     "manifest",
     "mount",
     "network",
-    "pause",
     "play",
     "plugin",
     "pod",
-    "port",
     "push",
-    "rename",
-    "restart",
     "search",
     "secret",
-    "start",
     "stats",
-    "stop",
     "swarm",
-    "system",
-    "top",
     "trust",
     "unmount",
-    "unpause",
-    "unshare",
     "untag",
-    "update",
     "version",
-    "volume",
-    "wait",
 ];
 
 /// Help and version are answers; everything else is one error with its hint.
@@ -90,6 +63,10 @@ pub fn explain(error: &clap::Error) -> u8 {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return print(error.render().to_string().as_bytes());
+        }
+        // A group of verbs says what is in it.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if verb.is_some() => {
             return print(error.render().to_string().as_bytes());
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return print(SHORT.as_bytes()),

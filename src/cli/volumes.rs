@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::lifecycle::report;
+use super::system::reclaimed;
 use super::{print, table};
 use crate::engine::volumes::{self, Volume};
-use crate::engine::{Context, Error, units};
+use crate::engine::{Context, Error, units, usage};
 use crate::model::text::escape_json;
 use crate::model::time::to_rfc3339;
 
@@ -54,8 +55,11 @@ enum Verb {
         #[arg(required = true, value_name = "VOLUME")]
         volumes: Vec<String>,
     },
-    /// Remove the volumes that no container has
+    /// Remove the volumes that no container has and nobody named
     Prune {
+        /// Remove those with a name as well
+        #[arg(short, long)]
+        all: bool,
         /// Do not ask
         #[arg(short, long)]
         force: bool,
@@ -99,18 +103,19 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
             let remove = |name: &String| volumes::remove(context, name).map(|()| name.clone());
             Ok(report(context, volumes.iter().map(remove).collect()))
         }
-        Verb::Prune { force } => {
-            let question = "Remove all volumes that no container has?";
-            if !force && !context.ui.ask(question) {
-                return Ok(0);
-            }
-            let free = |volume: &Volume| {
-                volumes::users(context, &volume.name).is_ok_and(|users| users.is_empty())
+        Verb::Prune { all, force } => {
+            let question = match all {
+                true => "Remove all volumes that no container has?",
+                false => "Remove all volumes that no container has and nobody named?",
             };
-            let all = volumes::list(context).into_iter().filter(free);
-            let remove =
-                |volume: Volume| volumes::remove(context, &volume.name).map(|()| volume.name);
-            Ok(report(context, all.map(remove).collect()))
+            if *force || context.ui.ask(question) {
+                let pruned = usage::prune_volumes(context, *all)?;
+                for name in &pruned.removed {
+                    context.ui.data(name);
+                }
+                reclaimed(context, pruned.bytes);
+            }
+            Ok(0)
         }
     }
 }

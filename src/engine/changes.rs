@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
-use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -79,22 +78,7 @@ pub fn diff(context: &Context<'_>, word: &str) -> Result<Vec<Change>, Error> {
         other => return Ok(other?),
     }
     let plan = containers::plan_for(context, &container.spec)?;
-    let failed = |source| Error::Write {
-        path: "memfd".into(),
-        source,
-    };
-    let file = rustix::fs::memfd_create(c"diff", rustix::fs::MemfdFlags::CLOEXEC);
-    let mut file = std::fs::File::from(file.map_err(|e| failed(e.into()))?);
-    let mut copy = file.try_clone().map_err(failed)?;
-    image_for::inside(context, &plan, || {
-        let found = list(&container, &trees)?;
-        let bytes = postcard::to_stdvec(&found).unwrap_or_default();
-        copy.write_all(&bytes).map_err(failed)
-    })?;
-    let mut bytes = Vec::new();
-    file.rewind().map_err(failed)?;
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(postcard::from_bytes(&bytes).unwrap_or_default())
+    image_for::found_inside(context, &plan, || Ok(list(&container, &trees)?))
 }
 
 /// What a container writes to, and over what it lies.

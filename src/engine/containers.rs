@@ -4,10 +4,11 @@ mod filter;
 mod inspect;
 mod row;
 
-pub use filter::{Filter, FilterError, passes};
+pub use filter::{Filter, FilterError, passes, settle};
 pub use inspect::{inspect, published};
 pub use row::{Row, row};
 
+use super::images::human_size;
 use super::{Context, Error};
 use crate::model::spec::ContainerSpec;
 use crate::monitor;
@@ -37,21 +38,46 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
     Ok(found)
 }
 
+/// What each has written, and with its image, in Docker's words.
+///
+/// # Errors
+/// As [`super::usage::written`]; the store cannot be read.
+pub fn sizes(context: &Context<'_>, all: &[Container]) -> Result<Vec<String>, Error> {
+    let store = crate::store::Store::open(&context.dirs.data)?;
+    let written = super::usage::written(context, all)?;
+    let images = store.images()?;
+    let size = |container: &Container, written: u64| -> Result<String, Error> {
+        let image = images
+            .iter()
+            .find(|i| Some(i.id) == container.spec.image_id);
+        let below = image.map(|image| store.unpacked_size(image)).transpose()?;
+        let whole = written + below.flatten().unwrap_or(0);
+        let (written, whole) = (human_size(written), human_size(whole));
+        Ok(format!("{written} (virtual {whole})"))
+    };
+    let pairs = all.iter().zip(written);
+    pairs
+        .map(|(container, written)| size(container, written))
+        .collect()
+}
+
 /// Removes the container of this name or id prefix; with `force` a running one is killed first.
 /// Returns what it was called by.
 ///
 /// # Errors
 /// No such container, or it runs.
 pub fn remove(context: &Context<'_>, word: &str, force: bool) -> Result<String, Error> {
-    let mut done = remove_all(context, &[word.to_owned()], force);
+    let mut done = remove_all(context, &[word.to_owned()], force, false);
     done.pop().unwrap_or_else(|| Ok(word.to_owned()))
 }
 
-/// Removes several: those that run are all killed before the first is waited for.
+/// Removes several, with `volumes` also the volumes that were made for them: those that run are all killed before the
+/// first is waited for.
 pub fn remove_all(
     context: &Context<'_>,
     words: &[String],
     force: bool,
+    volumes: bool,
 ) -> Vec<Result<String, Error>> {
     let containers = Containers::new(context.dirs.containers());
     let begin = |word: &String| {
@@ -60,7 +86,9 @@ pub fn remove_all(
         Ok((container, client.flatten()))
     };
     let begun: Vec<Result<_, Error>> = words.iter().map(begin).collect();
-    let finish = |word: &String, (container, client): (Container, Option<Client>)| {
+    let finish = |word: &String,
+                  (container, client): (Container, Option<Client>)|
+     -> Result<String, Error> {
         // Its monitor removes it, before it says how the command ended.
         let ended = client.is_some_and(|client| client.await_end().is_ok());
         if ended && containers.find(&container.spec.id).is_err() {
@@ -79,6 +107,14 @@ pub fn remove_all(
             Err(error) => return Err(error.into()),
         }
         Ok(word.clone())
+    };
+    let finish = |word: &String, begun: (Container, Option<Client>)| -> Result<String, Error> {
+        let spec = begun.0.spec.clone();
+        let done = finish(word, begun)?;
+        if volumes {
+            super::volumes::remove_anonymous(context, &spec);
+        }
+        Ok(done)
     };
     let pairs = words.iter().zip(begun);
     pairs.map(|(word, begun)| finish(word, begun?)).collect()

@@ -8,7 +8,7 @@ use super::{Context, Error, containers, keys, lifecycle};
 use crate::model::spec::ContainerSpec;
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::{self, ExecTask, Input};
-use crate::state::{Container, Status};
+use crate::state::{Container, Containers, Status};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -64,12 +64,20 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         signals: true,
     };
     let client = monitor::spawn_exec(&task)?;
+    let containers = Containers::new(context.dirs.containers());
+    let event = |action: &str, more: &[(&str, String)]| {
+        containers.event(&container.spec, action, more);
+    };
+    event(&format!("exec_start: {}", exec.args.join(" ")), &[]);
     if exec.detach {
         client.await_start(&notice, &detail)?;
         return Ok(0);
     }
     match client.attach(attach, &notice, &detail)? {
-        Outcome::Ended(ended) => Ok(ended.status()),
+        Outcome::Ended(ended) => {
+            event("exec_die", &[("exitCode", ended.status().to_string())]);
+            Ok(ended.status())
+        }
         Outcome::Detached => Ok(0),
     }
 }

@@ -237,6 +237,33 @@ pub fn inside(
     }
 }
 
+/// The same for work that finds something out, which is brought back.
+///
+/// # Errors
+/// As [`inside`].
+pub fn found_inside<T: serde::Serialize + serde::de::DeserializeOwned + Default>(
+    context: &Context<'_>,
+    plan: &userns::Plan,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    use std::io::{Read as _, Seek as _, Write as _};
+    let failed = |source| Error::Write {
+        path: "memfd".into(),
+        source,
+    };
+    let file = rustix::fs::memfd_create(c"found", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = std::fs::File::from(file.map_err(|e| failed(e.into()))?);
+    let mut copy = file.try_clone().map_err(failed)?;
+    inside(context, plan, || {
+        let bytes = postcard::to_stdvec(&work()?).unwrap_or_default();
+        copy.write_all(&bytes).map_err(failed)
+    })?;
+    let mut bytes = Vec::new();
+    file.rewind().map_err(failed)?;
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(postcard::from_bytes(&bytes).unwrap_or_default())
+}
+
 /// Fetches an image into the store. To be called inside the user namespace of `map`.
 ///
 /// # Errors
@@ -384,6 +411,8 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
             .unwrap_or_default()
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
+        volumes: config.volumes().clone().unwrap_or_default(),
+        health: image.extended.as_ref().and_then(super::life::image_health),
     }
 }
 

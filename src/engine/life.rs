@@ -50,24 +50,71 @@ pub(super) fn log(args: &Life) -> Result<Log, resolve::Error> {
     Ok(log)
 }
 
-/// `--health-cmd` and what goes with it, with Docker's defaults. `none` is no command.
+/// `--health-cmd` and what goes with it, over what the image asks for, with Docker's defaults. `none` is no command.
 ///
 /// # Errors
 /// A time that is none.
-pub(super) fn health(args: &Life) -> Result<Option<Health>, resolve::Error> {
-    let command = args.health_cmd.as_deref().filter(|c| *c != "none");
-    let Some(command) = command.filter(|_| !args.no_healthcheck) else {
+pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health>, resolve::Error> {
+    if args.no_healthcheck || args.health_cmd.as_deref() == Some("none") {
         return Ok(None);
+    }
+    let base = match (&args.health_cmd, image) {
+        (Some(command), _) => Health {
+            args: shell(command),
+            interval: 30_000,
+            timeout: 30_000,
+            start_period: 0,
+            retries: 3,
+        },
+        (None, Some(image)) => image,
+        (None, None) => return Ok(None),
     };
     let time = |option, value: &Option<String>, default| match value {
         Some(value) => units::duration(option, value),
         None => Ok(default),
     };
     Ok(Some(Health {
-        args: vec!["/bin/sh".into(), "-c".into(), command.to_owned()],
-        interval: time("--health-interval", &args.health_interval, 30_000)?.max(1),
-        timeout: time("--health-timeout", &args.health_timeout, 30_000)?.max(1),
-        start_period: time("--health-start-period", &args.health_start_period, 0)?,
-        retries: args.health_retries.filter(|n| *n > 0).unwrap_or(3),
+        interval: time("--health-interval", &args.health_interval, base.interval)?.max(1),
+        timeout: time("--health-timeout", &args.health_timeout, base.timeout)?.max(1),
+        start_period: time(
+            "--health-start-period",
+            &args.health_start_period,
+            base.start_period,
+        )?,
+        retries: args
+            .health_retries
+            .filter(|n| *n > 0)
+            .unwrap_or(base.retries),
+        args: base.args,
     }))
+}
+
+fn shell(command: &str) -> Vec<String> {
+    vec!["/bin/sh".into(), "-c".into(), command.to_owned()]
+}
+
+/// The check that an image asks for, in Docker's extension of its configuration (moby, image spec v1.2,
+/// "Healthcheck"): `CMD` with arguments, `CMD-SHELL` with a line, `NONE`; times in nanoseconds.
+pub(super) fn image_health(config: &serde_json::Value) -> Option<Health> {
+    let check = config.pointer("/config/Healthcheck")?;
+    let test: Vec<String> = serde_json::from_value(check.get("Test")?.clone()).ok()?;
+    let (kind, words) = test.split_first()?;
+    let args = match &**kind {
+        "CMD" if !words.is_empty() => words.to_vec(),
+        "CMD-SHELL" => shell(words.first()?),
+        _ => return None,
+    };
+    let number = |name: &str| check.get(name).and_then(serde_json::Value::as_u64);
+    let time = |name: &str, default| {
+        let set = number(name).filter(|n| *n > 0);
+        set.map_or(default, |n| (n / 1_000_000).max(1))
+    };
+    let retries = number("Retries").and_then(|n| u32::try_from(n).ok());
+    Some(Health {
+        args,
+        interval: time("Interval", 30_000),
+        timeout: time("Timeout", 30_000),
+        start_period: time("StartPeriod", 0),
+        retries: retries.filter(|n| *n > 0).unwrap_or(3),
+    })
 }

@@ -5,6 +5,7 @@ pub mod changes;
 pub mod containers;
 pub mod dirs;
 mod environment;
+pub mod events;
 pub mod exec;
 pub mod files;
 mod hint;
@@ -28,6 +29,7 @@ pub mod rungs;
 mod start;
 pub mod units;
 pub mod unshare;
+pub mod usage;
 pub mod views;
 pub mod volumes;
 
@@ -74,6 +76,14 @@ impl<'a> Context<'a> {
             caller: userns::Caller::current(path.as_deref())?,
             ui,
         })
+    }
+}
+
+impl Context<'_> {
+    /// Notes what was done to an image or a volume, for `rl events`.
+    pub fn event(&self, kind: &'static str, id: &str, name: &str, action: &str) {
+        let subject = crate::state::events::Subject::named(kind, id, name);
+        crate::state::events::record(&self.dirs.data, &subject, action, &[]);
     }
 }
 
@@ -226,6 +236,11 @@ pub enum Error {
     /// A container's files cannot be packed.
     #[error(transparent)]
     Pack(#[from] crate::store::pack::PackError),
+    /// A filter that `rl events` does not have.
+    #[error(
+        "`{0}` is not a filter: container, event, image, label, type or volume, then `=` and a value"
+    )]
+    EventFilter(String),
     /// Copying from and to the same side.
     #[error(
         "`rl cp` copies between a container and this machine: one of the two is `CONTAINER:PATH`"
@@ -345,6 +360,7 @@ impl Error {
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
+            Error::EventFilter(_) => Some("such as `--filter event=die`".into()),
             Error::CopySides => {
                 Some("such as `rl cp box:/etc/hosts .`, or `rl cp file box:/tmp/`".into())
             }

@@ -98,13 +98,7 @@ pub fn volume(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let mut mount = VolumeMount {
         target,
         source: match source {
-            None => {
-                return Err(form(
-                    OPTION,
-                    value,
-                    "anonymous volumes are not there yet; name one",
-                ));
-            }
+            None => anonymous(volumes)?,
             Some(source) => volume_source(OPTION, value, source, volumes)?,
         },
         read_only: false,
@@ -173,18 +167,50 @@ fn volume_source(
             format!("`{source}` is neither a path (`/…`, `./…`) nor a volume name"),
         ));
     }
-    let path = volumes.join(source).join(DATA);
+    named(source, volumes)
+}
+
+fn named(name: &str, volumes: &Path) -> Result<MountSource, Error> {
+    let path = volumes.join(name).join(DATA);
     std::fs::create_dir_all(&path).map_err(|e| Error::Volume {
-        name: source.to_owned(),
+        name: name.to_owned(),
         path: path.clone(),
         source: e,
     })?;
     Ok(MountSource::Volume {
-        name: source.to_owned(),
+        name: name.to_owned(),
         path,
         fill: true,
+        anonymous: false,
     })
 }
+
+/// A new volume that nobody has named, marked as such for `rl volume prune`.
+///
+/// # Errors
+/// [`Error::Volume`].
+pub fn anonymous(volumes: &Path) -> Result<MountSource, Error> {
+    let mut source = named(&super::names::random_id(), volumes)?;
+    if let MountSource::Volume {
+        name,
+        path,
+        anonymous,
+        ..
+    } = &mut source
+    {
+        *anonymous = true;
+        let mark = volumes.join(&*name).join(ANONYMOUS);
+        std::fs::write(mark, "").map_err(|source| Error::Volume {
+            name: name.clone(),
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(source)
+}
+
+/// In a volume's directory: nobody has named it.
+pub const ANONYMOUS: &str = "anonymous";
 
 /// The directory of a volume's content, in the volume's.
 pub const DATA: &str = "_data";

@@ -88,6 +88,10 @@ pub struct ImageDefaults {
     pub stop_signal: Option<String>,
     /// `Labels`.
     pub labels: BTreeMap<String, String>,
+    /// `Volumes`: where something is mounted whose writes outlive the container.
+    pub volumes: Vec<String>,
+    /// `Healthcheck`.
+    pub health: Option<crate::model::spec::Health>,
 }
 
 /// What was decided elsewhere: by the machine, the store and the other parts.
@@ -136,6 +140,7 @@ pub fn resolve(
     let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
     confinement.masked.extend(hidden);
     let built_in = std::mem::take(&mut decided.mounts);
+    let asked = with_image_volumes(asked, &image.volumes, &decided.volumes)?;
     let mounts = all_mounts(args, asked, built_in, &cwd)?;
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
@@ -207,7 +212,7 @@ pub fn resolve(
         stop_timeout: args.life.stop_timeout.unwrap_or(10),
         restart: restart_policy(args)?,
         log: life::log(&args.life)?,
-        health: life::health(&args.life)?,
+        health: life::health(&args.life, image.health.clone())?,
         open_stdin: args.interactive,
         labels,
         annotations: args
@@ -330,6 +335,28 @@ fn asked_mounts(args: &RunArgs, volumes: &Path) -> Result<Vec<VolumeMount>, Erro
         all.push(time_zone(zone)?);
     }
     Ok(all)
+}
+
+/// Where an image wants a volume and nothing else is mounted, an anonymous one.
+fn with_image_volumes(
+    mut asked: Vec<VolumeMount>,
+    wanted: &[String],
+    volumes: &Path,
+) -> Result<Vec<VolumeMount>, Error> {
+    for target in wanted {
+        let target = target.trim_end_matches('/');
+        let usable = target.starts_with('/') && !target.split('/').any(|part| part == "..");
+        if !usable || asked.iter().any(|mount| mount.target == target) {
+            continue;
+        }
+        asked.push(VolumeMount {
+            target: target.to_owned(),
+            source: mounts::anonymous(volumes)?,
+            read_only: false,
+            options: Vec::new(),
+        });
+    }
+    Ok(asked)
 }
 
 fn all_mounts(

@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused before the container's directory is made; a start that
 //! fails removes it again, or tries the next rung of the root file system with it.
 
+use std::io::Write as _;
+
 use super::host::{self, Host};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
@@ -82,6 +84,17 @@ fn make(
         containers::remove(context, name, true)?;
     }
     let spec = prepared.spec.clone();
+    if let Some(path) = &args.cidfile {
+        let file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .open(path);
+        file.and_then(|mut file| file.write_all(spec.id.as_bytes()))
+            .map_err(|source| Error::Write {
+                path: path.clone(),
+                source,
+            })?;
+    }
     claim(&containers, spec, named.is_some(), &prepared.plan)
 }
 
@@ -262,7 +275,7 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
         rewind: stdin_is_file && !background,
         detach_keys: keys::parse(args.detach_keys.as_deref())?,
         own: true,
-        signals: true,
+        signals: args.sig_proxy.unwrap_or(true),
     })
 }
 

@@ -23,6 +23,12 @@ pub struct RunArgs {
     /// See [`Life`].
     #[command(flatten)]
     pub life: Life,
+    /// Write the container's id to a file, which must not be there
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Pass signals on to the command
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub sig_proxy: Option<bool>,
     /// Remove the container when the command ends
     #[arg(long)]
     pub rm: bool,

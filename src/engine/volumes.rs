@@ -58,6 +58,8 @@ pub struct Volume {
     pub created: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Nobody has named it.
+    pub anonymous: bool,
 }
 
 /// The labels of a volume, in its directory.
@@ -91,6 +93,7 @@ pub fn create(
         let text = serde_json::to_vec(labels).unwrap_or_default();
         std::fs::write(&path, text).map_err(failed(&path))?;
     }
+    context.event("volume", &name, &name, "create");
     Ok(name)
 }
 
@@ -128,6 +131,7 @@ pub fn find(context: &Context<'_>, name: &str) -> Result<Volume, Error> {
         path,
         created: created.unwrap_or_else(|| made.mtime()),
         labels: labels.unwrap_or_default(),
+        anonymous: dir.join(mounts::ANONYMOUS).exists(),
     })
 }
 
@@ -160,15 +164,34 @@ pub fn remove(context: &Context<'_>, name: &str) -> Result<(), Error> {
         });
     }
     let dir = context.dirs.volumes().join(name);
-    if std::fs::remove_dir_all(&dir).is_ok() {
+    let removed = remove_files(context, &dir);
+    if removed.is_ok() {
+        context.event("volume", name, name, "destroy");
+    }
+    removed
+}
+
+fn remove_files(context: &Context<'_>, dir: &Path) -> Result<(), Error> {
+    if std::fs::remove_dir_all(dir).is_ok() {
         return Ok(());
     }
     // Files of other ids can only be removed where these ids exist.
     let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
     image_for::inside(context, &plan, || {
-        std::fs::remove_dir_all(&dir).map_err(|source| Error::Write {
-            path: dir.clone(),
+        std::fs::remove_dir_all(dir).map_err(|source| Error::Write {
+            path: dir.to_owned(),
             source,
         })
     })
+}
+
+/// Removes the volumes that were made for a container that is gone, unless another one has got hold of them.
+pub fn remove_anonymous(context: &Context<'_>, spec: &ContainerSpec) {
+    for (name, _) in spec.anonymous_volumes() {
+        if let Err(error) = remove(context, name)
+            && !matches!(error, Error::VolumeInUse { .. } | Error::NoVolume(_))
+        {
+            context.ui.fail(&error);
+        }
+    }
 }

@@ -105,6 +105,19 @@ pub struct Customary {
 }
 
 impl ContainerSpec {
+    /// The volumes that nobody named: their names and directories.
+    pub fn anonymous_volumes(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume {
+                name,
+                path,
+                anonymous: true,
+                ..
+            } => Some((&**name, path.parent().unwrap_or(path))),
+            _ => None,
+        })
+    }
+
     /// The views: where inside, of which host directory, and the name below the container's `views/`
     /// under which its upper and work directories lie.
     pub fn views(&self) -> impl Iterator<Item = (&str, &Path, String)> {
@@ -164,6 +177,9 @@ pub enum MountSource {
         /// Whether it is filled from the image when it is empty (no `nocopy`).
         #[serde(default = "yes")]
         fill: bool,
+        /// Nobody named it: it is made for this container, and goes with it where that is asked for.
+        #[serde(default)]
+        anonymous: bool,
     },
     /// A directory of the host as a view: what is written goes to the container's own directory
     /// ([`ContainerSpec::views`]).

@@ -230,7 +230,14 @@ fn run(task: &Task<'_>, client: Channel) {
             false => history.next(policy, end.ended, began.elapsed()),
         };
         let gone = match task.spec.remove || end.remove {
-            true => task.container.vanish().ok(),
+            true => {
+                task.container.died(end.ended, end.asked);
+                let gone = task.container.vanish().ok();
+                if task.spec.remove {
+                    remove_volumes(task);
+                }
+                gone
+            }
             false => {
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());
                 None
@@ -326,6 +333,18 @@ pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), stat
 
 fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
     inside_if_needed(plan, || container.remove())
+}
+
+/// Removes the volumes that were made for a container that was to be removed at its end, unless another one has got
+/// hold of them.
+fn remove_volumes(task: &Task<'_>) {
+    for (name, dir) in task.spec.anonymous_volumes() {
+        let all = task.container.dir().parent().unwrap_or(dir);
+        if !state::Containers::new(all.to_owned()).has_volume(name) {
+            let remove = || state::remove_all(dir);
+            let _ = inside_if_needed(&task.userns, remove);
+        }
+    }
 }
 
 /// Files of other ids below a container's upper directory can only be removed by root of its id maps,

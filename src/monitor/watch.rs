@@ -354,6 +354,7 @@ impl Watch<'_> {
             }
             ToMonitor::Stop(signal, seconds) => {
                 self.asked = true;
+                self.tell_kill(signal);
                 let _ = self.pause(false);
                 self.limit = Instant::now().checked_add(Duration::from_secs(seconds.into()));
                 self.signal(signal);
@@ -361,11 +362,13 @@ impl Watch<'_> {
             ToMonitor::Kill(signal) => {
                 let fatal = [libc::SIGKILL, self.job.stop_signal];
                 self.asked |= fatal.contains(&signal);
+                self.tell_kill(signal);
                 self.signal(signal);
                 self.clients.tell(number, &FromMonitor::Done);
             }
             ToMonitor::Remove => {
                 (self.asked, self.remove) = (true, true);
+                self.tell_kill(libc::SIGKILL);
                 self.signal(libc::SIGKILL);
             }
             ToMonitor::Pause(on) => {
@@ -401,6 +404,14 @@ impl Watch<'_> {
             let _ = task.container.change(false, |s| s.status = status);
         }
         Ok(())
+    }
+
+    /// Notes that somebody sent a signal.
+    fn tell_kill(&self, number: i32) {
+        if let Some(task) = &self.job.container {
+            let signal = ("signal", number.to_string());
+            task.container.event("kill", &[signal]);
+        }
     }
 
     fn signal(&mut self, number: i32) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::events::{self, Subject};
 use super::files::{boot_id, io, now, read_json, remove_tree, replace, start_time, try_lock};
 use super::{Error, State, Status};
 use crate::model::spec::ContainerSpec;
@@ -36,14 +37,14 @@ impl Gone {
 #[derive(Debug)]
 pub struct Locked {
     dir: PathBuf,
-    name: String,
+    subject: Subject,
     pub(super) link: PathBuf,
     /// Held, never read.
     _lock: File,
 }
 
 impl Locked {
-    pub(super) fn open(dir: PathBuf, name: String, link: &Path) -> Result<Locked, Error> {
+    pub(super) fn open(dir: PathBuf, subject: Subject, link: &Path) -> Result<Locked, Error> {
         let path = dir.join("lock");
         let file = File::options()
             .create(true)
@@ -53,11 +54,12 @@ impl Locked {
             .open(&path)
             .map_err(io("open", &path))?;
         if !try_lock(&file) {
-            return Err(Error::Running(name));
+            let name = subject.attributes.get("name").cloned();
+            return Err(Error::Running(name.unwrap_or_default()));
         }
         Ok(Locked {
             dir,
-            name,
+            subject,
             link: link.to_owned(),
             _lock: file,
         })
@@ -78,7 +80,15 @@ impl Locked {
         mode(&self.dir, 0o711)?;
         // What `/` of the container shows, whatever the caller's umask.
         mode(&self.dir.join("upper"), 0o755)?;
-        self.write("spec.json", spec, true)
+        self.write("spec.json", spec, true)?;
+        self.event("create", &[]);
+        Ok(())
+    }
+
+    /// Notes what was done to the container, for `rl events`.
+    pub fn event(&self, action: &str, more: &[(&str, String)]) {
+        let all = self.dir.parent().unwrap_or(&self.dir);
+        events::record(all.parent().unwrap_or(all), &self.subject, action, more);
     }
 
     /// Waits until the specification is on disk, whatever happens to the machine.
@@ -118,7 +128,9 @@ impl Locked {
             started: Some(now()),
             ..State::created()
         };
-        self.write("state.json", &state, true)
+        self.write("state.json", &state, true)?;
+        self.event("start", &[]);
+        Ok(())
     }
 
     /// Notes how the command ended, and whether it is to be started again (`next`).
@@ -148,8 +160,41 @@ impl Locked {
     pub fn change(&self, sync: bool, edit: impl FnOnce(&mut State)) -> Result<(), Error> {
         let path = self.dir.join("state.json");
         let mut state: State = read_json(&path).unwrap_or_else(|_| State::created());
+        let before = state.clone();
         edit(&mut state);
-        self.write("state.json", &state, !sync)
+        self.write("state.json", &state, !sync)?;
+        self.tell(&before, &state);
+        Ok(())
+    }
+
+    /// Notes that the command ended, and whether somebody had asked for it. [`Locked::ended`] does it by itself.
+    pub fn died(&self, ended: Ended, stopped: bool) {
+        let code = ("exitCode", ended.status().to_string());
+        self.event("die", &[code]);
+        if stopped {
+            self.event("stop", &[]);
+        }
+    }
+
+    /// Notes what a change of the state means.
+    fn tell(&self, before: &State, now: &State) {
+        match (before.status, now.status) {
+            (Status::Paused, Status::Running) => self.event("unpause", &[]),
+            (Status::Running, Status::Paused) => self.event("pause", &[]),
+            (old, Status::Exited | Status::Restarting) if old != now.status => {
+                if let Some(ended) = now.ended {
+                    self.died(ended, now.stopped);
+                }
+            }
+            _ => {}
+        }
+        let verdict = |state: &State| state.health.as_ref().map(|health| health.verdict);
+        if let Some(word) = verdict(now)
+            && verdict(before) != Some(word)
+            && word != super::Verdict::Starting
+        {
+            self.event(&format!("health_status: {}", word.word()), &[]);
+        }
     }
 
     /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
@@ -195,7 +240,16 @@ impl Locked {
             remove_tree(&self.dir.join(sub))?;
         }
         self.unname()?;
-        remove_tree(&self.dir)
+        remove_tree(&self.dir)?;
+        self.destroyed();
+        Ok(())
+    }
+
+    fn destroyed(&self) {
+        // Without an id it was debris.
+        if !self.subject.id.is_empty() {
+            self.event("destroy", &[]);
+        }
     }
 
     /// Makes it no container any more, at once: its name is free and nobody finds it. Its files are left for
@@ -210,6 +264,7 @@ impl Locked {
         gone.push(GONE);
         let gone = PathBuf::from(gone);
         std::fs::rename(&self.dir, &gone).map_err(io("rename", &self.dir))?;
+        self.destroyed();
         Ok(Gone(gone))
     }
 
@@ -230,7 +285,7 @@ impl Locked {
 
     /// The container's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.subject.attributes.get("name").map_or("", |name| name)
     }
 
     fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {

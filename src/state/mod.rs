@@ -19,6 +19,7 @@
 //! other repair and no index: a crash at any point leaves a directory that the next command
 //! understands or removes.
 
+pub mod events;
 mod files;
 mod locked;
 mod status;
@@ -31,8 +32,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::model::spec::{ContainerSpec, VERSION};
+use crate::model::spec::{ContainerSpec, MountSource, VERSION};
 use crate::sys::process::Ended;
+use events::Subject;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 use locked::GONE;
 pub use locked::{Gone, Locked};
@@ -177,7 +179,7 @@ impl Containers {
             .map_err(|errno| io("flock", &self.root)(errno.into()))?;
         let dir = self.root.join(&spec.id);
         make_dir(&dir)?;
-        Locked::open(dir, spec.name.clone(), &names.join(&spec.name))
+        Locked::open(dir, Subject::container(spec), &names.join(&spec.name))
     }
 
     /// Claims the name. A claim whose container was never finished, or is gone, is void; one at a
@@ -221,6 +223,8 @@ impl Containers {
         };
         self.claim(&spec, &names, &names.join(name))?;
         container.rewrite(&spec)?;
+        let before = ("oldName", container.spec.name.clone());
+        self.event(&spec, "rename", &[before]);
         let before = names.join(&container.spec.name);
         match std::fs::read_link(&before) {
             Ok(id) if container.dir.ends_with(&id) => {
@@ -228,6 +232,21 @@ impl Containers {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether some container has the volume `name`.
+    pub fn has_volume(&self, name: &str) -> bool {
+        let all = self.list().unwrap_or_default();
+        all.iter().any(|container| {
+            let mut sources = container.spec.mounts.iter().map(|mount| &mount.source);
+            sources.any(|s| matches!(s, MountSource::Volume { name: n, .. } if n == name))
+        })
+    }
+
+    /// Notes what was done to a container.
+    pub fn event(&self, spec: &ContainerSpec, action: &str, more: &[(&str, String)]) {
+        let data = self.root.parent().unwrap_or(&self.root);
+        events::record(data, &Subject::container(spec), action, more);
     }
 
     /// Whether a directory is neither locked nor complete.
@@ -284,7 +303,7 @@ impl Containers {
         if bare()
             && let Ok(root) = File::open(&self.root)
             && rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && let Ok(locked) = Locked::open(dir.clone(), String::new(), &dir)
+            && let Ok(locked) = Locked::open(dir.clone(), Subject::default(), &dir)
             && bare()
         {
             let _ = locked.remove();
@@ -362,6 +381,17 @@ fn is_gone(name: &str) -> bool {
     name.strip_suffix(GONE).is_some_and(is_id)
 }
 
+/// Removes a file, or a directory with all that is in it; no error if it is not there.
+///
+/// # Errors
+/// [`Error::Io`]: files of other ids can only be removed inside the user namespace.
+pub fn remove_all(path: &Path) -> Result<(), Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(data) if !data.is_dir() => std::fs::remove_file(path).map_err(io("unlink", path)),
+        _ => files::remove_tree(path),
+    }
+}
+
 impl Container {
     /// Locks it for a change.
     ///
@@ -369,7 +399,7 @@ impl Container {
     /// [`Error::Running`] while its monitor lives.
     pub fn lock(&self) -> Result<Locked, Error> {
         let link = self.link();
-        Locked::open(self.dir.clone(), self.spec.name.clone(), &link)
+        Locked::open(self.dir.clone(), Subject::container(&self.spec), &link)
     }
 
     /// Replaces its specification.

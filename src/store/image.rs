@@ -25,6 +25,8 @@ pub struct Image {
     pub id: Digest,
     /// The configuration.
     pub config: ImageConfiguration,
+    /// The whole of it, where it has what the specification does not know.
+    pub extended: Option<serde_json::Value>,
     /// The digests of the uncompressed layers, lowest first.
     pub diff_ids: Vec<Digest>,
     /// The layers' blobs, lowest first, one for each diff id.
@@ -52,6 +54,10 @@ impl Image {
             variant: self.config.variant().clone(),
         }
     }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|w| w == word)
 }
 
 fn is_index(media_type: &MediaType) -> bool {
@@ -147,6 +153,10 @@ impl Store {
         let id = digest(parsed.config())?;
         let config_bytes = self.read_blob(&id)?;
         let config: ImageConfiguration = parse(&config_bytes, "configuration", &id)?;
+        // Docker's extension. Few images have it, and looking is cheaper than parsing.
+        let extended = contains(&config_bytes, b"\"Healthcheck\"")
+            .then(|| serde_json::from_slice(&config_bytes).ok())
+            .flatten();
         let diff_ids = config
             .rootfs()
             .diff_ids()
@@ -173,6 +183,7 @@ impl Store {
             manifest,
             id,
             config,
+            extended,
             diff_ids,
             layers,
             size,

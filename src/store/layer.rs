@@ -5,6 +5,7 @@
 //! is limited to one page (mount(2)), and relative names of 24 digits let 150 layers fit. The full
 //! diff id stands in the JSON file beside it and is compared on every use.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -149,12 +150,21 @@ impl Store {
         Ok(names)
     }
 
-    /// Bytes of the image's files, layer by layer, if all layers are unpacked for some map; a layer
-    /// that occurs twice counts once.
+    /// Bytes of the files of an image's layers; `None` when one is not unpacked.
     ///
     /// # Errors
     /// The layers' directory cannot be read.
     pub fn unpacked_size(&self, image: &Image) -> Result<Option<u64>> {
+        let layers = self.unpacked_layers(image)?;
+        let all = image.diff_ids.iter().all(|id| layers.contains_key(id));
+        Ok(all.then(|| layers.values().sum()))
+    }
+
+    /// Bytes of the files of those of an image's layers that are unpacked.
+    ///
+    /// # Errors
+    /// The layers' directory cannot be read.
+    pub fn unpacked_layers(&self, image: &Image) -> Result<BTreeMap<Digest, u64>> {
         let layers = self.root.join("layers");
         let maps: Vec<PathBuf> = std::fs::read_dir(&layers)
             .map_err(StoreError::io(|| {
@@ -163,21 +173,15 @@ impl Store {
             .flatten()
             .map(|entry| entry.path())
             .collect();
-        let mut total = 0u64;
-        let mut seen = Vec::new();
+        let mut found = BTreeMap::new();
         for diff_id in &image.diff_ids {
-            if seen.contains(diff_id) {
-                continue;
-            }
-            seen.push(*diff_id);
             let name = format!("{}.json", self.layer_name(diff_id));
-            let found = maps.iter().find_map(|map| read_meta(&map.join(&name)));
-            match found.filter(|layer| layer.diff_id == *diff_id) {
-                Some(layer) => total += layer.bytes,
-                None => return Ok(None),
+            let layer = maps.iter().find_map(|map| read_meta(&map.join(&name)));
+            if let Some(layer) = layer.filter(|layer| layer.diff_id == *diff_id) {
+                found.insert(*diff_id, layer.bytes);
             }
         }
-        Ok(Some(total))
+        Ok(found)
     }
 
     /// Unpacks from the store's blobs the layers of `image` that this map does not have yet. To be

@@ -6,7 +6,7 @@ use crate::state::{Container, Status};
 /// A filter that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a filter: id, name, label, status, exited, ancestor, volume or network, then `=` and a value"
+    "`{0}` is not a filter: id, name, label, status, exited, ancestor, volume, network, health, publish, before or since, then `=` and a value"
 )]
 pub struct FilterError(String);
 
@@ -29,6 +29,14 @@ pub enum Filter {
     Volume(String),
     /// How it reaches the network.
     Network(String),
+    /// What its checks say: `starting`, `healthy`, `unhealthy` or `none`.
+    Health(String),
+    /// A port that is published, inside: `80` or `53/udp`.
+    Publish(String),
+    /// It was made before this container, or, once that has been [looked up](settle), this second.
+    Before(String),
+    /// It was made after.
+    Since(String),
 }
 
 impl std::str::FromStr for Filter {
@@ -45,7 +53,17 @@ impl std::str::FromStr for Filter {
                 Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
                 None => Filter::Label(owned, None),
             },
-            "status" if ["created", "running", "exited"].contains(&value) => Filter::Status(owned),
+            "status"
+                if ["created", "running", "paused", "restarting", "exited"].contains(&value) =>
+            {
+                Filter::Status(owned)
+            }
+            "health" if ["starting", "healthy", "unhealthy", "none"].contains(&value) => {
+                Filter::Health(owned)
+            }
+            "publish" => Filter::Publish(owned),
+            "before" => Filter::Before(owned),
+            "since" => Filter::Since(owned),
             "exited" => Filter::Exited(value.parse().map_err(|_| bad())?),
             "ancestor" => Filter::Ancestor(owned),
             "volume" => Filter::Volume(owned),
@@ -90,8 +108,49 @@ impl Filter {
                 named || mount.target == *word
             }),
             Filter::Network(word) => network(spec.network.mode) == word,
+            Filter::Health(word) => {
+                let verdict = container.state.health.as_ref().map(|health| health.verdict);
+                verdict.map_or("none", crate::state::Verdict::word) == word
+            }
+            Filter::Publish(word) => super::published(spec)
+                .into_iter()
+                .any(|(inside, ..)| inside == *word || inside.split('/').next() == Some(word)),
+            Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.created < at),
+            Filter::Since(at) => at.parse().is_ok_and(|at: u64| spec.created > at),
         }
     }
+}
+
+/// The filters with containers that they name replaced by when these were made.
+///
+/// # Errors
+/// No such container, and those of `all`.
+pub fn settle(
+    found: &[Container],
+    filters: &[Filter],
+    all: impl Fn() -> Result<Vec<Container>, super::Error>,
+) -> Result<Vec<Filter>, super::Error> {
+    let mut everything = None;
+    let mut created = |word: &String| -> Result<String, super::Error> {
+        let named = |c: &&Container| c.spec.name == *word || c.spec.id.starts_with(&**word);
+        if let Some(container) = found.iter().find(named) {
+            return Ok(container.spec.created.to_string());
+        }
+        if everything.is_none() {
+            everything = Some(all()?);
+        }
+        let container = everything.iter().flatten().find(named);
+        let container = container.ok_or_else(|| crate::state::Error::NotFound(word.clone()))?;
+        Ok(container.spec.created.to_string())
+    };
+    let settle = |filter: &Filter| {
+        Ok(match filter {
+            Filter::Before(word) => Filter::Before(created(word)?),
+            Filter::Since(word) => Filter::Since(created(word)?),
+            other => other.clone(),
+        })
+    };
+    filters.iter().map(settle).collect()
 }
 
 /// Whether a container passes: of several filters of one kind one has to fit, of labels all.

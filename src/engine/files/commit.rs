@@ -85,7 +85,9 @@ fn make(context: &Context<'_>, container: &Container, request: &Commit) -> Resul
         let pack = |out: &mut dyn Write| pack(context, container, layered, out);
         let below = base.as_ref().filter(|_| layered);
         let made = compose(&store, below, &compose_request, &map, pack)?;
-        context.ui.data(&made.id.to_string());
+        let (id, name) = (made.id.to_string(), spec.name.clone());
+        context.event("image", &id, &name, "commit");
+        context.ui.data(&id);
         Ok(())
     })
 }

@@ -1,0 +1,235 @@
+//! `rl system`, `rl info`, and the `prune` verbs.
+
+use serde_json::{Map, Value, json};
+
+use super::{print, table};
+use crate::engine::images::human_size;
+use crate::engine::usage::{self, Pruned, Usage};
+use crate::engine::{Context, Error, containers, volumes};
+use crate::model::text::escape_json;
+use crate::state::Status;
+use crate::store::Store;
+
+/// Show how much room images, containers and volumes take
+#[derive(Debug, clap::Args)]
+pub struct DfArgs {
+    /// Print with a template such as `{{.Type}} {{.Size}}`, or `json`
+    #[arg(long)]
+    format: Option<String>,
+}
+
+/// Show what rl is and has on this machine
+#[derive(Debug, clap::Args)]
+pub struct InfoArgs {
+    /// Print with a template such as `{{.Containers}}`, or `json`
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+/// See the verbs.
+#[derive(Debug, clap::Args)]
+pub struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// See the verbs.
+#[derive(Debug, clap::Args)]
+pub struct ImagePruneArgs {
+    /// Remove images with a name as well
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Remove containers that do not run, and images that nobody names
+#[derive(Debug, clap::Args)]
+pub struct SystemPruneArgs {
+    /// Remove all images that no container uses
+    #[arg(short, long)]
+    all: bool,
+    /// Remove volumes that nobody named as well
+    #[arg(long)]
+    volumes: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// End and remove all containers, images and volumes
+#[derive(Debug, clap::Args)]
+pub struct ResetArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// What is to be thinned out.
+#[derive(Debug)]
+pub enum Prune {
+    /// `rl container prune`.
+    Containers(PruneArgs),
+    /// `rl image prune`.
+    Images(ImagePruneArgs),
+    /// `rl system prune`.
+    System(SystemPruneArgs),
+}
+
+/// `rl system df`.
+///
+/// # Errors
+/// As [`usage::measure`], and a bad template.
+pub fn df(context: &Context<'_>, args: &DfArgs) -> Result<u8, Error> {
+    let report = usage::measure(context)?;
+    let usual = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
+    let template = table::template(args.format.as_deref(), usual)?;
+    let rows = [
+        ("Images", report.images),
+        ("Containers", report.containers),
+        ("Local Volumes", report.volumes),
+    ];
+    let rows = rows.into_iter().map(|(kind, usage)| table::Row {
+        fields: usage_row(kind, &usage),
+        methods: Map::new(),
+    });
+    let title = |field: &str| match field {
+        "TotalCount" => "TOTAL".to_owned(),
+        other => other.to_uppercase(),
+    };
+    Ok(print(table::list(&template, &title, rows)?.as_bytes()))
+}
+
+fn usage_row(kind: &str, usage: &Usage) -> Value {
+    let percent = (usage.reclaimable * 100)
+        .checked_div(usage.size)
+        .unwrap_or(0);
+    json!({
+        "Type": kind,
+        "TotalCount": usage.total.to_string(),
+        "Active": usage.active.to_string(),
+        "Size": human_size(usage.size),
+        "Reclaimable": format!("{} ({percent}%)", human_size(usage.reclaimable)),
+    })
+}
+
+/// The `prune` verbs.
+///
+/// # Errors
+/// As those of [`usage`].
+pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
+    let (force, question) = match prune {
+        Prune::Containers(args) => (args.force, "Remove all containers that do not run?"),
+        Prune::Images(args) if args.all => {
+            (args.force, "Remove all images that no container uses?")
+        }
+        Prune::Images(args) => (args.force, "Remove all images without a name?"),
+        Prune::System(args) => (
+            args.force,
+            match (args.all, args.volumes) {
+                (false, false) => "Remove containers that do not run, and images without a name?",
+                (true, false) => "Remove containers that do not run, and images that none uses?",
+                (false, true) => {
+                    "Remove containers that do not run, images without a name and volumes that \
+                     nobody named?"
+                }
+                (true, true) => {
+                    "Remove containers that do not run, images that none uses and volumes that \
+                     nobody named?"
+                }
+            },
+        ),
+    };
+    if !force && !context.ui.ask(question) {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    let mut show = |title: &str, pruned: Pruned| {
+        bytes += pruned.bytes;
+        if pruned.removed.is_empty() {
+            return;
+        }
+        context.ui.data(&format!("Deleted {title}:"));
+        for word in pruned.removed {
+            context.ui.data(&word);
+        }
+        context.ui.data("");
+    };
+    match prune {
+        Prune::Containers(_) => show("Containers", usage::prune_containers(context)?),
+        Prune::Images(args) => show("Images", usage::prune_images(context, args.all)?),
+        Prune::System(args) => {
+            show("Containers", usage::prune_containers(context)?);
+            if args.volumes {
+                show("Volumes", usage::prune_volumes(context, false)?);
+            }
+            show("Images", usage::prune_images(context, args.all)?);
+        }
+    }
+    reclaimed(context, bytes);
+    Ok(0)
+}
+
+/// The last line of what thins out.
+pub fn reclaimed(context: &Context<'_>, bytes: u64) {
+    context
+        .ui
+        .data(&format!("Total reclaimed space: {}", human_size(bytes)));
+}
+
+/// `rl system reset`.
+///
+/// # Errors
+/// As [`usage::reset`].
+pub fn reset(context: &Context<'_>, args: &ResetArgs) -> Result<u8, Error> {
+    let question = format!(
+        "End and remove all containers, images and volumes in `{}`?",
+        context.dirs.data.display()
+    );
+    if args.force || context.ui.ask(&question) {
+        usage::reset(context)?;
+    }
+    Ok(0)
+}
+
+/// `rl info`.
+///
+/// # Errors
+/// The containers or the store cannot be read, a bad template.
+pub fn info(context: &Context<'_>, args: &InfoArgs) -> Result<u8, Error> {
+    let all = containers::list(context, true)?;
+    let count = |status: &[Status]| {
+        let fits = all.iter().filter(|c| status.contains(&c.state.status));
+        fits.count()
+    };
+    let kernel = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let value = json!({
+        "Version": env!("CARGO_PKG_VERSION"),
+        "KernelVersion": text(kernel.release()),
+        "Architecture": text(kernel.machine()),
+        "NCPU": processors,
+        "Rootless": !rustix::process::geteuid().is_root(),
+        "DataRoot": context.dirs.data.to_string_lossy(),
+        "Containers": all.len(),
+        "ContainersRunning": count(&[Status::Running, Status::Restarting]),
+        "ContainersPaused": count(&[Status::Paused]),
+        "ContainersStopped": count(&[Status::Created, Status::Exited]),
+        "Images": Store::open(&context.dirs.data)?.images()?.len(),
+        "Volumes": volumes::list(context).len(),
+    });
+    let out = match args.format.as_deref() {
+        Some(format) => {
+            let template = table::template(Some(format), format)?;
+            format!("{}\n", template.fill(&value, &Map::new())?)
+        }
+        None => {
+            let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+            format!("{}\n", escape_json(&text))
+        }
+    };
+    Ok(print(out.as_bytes()))
+}

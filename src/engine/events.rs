@@ -1,0 +1,202 @@
+//! `rl events`: what happened, and what happens.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use serde_json::Value;
+
+use super::{Context, Error};
+use crate::model::text::escape;
+use crate::model::time::to_rfc3339;
+use crate::state::events;
+
+/// How long to wait at most before looking again: for what the kernel does not tell of.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is to be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// From this second on; from now on where `None`.
+    pub since: Option<i64>,
+    /// To this second; without end where `None`.
+    pub until: Option<i64>,
+    /// By key, such as `container`, `event`, `type`, `label` or `image`: of each key one value has to fit.
+    pub filters: BTreeMap<String, Vec<String>>,
+}
+
+/// Reads the log, through its turning over.
+struct Log {
+    data: PathBuf,
+    file: Option<BufReader<File>>,
+    inode: u64,
+    part: String,
+}
+
+impl Log {
+    fn open(data: &Path) -> Log {
+        let mut log = Log {
+            data: data.to_owned(),
+            file: None,
+            inode: 0,
+            part: String::new(),
+        };
+        log.turn();
+        log
+    }
+
+    /// Opens the log that is written to now.
+    fn turn(&mut self) {
+        if let Ok(file) = File::open(events::log(&self.data)) {
+            self.inode = file.metadata().map_or(0, |m| m.ino());
+            self.file = Some(BufReader::new(file));
+        }
+    }
+
+    /// The next whole line.
+    fn line(&mut self) -> Option<String> {
+        loop {
+            let read = match &mut self.file {
+                Some(file) => file.read_line(&mut self.part).unwrap_or(0),
+                None => 0,
+            };
+            if self.part.ends_with('\n') {
+                return Some(std::mem::take(&mut self.part));
+            }
+            if read > 0 {
+                continue;
+            }
+            let now = std::fs::metadata(events::log(&self.data)).map_or(0, |m| m.ino());
+            if now == 0 || now == self.inode {
+                return None;
+            }
+            self.turn();
+        }
+    }
+}
+
+/// Calls `show` with each event, in Docker's form, oldest first, until that returns false or the time is over.
+///
+/// # Errors
+/// The directory of the log cannot be made.
+pub fn events(
+    context: &Context<'_>,
+    options: &Events,
+    mut show: impl FnMut(&Value) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let data = &context.dirs.data;
+    let directory = events::directory(data);
+    std::fs::create_dir_all(&directory).map_err(|source| Error::Write {
+        path: directory.clone(),
+        source,
+    })?;
+    let watch = watch(&directory);
+    let since = options.since.unwrap_or_else(crate::model::time::now);
+    let old = events::log(data).with_extension("1");
+    if options.since.is_some()
+        && let Ok(text) = std::fs::read_to_string(old)
+    {
+        for line in text.lines() {
+            if let Some(event) = wanted(line, since, options)
+                && !show(&event)?
+            {
+                return Ok(());
+            }
+        }
+    }
+    let mut log = Log::open(data);
+    if options.since.is_none() {
+        // What is there happened before.
+        while log.line().is_some() {}
+    }
+    loop {
+        while let Some(line) = log.line() {
+            if let Some(event) = wanted(&line, since, options)
+                && !show(&event)?
+            {
+                return Ok(());
+            }
+        }
+        let now = crate::model::time::now();
+        if options.until.is_some_and(|until| now > until) {
+            return Ok(());
+        }
+        wait(watch.as_ref());
+    }
+}
+
+fn watch(directory: &Path) -> Option<std::os::fd::OwnedFd> {
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let fd = inotify::init(flags).ok()?;
+    let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
+    inotify::add_watch(&fd, directory, events).ok()?;
+    Some(fd)
+}
+
+fn wait(watch: Option<&std::os::fd::OwnedFd>) {
+    let limit = Timespec::try_from(LOOK).ok();
+    let mut fds: Vec<_> = watch
+        .map(|fd| PollFd::new(fd, PollFlags::IN))
+        .into_iter()
+        .collect();
+    let _ = poll(&mut fds, limit.as_ref());
+    let mut buffer = [0u8; 4096];
+    while watch.is_some_and(|fd| rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0)) {}
+}
+
+fn wanted(line: &str, since: i64, options: &Events) -> Option<Value> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let at = event["time"].as_i64()?;
+    let in_time = at >= since && options.until.is_none_or(|until| at <= until);
+    (in_time && passes(&event, &options.filters)).then_some(event)
+}
+
+fn passes(event: &Value, filters: &BTreeMap<String, Vec<String>>) -> bool {
+    let attributes = &event["Actor"]["Attributes"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, id) = (text(&event["Type"]), text(&event["Actor"]["ID"]));
+    filters.iter().all(|(key, values)| {
+        values.iter().any(|value| match &**key {
+            "type" => kind == *value,
+            "event" => text(&event["Action"]).split(':').next() == Some(value),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => attributes[key] == value,
+                None => attributes.get(value).is_some(),
+            },
+            "image" if kind == "container" => text(&attributes["image"]) == *value,
+            key if key == kind => id.starts_with(&**value) || text(&attributes["name"]) == *value,
+            _ => false,
+        })
+    })
+}
+
+/// The keys that there are.
+pub const FILTERS: [&str; 6] = ["container", "event", "image", "label", "type", "volume"];
+
+/// An event on a line, as Docker prints it.
+pub fn line(event: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let nanoseconds = event["timeNano"].as_u64().unwrap_or(0);
+    let seconds = i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(0);
+    let time = to_rfc3339(seconds);
+    let attributes = event["Actor"]["Attributes"].as_object();
+    let attributes: Vec<String> = attributes
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", text(value)))
+        .collect();
+    escape(&format!(
+        "{}.{:09}Z {} {} {} ({})",
+        time.trim_end_matches('Z'),
+        nanoseconds % 1_000_000_000,
+        text(&event["Type"]),
+        text(&event["Action"]),
+        text(&event["Actor"]["ID"]),
+        attributes.join(", ")
+    ))
+}
