@@ -15,6 +15,7 @@
 //! ```
 
 pub mod build;
+pub mod cgroup;
 pub mod cli;
 pub mod doctor;
 pub mod engine;

@@ -1,7 +1,7 @@
 //! `rl container VERB` and `rl image VERB`: the same verbs, by what they are for.
 
 use super::{
-    CreateArgs, Verb, containers, events, files, images, lifecycle, pull, run_args, system,
+    CreateArgs, Verb, containers, events, files, images, lifecycle, pull, run_args, stats, system,
 };
 
 /// Verbs on containers
@@ -36,6 +36,7 @@ enum ContainerVerb {
     Rm(containers::RmArgs),
     Run(Box<run_args::RunArgs>),
     Start(lifecycle::StartArgs),
+    Stats(stats::StatsArgs),
     Stop(lifecycle::StopArgs),
     Top(lifecycle::TopArgs),
     Unpause(lifecycle::UnpauseArgs),
@@ -106,6 +107,7 @@ impl From<ContainerArgs> for Verb {
             ContainerVerb::Rm(args) => Verb::Rm(args),
             ContainerVerb::Run(args) => Verb::Run(args),
             ContainerVerb::Start(args) => Verb::Start(args),
+            ContainerVerb::Stats(args) => Verb::Stats(args),
             ContainerVerb::Stop(args) => Verb::Stop(args),
             ContainerVerb::Top(args) => Verb::Top(args),
             ContainerVerb::Unpause(args) => Verb::Unpause(args),

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
+use crate::engine::limits::{self, GroupArgs, LimitArgs};
 use crate::engine::logs::{self, Logs};
 use crate::engine::{Context, Error, containers, exec, processes, units};
+use crate::model::spec::Resources;
 use crate::model::text::escape;
 
 /// Start containers that do not run
@@ -106,12 +108,14 @@ pub struct RenameArgs {
     name: String,
 }
 
-/// Change the restart policy of containers
+/// Change the limits and the restart policy of containers
 #[derive(Debug, clap::Args)]
 pub struct UpdateArgs {
     /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
-    restart: String,
+    restart: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -321,8 +325,12 @@ pub fn rename(context: &Context<'_>, args: &RenameArgs) -> Result<u8, Error> {
 /// # Errors
 /// No such policy.
 pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
-    let policy = units::restart(&args.restart)?;
-    let done = lifecycle::update(context, &args.containers, policy);
+    let policy = args.restart.as_deref().map(units::restart).transpose()?;
+    let limits = limits::resolve(&args.limits, &GroupArgs::default())?;
+    if policy.is_none() && limits == Resources::default() {
+        return Err(Error::NothingToUpdate);
+    }
+    let done = lifecycle::update(context, &args.containers, policy, &limits);
     Ok(report(context, done))
 }
 

@@ -13,6 +13,7 @@ mod lifecycle;
 pub mod manual;
 pub mod progress;
 mod pull;
+mod stats;
 mod system;
 mod table;
 mod usage;
@@ -61,6 +62,7 @@ enum Verb {
     Attach(lifecycle::AttachArgs),
     Logs(lifecycle::LogsArgs),
     Top(lifecycle::TopArgs),
+    Stats(stats::StatsArgs),
     Wait(lifecycle::WaitArgs),
     Rename(lifecycle::RenameArgs),
     Volume(volumes::VolumeArgs),
@@ -177,6 +179,7 @@ fn perform(verb: Verb) -> u8 {
         Verb::Attach(args) => with_plain(|context| lifecycle::attach(context, &args)),
         Verb::Logs(args) => with_plain(|context| lifecycle::logs(context, &args)),
         Verb::Top(args) => with_plain(|context| lifecycle::top(context, &args)),
+        Verb::Stats(args) => with_plain(|context| stats::stats(context, &args)),
         Verb::Wait(args) => with_plain(|context| Ok(lifecycle::wait(context, &args))),
         Verb::Volume(args) => with_plain(|context| volumes::volume(context, &args)),
         Verb::Rename(args) => with_plain(|context| lifecycle::rename(context, &args)),

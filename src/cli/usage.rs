@@ -41,7 +41,6 @@ const NOT_YET: &[&str] = &[
     "push",
     "search",
     "secret",
-    "stats",
     "swarm",
     "trust",
     "unmount",

@@ -45,6 +45,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
     let task = ExecTask {
         plan: exec_plan(&spec, &plan, container.dir())?,
         target,
+        group: container.state.group.clone(),
         tty: spec.tty,
         input: match (exec.input, exec.detach) {
             (true, false) => Input::Clients,

@@ -6,8 +6,9 @@
 
 use super::keys;
 use super::start::{Start, start as start_on};
-use super::{Context, Error, containers, mounts, network};
-use crate::model::spec::{ContainerSpec, RestartPolicy};
+use super::{Context, Error, containers, limits, mounts, network};
+use crate::cgroup;
+use crate::model::spec::{ContainerSpec, Resources, RestartPolicy};
 use crate::monitor;
 use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
@@ -248,19 +249,32 @@ pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error
 pub fn update(
     context: &Context<'_>,
     words: &[String],
-    restart: RestartPolicy,
+    restart: Option<RestartPolicy>,
+    limits: &Resources,
 ) -> Vec<Result<String, Error>> {
+    let writes = cgroup::for_update(limits);
     let change = |word: &String| {
         let container = find(context, word)?;
-        if container.spec.remove && restart != RestartPolicy::No {
+        if container.spec.remove && restart.is_some_and(|r| r != RestartPolicy::No) {
             return Err(Error::Unfit {
                 name: word.clone(),
                 why: "is removed when it ends (`--rm`), so it is not started again",
             });
         }
+        // First where it holds: what the kernel refuses is not kept for the next start either.
+        if let (Some(write), true) = (writes.first(), container.state.is_alive()) {
+            let none = || cgroup::Error::NoGroup {
+                option: write.option,
+                why: "the container has no control group".into(),
+            };
+            let group = container.state.group.as_ref().ok_or_else(none)?;
+            cgroup::update(group, &writes)?;
+        }
+        let spec = &container.spec;
         container.rewrite(&ContainerSpec {
-            restart,
-            ..container.spec.clone()
+            restart: restart.unwrap_or(spec.restart),
+            resources: limits::merge(spec.resources.clone(), limits.clone()),
+            ..spec.clone()
         })?;
         match connect(&container, word) {
             Ok(client) => client.ask(&ToMonitor::Reread)?,

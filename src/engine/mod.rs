@@ -15,6 +15,7 @@ pub mod images;
 mod keys;
 mod life;
 pub mod lifecycle;
+pub mod limits;
 pub mod logs;
 pub mod mounts;
 pub mod names;
@@ -27,6 +28,7 @@ pub mod run;
 pub mod run_args;
 pub mod rungs;
 mod start;
+pub mod stats;
 pub mod units;
 pub mod unshare;
 pub mod usage;
@@ -99,6 +101,9 @@ pub enum Error {
     /// Small notations.
     #[error(transparent)]
     Units(#[from] units::Error),
+    /// Control groups.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
     /// Id maps.
     #[error(transparent)]
     Userns(#[from] userns::Error),
@@ -236,6 +241,9 @@ pub enum Error {
     /// A container's files cannot be packed.
     #[error(transparent)]
     Pack(#[from] crate::store::pack::PackError),
+    /// `rl update` without an option.
+    #[error("nothing to update")]
+    NothingToUpdate,
     /// A filter that `rl events` does not have.
     #[error(
         "`{0}` is not a filter: container, event, image, label, type or volume, then `=` and a value"
@@ -339,6 +347,7 @@ impl Error {
         match self {
             Error::Dirs(e) => e.hint(),
             Error::Resolve(e) => e.hint(),
+            Error::Cgroup(e) => e.hint(),
             Error::Userns(e) => e.hint(),
             Error::Net(e) => e.hint(),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
@@ -360,6 +369,7 @@ impl Error {
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
+            Error::NothingToUpdate => Some("such as `rl update --memory 512m box`".into()),
             Error::EventFilter(_) => Some("such as `--filter event=die`".into()),
             Error::CopySides => {
                 Some("such as `rl cp box:/etc/hosts .`, or `rl cp file box:/tmp/`".into())

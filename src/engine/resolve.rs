@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::environment;
 use super::run_args::RunArgs;
-use super::{host, life, mounts, units};
+use super::{host, life, limits, mounts, units};
 use crate::model::spec::{
     ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
     Share, VERSION, VolumeMount,
@@ -202,6 +202,7 @@ pub fn resolve(
             Some(size) => units::bytes("--shm-size", size)?,
             None => 64 << 20,
         },
+        resources: limits::resolve(&args.limits, &args.group)?,
         devices: args
             .device
             .iter()

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::limits::{GroupArgs, LimitArgs};
+
 /// Run a command in a new container
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -178,6 +180,12 @@ pub struct RunArgs {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
+    /// See [`LimitArgs`].
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// See [`GroupArgs`].
+    #[command(flatten)]
+    pub group: GroupArgs,
     /// Image, command and arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG…]]", trailing_var_arg = true)]
     pub words: Vec<String>,
@@ -224,28 +232,12 @@ pub struct Life {
 /// Options of `docker run` and `podman run` that are not there yet: an error that says so.
 pub const NOT_YET: &[&str] = &[
     "attach",
-    "blkio-weight",
     "blkio-weight-device",
-    "cgroup-conf",
-    "cgroup-parent",
     "cgroupns",
-    "cgroups",
-    "cidfile",
     "conmon-pidfile",
-    "cpu-period",
-    "cpu-quota",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "cpu-shares",
-    "cpu-weight",
-    "cpus",
-    "cpuset-cpus",
-    "cpuset-mems",
     "device-cgroup-rule",
-    "device-read-bps",
-    "device-read-iops",
-    "device-write-bps",
-    "device-write-iops",
     "disable-content-trust",
     "domainname",
     "env-host",
@@ -253,7 +245,6 @@ pub const NOT_YET: &[&str] = &[
     "gpus",
     "hooks-dir",
     "http-proxy",
-    "hugetlb",
     "image-volume",
     "init-path",
     "ip",
@@ -263,18 +254,13 @@ pub const NOT_YET: &[&str] = &[
     "label-file",
     "link",
     "mac-address",
-    "memory",
-    "memory-reservation",
-    "memory-swap",
     "memory-swappiness",
     "network-alias",
     "no-hosts",
     "oom-kill-disable",
-    "oom-score-adj",
     "passwd",
     "personality",
     "pidfile",
-    "pids-limit",
     "pod",
     "preserve-fds",
     "privileged",
@@ -283,7 +269,6 @@ pub const NOT_YET: &[&str] = &[
     "runtime",
     "sdnotify",
     "secret",
-    "sig-proxy",
     "storage-opt",
     "subgidname",
     "subuidname",
@@ -296,9 +281,4 @@ pub const NOT_YET: &[&str] = &[
 ];
 
 /// Their short forms.
-pub const NOT_YET_SHORT: &[(char, &str)] = &[
-    ('m', "memory"),
-    ('c', "cpu-shares"),
-    ('P', "publish-all"),
-    ('a', "attach"),
-];
+pub const NOT_YET_SHORT: &[(char, &str)] = &[('P', "publish-all"), ('a', "attach")];

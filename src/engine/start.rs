@@ -15,7 +15,7 @@ use crate::runtime::{self, ExecPlan, Extras};
 use crate::security::caps::{Cap, CapSet};
 use crate::security::seccomp;
 use crate::sys::seccomp::SockFilter;
-use crate::{net, oci, state, userns};
+use crate::{cgroup, net, oci, state, userns};
 
 /// What is to be started, and how.
 pub(super) struct Start<'a> {
@@ -39,12 +39,16 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
     views::make(context, plan, spec, dir)?;
     let etc = write_files(start, dir)?;
     let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    let uid = context.caller.uid;
+    let env = |name: &str| std::env::var_os(name);
+    let group = cgroup::choose(&spec.resources, &spec.id, &spec.name, uid, &env)?;
     loop {
         let rung = ladder.rung();
         context.ui.detail(&ladder.told());
         rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan: init_plan(spec, plan, rung, dir, &etc)?,
+            plan: init_plan(spec, plan, rung, dir, &etc, group.is_some())?,
+            group: group.clone(),
             userns: (*plan).clone(),
             network: start.network.task(),
             fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
@@ -107,7 +111,7 @@ pub(super) fn exec_plan(
     dir: &Path,
 ) -> Result<ExecPlan, Error> {
     let etc = etc_files(spec, dir);
-    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc)?.into())
+    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc, false)?.into())
 }
 
 fn init_plan(
@@ -116,9 +120,10 @@ fn init_plan(
     rung: Rung,
     dir: &Path,
     etc: &oci::EtcFiles,
+    own_group: bool,
 ) -> Result<runtime::InitPlan, Error> {
     let mount_point = mount_point(dir);
-    let config = oci::generate(spec, &mount_point, etc)?;
+    let config = oci::generate(spec, &mount_point, etc, own_group)?;
     let capabilities = CapSet::from_bits(spec.capabilities);
     let extras = Extras {
         user: spec.user.clone(),

@@ -68,6 +68,9 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// Bytes of `/dev/shm`.
     pub shm_size: u64,
+    /// What it may use at most.
+    #[serde(default)]
+    pub resources: Resources,
     /// Kernel parameters of the container's own namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// What of all this was not asked for.
@@ -102,6 +105,64 @@ pub struct Customary {
     pub hostname: bool,
     /// Kernel parameters, by name.
     pub sysctls: Vec<String>,
+}
+
+/// What a container may use at most. Negative numbers, where there can be such, mean no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Bytes of memory.
+    pub memory: Option<i64>,
+    /// Bytes of memory that are not taken away while others have more.
+    pub memory_reservation: Option<i64>,
+    /// Bytes of memory and swap together.
+    pub memory_swap: Option<i64>,
+    /// Microseconds of processor time in each period, and the period.
+    pub cpu: Option<(i64, u64)>,
+    /// A share of the processors where they are short: 1 to 10,000, usually 100.
+    pub cpu_weight: Option<u64>,
+    /// Processors, such as `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// Nodes of memory.
+    pub cpuset_mems: Option<String>,
+    /// Tasks.
+    pub pids: Option<i64>,
+    /// A share of the disks: 1 to 10,000, usually 100.
+    pub io_weight: Option<u64>,
+    /// Limits of single disks.
+    pub io_max: Vec<IoMax>,
+    /// Bytes of huge pages, by their size (`2MB`).
+    pub hugetlb: BTreeMap<String, u64>,
+    /// Files of the group, as they are to be.
+    pub conf: BTreeMap<String, String>,
+    /// How early the kernel kills it when memory is out (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i32>,
+    /// The slice, or (with a `/` in front) the group that it lies in.
+    pub parent: Option<String>,
+    /// Whether there is a group.
+    pub mode: CgroupMode,
+}
+
+/// A limit of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoMax {
+    /// `MAJOR:MINOR`.
+    pub device: String,
+    /// `rbps`, `wbps`, `riops` or `wiops`.
+    pub key: String,
+    /// Bytes or operations a second.
+    pub value: u64,
+}
+
+/// `--cgroups`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupMode {
+    /// A group of its own, where one can be had.
+    #[default]
+    Enabled,
+    /// None: it stays in that of the caller.
+    Disabled,
+    /// One below that of the caller.
+    Split,
 }
 
 impl ContainerSpec {

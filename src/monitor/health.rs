@@ -3,10 +3,12 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Task;
 use super::null;
+use crate::cgroup;
 use crate::model::spec;
 use crate::model::time::now_rfc3339_nanos;
 use crate::runtime::proto::{FromInit, receive};
@@ -97,7 +99,7 @@ impl Checks {
     }
 
     /// Starts, goes on with or ends a check, as it is time.
-    pub fn turn(&mut self, task: &Task<'_>, container: &Child) {
+    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) {
         let now = Instant::now();
         if let Some(current) = &mut self.current {
             if std::mem::take(&mut current.ready) {
@@ -112,7 +114,7 @@ impl Checks {
         } else if self.next.is_some_and(|at| at <= now)
             && let Some(health) = &task.health
         {
-            match start(health, task, container) {
+            match start(health, task, container, group) {
                 Ok(current) => self.current = Some(current),
                 Err(_) => self.next = Some(now + Duration::from_millis(health.config.interval)),
             }
@@ -188,7 +190,12 @@ impl Current {
     }
 }
 
-fn start(health: &HealthTask, task: &Task<'_>, container: &Child) -> Result<Current, ()> {
+fn start(
+    health: &HealthTask,
+    task: &Task<'_>,
+    container: &Child,
+    group: Option<&Path>,
+) -> Result<Current, ()> {
     let output = helper_process::Log::new().map_err(drop)?;
     let stdio = Stdio {
         stdin: null().map_err(drop)?,
@@ -196,7 +203,10 @@ fn start(health: &HealthTask, task: &Task<'_>, container: &Child) -> Result<Curr
         stderr: output.file().map_err(drop)?,
     };
     let program: Option<CString> = task.program.clone();
-    let launched = runtime::join(&health.plan, &stdio, program.as_deref(), container.as_fd());
+    let leaf = group.map(cgroup::leaf).transpose().map_err(drop)?;
+    let leaf = leaf.as_ref().map(AsFd::as_fd);
+    let (program, target) = (program.as_deref(), container.as_fd());
+    let launched = runtime::join(&health.plan, &stdio, program, target, leaf);
     Ok(Current {
         launched: launched.map_err(drop)?,
         joined: false,

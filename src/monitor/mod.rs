@@ -39,7 +39,7 @@ use crate::runtime::{ExecPlan, InitPlan};
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
-use crate::{net, state, userns};
+use crate::{cgroup, net, state, userns};
 use wire::{FromMonitor, StartFailure};
 
 /// Everything a monitor needs, decided by the engine.
@@ -53,6 +53,8 @@ pub struct Task<'a> {
     pub network: Option<Network>,
     /// Mounts the root file system where the kernel's overlay is refused.
     pub fuse: Option<fuse_overlayfs::Options>,
+    /// The control group to be made.
+    pub group: Option<cgroup::Plan>,
     /// What is to be started.
     pub spec: &'a ContainerSpec,
     /// Whether the command runs on a terminal.
@@ -76,6 +78,8 @@ pub struct ExecTask {
     pub plan: ExecPlan,
     /// The container's first process.
     pub target: OwnedFd,
+    /// The container's control group, by its directory.
+    pub group: Option<std::path::PathBuf>,
     /// Whether it runs on a terminal.
     pub tty: bool,
     /// What it reads, without one.
@@ -193,9 +197,16 @@ fn run(task: &Task<'_>, client: Channel) {
     let mut history = restart::History::default();
     let mut log = log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id);
     let mut policy = task.spec.restart;
+    let mut group = match group(task, &clients) {
+        Ok(group) => group,
+        Err(failure) => return failed(task, &mut clients, failure, 0),
+    };
     for restarts in 0.. {
+        if let Some(group) = group.as_mut().filter(|_| restarts > 0) {
+            let _ = group.renew();
+        }
         let started = match here {
-            Ok(()) => start::start(task, &mut clients, restarts),
+            Ok(()) => start::start(task, &mut clients, restarts, group.as_ref()),
             Err(errno) => Err(StartFailure::other(format!(
                 "chdir(`{}`): {errno}",
                 dir.display()
@@ -220,10 +231,21 @@ fn run(task: &Task<'_>, client: Channel) {
         let job = watch::Job {
             stop_signal: task.spec.stop_signal,
             container: Some(task),
+            group: group.as_ref().map(cgroup::Group::dir),
         };
+        let killed = |group: &cgroup::Group| cgroup::oom_kills(group.dir());
+        let before = group.as_ref().map_or(0, killed);
         let end = watch::watch(job, running, &mut clients, &mut log);
         if let Some(now) = end.policy {
             policy = now;
+        }
+        let out_of_memory = group.as_ref().map_or(0, killed) > before;
+        if out_of_memory {
+            task.container.event("oom", &[]);
+        }
+        if let Some(group) = &group {
+            // With a pid namespace of its own nothing is left; without, it is what started in the background.
+            cgroup::kill(group.dir());
         }
         let wait = match end.asked {
             true => None,
@@ -239,6 +261,9 @@ fn run(task: &Task<'_>, client: Channel) {
                 gone
             }
             false => {
+                let _ = task
+                    .container
+                    .change(false, |state| state.oom_killed = out_of_memory);
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());
                 None
             }
@@ -256,9 +281,42 @@ fn run(task: &Task<'_>, client: Channel) {
             None => break,
         }
     }
+    if let Some(group) = group {
+        group.remove();
+    }
     // What many long-lived ones leave is looked for by the verbs, not by each of them at its end.
     if task.spec.remove {
         sweep(task);
+    }
+}
+
+/// The container's control group. What nobody asked for can be done without.
+fn group(
+    task: &Task<'_>,
+    clients: &clients::Clients,
+) -> Result<Option<cgroup::Group>, StartFailure> {
+    let Some(plan) = &task.group else {
+        return Ok(None);
+    };
+    match cgroup::make(plan) {
+        Ok(group) => Ok(Some(group)),
+        Err(error) if plan.is_asked() => Err(no_group(&error)),
+        Err(error) => {
+            if let Some(owner) = clients.owner() {
+                let text = format!("no control group: {error}");
+                let _ = wire::send(owner, &FromMonitor::Detail(text));
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn no_group(error: &cgroup::Error) -> StartFailure {
+    StartFailure {
+        part: wire::Part::Other,
+        message: crate::model::chain(error),
+        hint: error.hint(),
+        status: 125,
     }
 }
 
@@ -280,7 +338,17 @@ fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure
 /// The life of the monitor of a command in a running container.
 fn run_exec(task: &ExecTask, client: Channel) {
     let mut clients = clients::Clients::new(client);
-    let running = match start::join(task, &mut clients) {
+    let uid = rustix::process::geteuid().as_raw();
+    let env = |name: &str| std::env::var_os(name);
+    let group = task.group.as_deref();
+    let group = group
+        .map(|dir| cgroup::approach(dir, uid, &env))
+        .transpose();
+    let group = match group {
+        Ok(group) => group,
+        Err(error) => return clients.part(&FromMonitor::Failed(no_group(&error))),
+    };
+    let running = match start::join(task, &mut clients, group.as_ref()) {
         Ok(running) => running,
         Err(failure) => return clients.part(&FromMonitor::Failed(failure)),
     };
@@ -290,6 +358,7 @@ fn run_exec(task: &ExecTask, client: Channel) {
     let job = watch::Job {
         stop_signal: libc::SIGTERM,
         container: None,
+        group: None,
     };
     let end = watch::watch(job, running, &mut clients, &mut log::Writer::none());
     clients.part(&FromMonitor::Exited(end.ended, end.taken));

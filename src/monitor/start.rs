@@ -14,7 +14,7 @@ use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Stage};
 use crate::sys::process::{Child, die_with_parent};
 use crate::sys::socket::MAX_MESSAGE;
-use crate::{net, userns};
+use crate::{cgroup, net, userns};
 
 /// A container whose command runs.
 pub(super) struct Running {
@@ -32,21 +32,38 @@ pub(super) fn start(
     task: &Task<'_>,
     clients: &mut Clients,
     restarts: u32,
+    group: Option<&cgroup::Group>,
 ) -> Result<Running, StartFailure> {
     let (streams, stdio) = Streams::new(task.tty, task.input)?;
-    let launched =
-        runtime::launch(&task.plan, stdio, task.program.clone()).map_err(|e| init(&e))?;
-    Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts))
+    let (program, leaf) = (task.program.clone(), group.map(cgroup::Group::root));
+    let launched = runtime::launch(&task.plan, stdio, program, leaf).map_err(|e| init(&e))?;
+    Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts, group))
 }
 
 /// Starts a further command in a container.
-pub(super) fn join(task: &ExecTask, clients: &mut Clients) -> Result<Running, StartFailure> {
+pub(super) fn join(
+    task: &ExecTask,
+    clients: &mut Clients,
+    group: Option<&OwnedFd>,
+) -> Result<Running, StartFailure> {
     let (streams, stdio) = Streams::new(task.tty, task.input)?;
     let program = task.program.as_deref();
-    let launched = runtime::join(&task.plan, &stdio, program, task.target.as_fd());
+    let group = group.map(|fd| fd.as_fd());
+    let launched = runtime::join(&task.plan, &stdio, program, task.target.as_fd(), group);
     drop(stdio);
     let launched = launched.map_err(|e| init(&e))?;
     Steps::new(clients, launched, streams).finish(|steps| steps.join().map(|()| None))
+}
+
+/// `--oom-score-adj` (proc_pid_oom_score_adj(5)): who may not lower it below what it has been, is told.
+fn set_oom_score(pid: u32, score: i32) -> Result<(), StartFailure> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string()).map_err(|source| StartFailure {
+        hint: Some("without privileges it can be raised, not lowered".into()),
+        ..StartFailure::other(format!(
+            "`--oom-score-adj {score}`: write(`{path}`): {source}"
+        ))
+    })
 }
 
 struct Steps<'a> {
@@ -134,9 +151,13 @@ impl<'a> Steps<'a> {
         &mut self,
         task: &Task<'_>,
         restarts: u32,
+        group: Option<&cgroup::Group>,
     ) -> Result<Option<net::Running>, StartFailure> {
         let number = self.launched.child.pid().as_raw_nonzero().get();
         let proc_pid = self.launched.child.proc_pid().as_raw_nonzero().get() as u32;
+        if let Some(score) = task.spec.resources.oom_score_adj {
+            set_oom_score(proc_pid, score)?;
+        }
         let writing = userns::start(&task.userns, proc_pid).map_err(|e| maps(&e))?;
         // While newuidmap and newgidmap work.
         let listening = self.clients.listen();
@@ -196,7 +217,8 @@ impl<'a> Steps<'a> {
         }
         self.tell(ToInit::Continue)?;
         // Noted while it executes: until then the kernel ends it with us.
-        let _ = task.container.running(number, restarts);
+        let group = group.map(cgroup::Group::dir);
+        let _ = task.container.running(number, restarts, group);
         self.await_exec()?;
         self.tell_owner(&wire::FromMonitor::Started(number));
         Ok(match std::mem::replace(&mut self.network, Network::Off) {

@@ -1,6 +1,7 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +13,7 @@ use super::start::Running;
 use super::streams::{Read, Streams};
 use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Task, freeze, log, signals};
+use crate::cgroup;
 use crate::model::spec::RestartPolicy;
 use crate::state::Status;
 use crate::sys::process::Ended;
@@ -29,6 +31,8 @@ pub(super) struct Job<'a> {
     pub stop_signal: i32,
     /// The container whose first process it is.
     pub container: Option<&'a Task<'a>>,
+    /// The directory of its control group.
+    pub group: Option<&'a Path>,
 }
 
 /// How a run ended.
@@ -142,7 +146,7 @@ impl Watch<'_> {
             self.signal(libc::SIGKILL);
         }
         if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
-            self.checks.turn(task, &self.running.child);
+            self.checks.turn(task, &self.running.child, self.job.group);
         }
         let sources = match self.poll() {
             Ok(sources) => sources,
@@ -394,7 +398,10 @@ impl Watch<'_> {
         if self.paused == on {
             return Ok(());
         }
-        freeze::set(&self.running.child, on)?;
+        match self.job.group {
+            Some(group) => cgroup::freeze(group, on).map_err(|error| error.to_string())?,
+            None => freeze::set(&self.running.child, on)?,
+        }
         self.paused = on;
         let status = match on {
             true => Status::Paused,

@@ -59,8 +59,13 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`] for values that the specification cannot express.
-pub fn generate(spec: &ContainerSpec, root: &Path, etc: &EtcFiles) -> Result<Spec, Error> {
-    let mut mounts = kernel_mounts(spec)?;
+pub fn generate(
+    spec: &ContainerSpec,
+    root: &Path,
+    etc: &EtcFiles,
+    own_group: bool,
+) -> Result<Spec, Error> {
+    let mut mounts = kernel_mounts(spec, own_group)?;
     let mut etc_mounts = Vec::new();
     let files = [&etc.hosts, &etc.resolv_conf, &etc.hostname];
     for EtcFile { file, target } in files.into_iter().chain(&etc.apt_conf) {
@@ -256,7 +261,7 @@ fn mappings(map: &IdMap) -> Result<Vec<oci_spec::runtime::LinuxIdMapping>, Error
 }
 
 /// The file systems of the kernel, as the specification's "Default Filesystems" and Docker have them.
-fn kernel_mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
+fn kernel_mounts(spec: &ContainerSpec, own_group: bool) -> Result<Vec<Mount>, Error> {
     let shm = format!("size={}", spec.shm_size);
     let table: [(&str, &str, &str, &[&str]); 7] = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -301,7 +306,13 @@ fn kernel_mounts(spec: &ContainerSpec) -> Result<Vec<Mount>, Error> {
             "/sys/fs/cgroup",
             "cgroup",
             "cgroup",
-            &["nosuid", "noexec", "nodev", "ro"],
+            // A group of its own is the container's to divide.
+            &[
+                "nosuid",
+                "noexec",
+                "nodev",
+                if own_group { "rw" } else { "ro" },
+            ],
         ),
     ];
     let gid_5_mapped = spec.gid_map.to_host(5).is_some();

@@ -83,6 +83,11 @@ pub(super) fn become_root() -> Result<(), InitError> {
 
 fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
     let namespaces = plan.namespaces();
+    if plan.cgroup_namespace() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
+            .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))
+            .at(Stage::Namespaces, || "unshare(cgroup)".into())?;
+    }
     let mut without = Without::default();
     if let Some(name) = &plan.hostname {
         let set = rustix::system::sethostname(name.as_bytes())

@@ -61,7 +61,7 @@ impl From<InitPlan> for ExecPlan {
     }
 }
 
-/// Starts a command in the container whose first process is behind `target`. The caller must be single-threaded.
+/// Starts a command in the container whose first process is behind `target`, in the control group `group`. The caller must be single-threaded.
 /// It gets the command itself with [`FromInit::Joined`], and reaps the child returned here.
 ///
 /// # Errors
@@ -71,11 +71,13 @@ pub fn join(
     stdio: &Stdio,
     program: Option<&CStr>,
     target: BorrowedFd<'_>,
+    group: Option<BorrowedFd<'_>>,
 ) -> Result<Launched, InitError> {
     let file = memory_file(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
-    match process::fork(Namespaces::empty()).at(Stage::Clone, || "clone3()".into())? {
+    let forked = process::fork_into(Namespaces::empty(), group);
+    match forked.at(Stage::Clone, || "clone3()".into())? {
         Fork::Parent(child) => Ok(Launched {
             child,
             channel: ours,

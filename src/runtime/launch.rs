@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{Seek as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::MemfdFlags;
 
@@ -47,7 +47,7 @@ pub struct Launched {
 }
 
 /// Clones the container's first process with all its namespaces. `program` is the path of this
-/// program as the host knows it. The caller must be single-threaded; it then writes the id maps
+/// program as the host knows it; it is born in the control group `group`. The caller must be single-threaded; it then writes the id maps
 /// and sends [`ToInit::Mapped`].
 ///
 /// # Errors
@@ -56,13 +56,14 @@ pub fn launch(
     plan: &InitPlan,
     stdio: Stdio,
     program: Option<CString>,
+    group: Option<BorrowedFd<'_>>,
 ) -> Result<Launched, InitError> {
     let plan_file = memory_file(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
     let namespaces = plan.namespaces();
-    let forked =
-        process::fork(namespaces).at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
+    let forked = process::fork_into(namespaces, group)
+        .at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
     match forked {
         Fork::Parent(child) => Ok(Launched {
             child,

@@ -97,7 +97,13 @@ pub struct InitPlan {
 impl InitPlan {
     /// The namespaces to clone with.
     pub fn namespaces(&self) -> Namespaces {
-        Namespaces::from_bits_truncate(self.namespaces)
+        Namespaces::from_bits_truncate(self.namespaces) - Namespaces::CGROUP
+    }
+
+    /// Whether the container has a view of its own of control groups. It is made later than the others: its root is the
+    /// group of who makes it (cgroup_namespaces(7)).
+    pub(super) fn cgroup_namespace(&self) -> bool {
+        Namespaces::from_bits_truncate(self.namespaces).contains(Namespaces::CGROUP)
     }
 
     /// Whether the container has a network of its own.

@@ -114,13 +114,14 @@ impl Locked {
         &self.dir
     }
 
-    /// Notes that the command runs as `pid`, started again so many times.
+    /// Notes that the command runs as `pid`, in the control group `group`, started again so many times.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn running(&self, pid: i32, restarts: u32) -> Result<(), Error> {
+    pub fn running(&self, pid: i32, restarts: u32, group: Option<&Path>) -> Result<(), Error> {
         let state = State {
             restarts,
+            group: group.map(Path::to_owned),
             status: Status::Running,
             pid: Some(pid),
             start_time: start_time(pid),

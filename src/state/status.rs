@@ -47,6 +47,12 @@ pub struct State {
     pub error: Option<String>,
     /// What the checks say.
     pub health: Option<Health>,
+    /// The directory of its control group.
+    #[serde(default)]
+    pub group: Option<std::path::PathBuf>,
+    /// The kernel killed something in it because of its memory limit.
+    #[serde(default)]
+    pub oom_killed: bool,
 }
 
 /// What the checks of a container say.
@@ -119,6 +125,8 @@ impl State {
             stopped: false,
             error: None,
             health: None,
+            group: None,
+            oom_killed: false,
         }
     }
 }

@@ -27,3 +27,38 @@ pub fn beside(first: i32) -> Option<Vec<i32>> {
     pids.sort_unstable();
     Some(pids)
 }
+
+/// What one process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Microseconds of processor time.
+    pub cpu: u64,
+    /// Bytes of memory that are resident.
+    pub memory: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Bytes read from and written to disks.
+    pub io: (u64, u64),
+}
+
+/// What a process has used (proc_pid_stat(5), fields 14, 15, 20 and 24; proc_pid_io(5)); `None` where it is gone.
+pub fn usage(pid: i32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let rest = stat.rsplit_once(')')?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // Field 3 is the first after the name.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let bytes = |name: &str| {
+        let mut lines = io.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.find(|(key, _)| *key == name);
+        found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+    };
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    Some(Usage {
+        cpu: (number(14)? + number(15)?) * 1_000_000 / ticks,
+        memory: number(24)? * rustix::param::page_size() as u64,
+        threads: number(20)?,
+        io: (bytes("read_bytes"), bytes("write_bytes")),
+    })
+}

@@ -80,6 +80,8 @@ fn state_of(container: &Container) -> Value {
         "Dead": false,
         "Pid": state.pid.unwrap_or(0),
         "ExitCode": state.ended.map_or(0, |ended| ended.status()),
+        "OOMKilled": state.oom_killed,
+        "CgroupPath": state.group,
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(state.started),
         "FinishedAt": time(state.finished),

@@ -1,0 +1,163 @@
+//! Limits as the files of a group have them (Documentation/admin-guide/cgroup-v2.rst).
+
+use crate::model::spec::Resources;
+
+/// A value for a file of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The file's name.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// The option that it comes from.
+    pub option: &'static str,
+    /// Somebody asked for it: that it cannot be written is an error.
+    pub asked: bool,
+}
+
+impl Write {
+    fn new(file: &str, value: impl ToString, option: &'static str) -> Write {
+        Write {
+            file: file.to_owned(),
+            value: value.to_string(),
+            option,
+            asked: true,
+        }
+    }
+
+    /// The controller that has the file.
+    pub fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+}
+
+/// Tasks of a container for which nothing was said: podman's default, which stops a fork bomb and nothing else.
+const PIDS: u64 = 2048;
+
+/// What is written for a new container.
+pub fn writes(resources: &Resources) -> Vec<Write> {
+    let mut out = for_update(resources);
+    if resources.pids.is_none() {
+        out.push(Write {
+            asked: false,
+            ..Write::new("pids.max", PIDS, "--pids-limit")
+        });
+    }
+    out
+}
+
+/// What is written for what was asked, and nothing else. A memory limit comes before the others, swap first where it
+/// rises.
+pub fn for_update(resources: &Resources) -> Vec<Write> {
+    let mut out = Vec::new();
+    let limit = |value: i64| match value {
+        ..=0 => "max".to_owned(),
+        value => value.to_string(),
+    };
+    if let Some(bytes) = resources.memory {
+        out.push(Write::new("memory.max", limit(bytes), "--memory"));
+    }
+    match (resources.memory, resources.memory_swap) {
+        // Docker counts both together (docker run reference, `--memory-swap`), the kernel swap alone.
+        (_, Some(..=-1)) => out.push(Write::new("memory.swap.max", "max", "--memory-swap")),
+        (Some(memory), Some(total)) if total > 0 => {
+            let swap = (total - memory).max(0);
+            out.push(Write::new("memory.swap.max", swap, "--memory-swap"));
+        }
+        // As much swap as memory. A kernel without accounting of swap has no such file.
+        (Some(memory), _) if memory > 0 => out.push(Write {
+            asked: false,
+            ..Write::new("memory.swap.max", memory, "--memory")
+        }),
+        _ => {}
+    }
+    if let Some(bytes) = resources.memory_reservation {
+        let value = limit(bytes).replace("max", "0");
+        out.push(Write::new("memory.low", value, "--memory-reservation"));
+    }
+    if let Some((quota, period)) = resources.cpu {
+        let value = format!("{} {period}", limit(quota));
+        out.push(Write::new("cpu.max", value, "--cpus"));
+    }
+    if let Some(weight) = resources.cpu_weight {
+        out.push(Write::new("cpu.weight", weight, "--cpu-weight"));
+    }
+    if let Some(list) = &resources.cpuset_cpus {
+        out.push(Write::new("cpuset.cpus", list, "--cpuset-cpus"));
+    }
+    if let Some(list) = &resources.cpuset_mems {
+        out.push(Write::new("cpuset.mems", list, "--cpuset-mems"));
+    }
+    if let Some(number) = resources.pids {
+        out.push(Write::new("pids.max", limit(number), "--pids-limit"));
+    }
+    if let Some(weight) = resources.io_weight {
+        out.push(Write::new("io.weight", weight, "--blkio-weight"));
+    }
+    for io in &resources.io_max {
+        let value = format!("{} {}={}", io.device, io.key, io.value);
+        out.push(Write::new(
+            "io.max",
+            value,
+            "--device-read-bps and its like",
+        ));
+    }
+    for (size, bytes) in &resources.hugetlb {
+        out.push(Write::new(
+            &format!("hugetlb.{size}.max"),
+            bytes,
+            "--hugetlb",
+        ));
+    }
+    for (file, value) in &resources.conf {
+        out.push(Write::new(file, value, "--cgroup-conf"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(resources: &Resources) -> Vec<(String, String)> {
+        let all = for_update(resources).into_iter();
+        all.map(|w| (w.file, w.value)).collect()
+    }
+
+    fn pair(file: &str, value: &str) -> (String, String) {
+        (file.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn swap_is_what_is_left_of_the_sum() {
+        let mut resources = Resources {
+            memory: Some(100),
+            ..Resources::default()
+        };
+        let max = pair("memory.max", "100");
+        assert_eq!(
+            of(&resources),
+            [max.clone(), pair("memory.swap.max", "100")]
+        );
+        for (total, swap) in [(100, "0"), (150, "50"), (-1, "max")] {
+            resources.memory_swap = Some(total);
+            assert_eq!(of(&resources), [max.clone(), pair("memory.swap.max", swap)]);
+        }
+        resources.memory = Some(-1);
+        resources.memory_swap = None;
+        assert_eq!(of(&resources), [pair("memory.max", "max")]);
+    }
+
+    #[test]
+    fn only_the_number_of_tasks_is_limited_unasked() {
+        let all = writes(&Resources::default());
+        assert_eq!(all.len(), 1);
+        assert!(all[0].file == "pids.max" && all[0].value == "2048" && !all[0].asked);
+        let none = writes(&Resources {
+            pids: Some(-1),
+            ..Resources::default()
+        });
+        assert!(none[0].value == "max" && none[0].asked);
+        assert_eq!(none[0].controller(), "pids");
+    }
+}

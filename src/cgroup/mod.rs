@@ -1,0 +1,553 @@
+//! A control group for each container: where it comes from, its limits, its switches.
+//!
+//! ```text
+//! user@UID.service/rl.slice/rl-ID-PID.scope     made by the user's systemd, delegated to us
+//!   monitor/                                    our monitor, whom no limit concerns
+//!   container/                                  the limits
+//!     root/                                     what the container sees as its root: the processes
+//! ```
+//!
+//! Processes live in leaves only (Documentation/admin-guide/cgroup-v2.rst, "No Internal Process Constraint"), and the
+//! limits lie above what the container sees: it may divide its own group, and change what is written there, but not what
+//! holds above. What was asked for is written in both, so that programs which look at their limits see them.
+//!
+//! Without systemd the same groups are made in our own group, where that is ours to write: in a container that has its
+//! own. There is no other way: in somebody else's group nothing can be made.
+//!
+//! The order: the scope, with the monitor in it; the monitor moves to its leaf, which makes room for controllers;
+//! controllers; limits; and the container's first process is born in its leaf (clone3(2), `CLONE_INTO_CGROUP`), since moving
+//! one is what takes long.
+
+mod limits;
+mod stats;
+
+pub use limits::{Write, for_update, writes};
+pub use stats::{Pressure, Usage};
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use systemd_user::{Address, Connection, Scope};
+
+use crate::model::spec::{CgroupMode, Resources};
+
+/// Where version 2 is mounted (systemd.io, CGROUP_DELEGATION).
+pub const ROOT: &str = "/sys/fs/cgroup";
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// Ours, below the user's manager.
+const SLICE: &str = "rl.slice";
+
+/// Why a container has not the group it should have.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A limit was asked for, and there is no group that could have it.
+    #[error("`{option}` cannot be applied: {why}")]
+    NoGroup {
+        /// The option.
+        option: &'static str,
+        /// Why there is none.
+        why: String,
+    },
+    /// A limit was asked for whose controller we were not given.
+    #[error(
+        "`{option}` cannot be applied: the controller `{controller}` is not delegated to this user"
+    )]
+    NotDelegated {
+        /// The option.
+        option: &'static str,
+        /// Its controller.
+        controller: String,
+        /// It is the administrator of the user managers who gives it.
+        systemd: bool,
+    },
+    /// The kernel says no to a value.
+    #[error("`{option}`: write(`{}`, `{value}`): {source}", .path.display())]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What was to be written.
+        value: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file or directory of a group.
+    #[error("{call}(`{}`): {source}", .path.display())]
+    Io {
+        /// The operation.
+        call: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// Its error.
+        source: io::Error,
+    },
+    /// The user's systemd.
+    #[error(transparent)]
+    Systemd(#[from] systemd_user::Error),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoGroup { .. } => Some(
+                "limits need cgroup v2 and a systemd session of yours (log in by ssh or at the console, or as root: \
+                 `loginctl enable-linger USER`), or a delegated cgroup; `rl doctor` looks at what there is"
+                    .into(),
+            ),
+            Error::NotDelegated { systemd: true, .. } => Some(format!("as root: {DELEGATE}")),
+            Error::NotDelegated { .. } => Some(
+                "whoever started this container has to give it: its own cgroup lacks it".into(),
+            ),
+            Error::Value { .. } => Some("`rl run --help` says what the option takes".into()),
+            Error::Io { .. } | Error::Systemd(_) => None,
+        }
+    }
+}
+
+/// What has the managers of users hand all controllers on (systemd.resource-control(5), `Delegate=`).
+pub const DELEGATE: &str = "mkdir -p /etc/systemd/system/user@.service.d && \
+    printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' \
+    >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload, then log in again";
+
+/// Who makes the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Manager {
+    Systemd {
+        address: Address,
+        uid: u32,
+        slice: String,
+    },
+    /// In this directory.
+    Direct(PathBuf),
+}
+
+/// A group to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    manager: Manager,
+    id: String,
+    description: String,
+    writes: Vec<Write>,
+}
+
+impl Plan {
+    /// Whether a limit was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.writes.iter().any(|write| write.asked)
+    }
+}
+
+/// Decides who makes the group of a container, before anything is started. `None` where there is none to be had, and
+/// nothing was asked for that needs one.
+///
+/// # Errors
+/// [`Error::NoGroup`].
+pub fn choose(
+    resources: &Resources,
+    id: &str,
+    name: &str,
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<Option<Plan>, Error> {
+    let writes = writes(resources);
+    let plan = |manager| Plan {
+        manager,
+        id: id.to_owned(),
+        description: format!("rl container {name}"),
+        writes: writes.clone(),
+    };
+    let lacks = |why: &str| match writes.iter().find(|write| write.asked) {
+        Some(write) => Err(Error::NoGroup {
+            option: write.option,
+            why: why.to_owned(),
+        }),
+        None => Ok(None),
+    };
+    if resources.mode == CgroupMode::Disabled {
+        return lacks("`--cgroups disabled` was given as well");
+    }
+    let unified = rustix::fs::statfs(ROOT)
+        .is_ok_and(|s| s.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC);
+    if !unified {
+        return lacks("/sys/fs/cgroup is not version 2");
+    }
+    if resources.mode == CgroupMode::Split {
+        return match own_group().filter(|own| is_ours(own)) {
+            Some(own) => Ok(Some(plan(Manager::Direct(own)))),
+            None => lacks("`--cgroups split` was given, and this process is in no group of yours"),
+        };
+    }
+    let parent = resources.parent.as_deref();
+    if let Some(path) = parent.filter(|parent| parent.starts_with('/')) {
+        let path = Path::new(ROOT).join(path.trim_start_matches('/'));
+        return Ok(Some(plan(Manager::Direct(path))));
+    }
+    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
+    if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
+        let slice = parent.unwrap_or(SLICE).to_owned();
+        return Ok(Some(plan(Manager::Systemd {
+            address,
+            uid,
+            slice,
+        })));
+    }
+    match own_group().filter(|own| is_ours(own)) {
+        Some(own) => Ok(Some(plan(Manager::Direct(own)))),
+        None => lacks("there is no systemd of yours to ask, and no group of yours to make one in"),
+    }
+}
+
+/// The group of this process.
+fn own_group() -> Option<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(ROOT).join(own))
+}
+
+fn is_ours(group: &Path) -> bool {
+    let write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    write(group)
+        && write(&group.join("cgroup.procs"))
+        && write(&group.join("cgroup.subtree_control"))
+}
+
+/// A container's group.
+#[derive(Debug)]
+pub struct Group {
+    /// With the limits.
+    dir: PathBuf,
+    /// Made by us, and thus to be removed with it: the one around it.
+    top: Option<PathBuf>,
+    root: OwnedFd,
+    writes: Vec<Write>,
+}
+
+/// The names below a scope.
+const MONITOR: &str = "monitor";
+const CONTAINER: &str = "container";
+const LEAF: &str = "root";
+
+/// Makes the group, with its limits. The calling process, which is to be the monitor, is moved beside it.
+///
+/// # Errors
+/// [`Error`]. Where nothing was asked for, the container can do without.
+pub fn make(plan: &Plan) -> Result<Group, Error> {
+    let (top, own) = match &plan.manager {
+        Manager::Systemd {
+            address,
+            uid,
+            slice,
+        } => {
+            let short = plan.id.get(..12).unwrap_or(&plan.id);
+            let name = format!("rl-{short}-{}.scope", std::process::id());
+            Connection::open(address, *uid)?.start_scope(&Scope {
+                name: &name,
+                description: &plan.description,
+                slice,
+                pids: &[std::process::id()],
+            })?;
+            let top = own_group().filter(|group| group.ends_with(&name));
+            let top = top.ok_or_else(|| Error::Io {
+                call: "read",
+                path: "/proc/self/cgroup".into(),
+                source: io::Error::other(format!("this process is not in `{name}`")),
+            })?;
+            let leaf = top.join(MONITOR);
+            directory(&leaf)?;
+            put(&leaf.join("cgroup.procs"), "0")?;
+            (top, false)
+        }
+        Manager::Direct(parent) => {
+            make_room(parent, &plan.writes);
+            let top = parent.join(format!("rl-{}", plan.id));
+            directory(&top)?;
+            (top, true)
+        }
+    };
+    let made = furnish(plan, &top);
+    if made.is_err() && own {
+        remove_groups(&top);
+    }
+    let (dir, root) = made?;
+    Ok(Group {
+        dir,
+        top: own.then_some(top),
+        root,
+        writes: plan.writes.clone(),
+    })
+}
+
+/// A group with processes hands no controllers on. Where it is the root of what we see, all that is in it is ours to
+/// move, to a leaf beside what is to come; this is done only when a limit is asked for.
+fn make_room(parent: &Path, writes: &[Write]) {
+    if enable(parent).is_ok() || parent != Path::new(ROOT) || !writes.iter().any(|w| w.asked) {
+        return;
+    }
+    let leaf = parent.join("init");
+    let _ = std::fs::create_dir(&leaf);
+    let pids = std::fs::read_to_string(parent.join("cgroup.procs")).unwrap_or_default();
+    for pid in pids.lines() {
+        let _ = put(&leaf.join("cgroup.procs"), pid);
+    }
+    let _ = enable(parent);
+}
+
+/// Hands on all controllers that the group has itself.
+fn enable(group: &Path) -> Result<(), Error> {
+    let has = get(&group.join("cgroup.controllers"))?;
+    let on = get(&group.join("cgroup.subtree_control"))?;
+    let on: Vec<&str> = on.split_whitespace().collect();
+    let words: Vec<String> = has
+        .split_whitespace()
+        .filter(|word| !on.contains(word))
+        .map(|word| format!("+{word}"))
+        .collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    put(&group.join("cgroup.subtree_control"), &words.join(" "))
+}
+
+fn furnish(plan: &Plan, top: &Path) -> Result<(PathBuf, OwnedFd), Error> {
+    let enabled = enable(top);
+    let dir = top.join(CONTAINER);
+    directory(&dir)?;
+    let has = get(&dir.join("cgroup.controllers"))?;
+    let has: Vec<&str> = has.split_whitespace().collect();
+    for write in &plan.writes {
+        if has.contains(&write.controller()) || write.controller() == "cgroup" {
+            apply(&dir, write)?;
+        } else if write.asked {
+            enabled?;
+            return Err(Error::NotDelegated {
+                option: write.option,
+                controller: write.controller().to_owned(),
+                systemd: matches!(plan.manager, Manager::Systemd { .. }),
+            });
+        }
+    }
+    let root = make_leaf(&dir, &plan.writes)?;
+    Ok((dir, root))
+}
+
+/// Makes the group that the container sees as its root.
+fn make_leaf(dir: &Path, writes: &[Write]) -> Result<OwnedFd, Error> {
+    // Without controllers it still can be stopped and killed as a whole.
+    let _ = enable(dir);
+    let leaf = dir.join(LEAF);
+    directory(&leaf)?;
+    for write in writes {
+        // To be seen; the group above holds.
+        let _ = apply(&leaf, write);
+    }
+    self::leaf(dir)
+}
+
+/// The inner group of a container's, opened: where its processes are born.
+///
+/// # Errors
+/// [`Error::Io`]: it is gone.
+pub fn leaf(dir: &Path) -> Result<OwnedFd, Error> {
+    let path = dir.join(LEAF);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::Io {
+        call: "open",
+        path,
+        source: errno.into(),
+    })
+}
+
+fn apply(dir: &Path, write: &Write) -> Result<(), Error> {
+    let path = dir.join(&write.file);
+    match std::fs::write(&path, &write.value) {
+        Ok(()) => Ok(()),
+        // A default that this kernel has no file for.
+        Err(_) if !write.asked => Ok(()),
+        Err(source) => Err(Error::Value {
+            option: write.option,
+            path,
+            value: write.value.clone(),
+            source,
+        }),
+    }
+}
+
+impl Group {
+    /// Where the container's first process is to be born.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The directory with the limits.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Empties it and makes the inner group anew, for another start.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn renew(&mut self) -> Result<(), Error> {
+        kill(&self.dir);
+        remove_groups(&self.dir.join(LEAF));
+        self.root = make_leaf(&self.dir, &self.writes)?;
+        Ok(())
+    }
+
+    /// Kills what is left in it and removes it. What systemd made, systemd removes when the monitor is gone.
+    pub fn remove(&self) {
+        kill(&self.dir);
+        remove_groups(self.top.as_ref().unwrap_or(&self.dir));
+    }
+}
+
+/// Stops all processes of a group, or lets them go on, and waits until that is so.
+///
+/// # Errors
+/// The group has no freezer, or it takes longer than ten seconds.
+pub fn freeze(dir: &Path, on: bool) -> Result<(), Error> {
+    put(&dir.join("cgroup.freeze"), if on { "1" } else { "0" })?;
+    let events = dir.join("cgroup.events");
+    let wanted = if on { "frozen 1" } else { "frozen 0" };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !get(&events)?.lines().any(|line| line == wanted) {
+        if Instant::now() > deadline {
+            return Err(Error::Io {
+                call: "wait",
+                path: events,
+                source: io::ErrorKind::TimedOut.into(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Kills every process of a group (cgroup-v2.rst, `cgroup.kill`; since Linux 5.14).
+pub fn kill(dir: &Path) {
+    let _ = put(&dir.join("cgroup.kill"), "1");
+}
+
+/// How many processes of a group the kernel has killed because of its limit.
+pub fn oom_kills(dir: &Path) -> u64 {
+    let events = get(&dir.join("memory.events")).unwrap_or_default();
+    stats::field(&events, "oom_kill").unwrap_or(0)
+}
+
+/// Writes new limits into a container's group.
+///
+/// # Errors
+/// [`Error::NotDelegated`], [`Error::Value`].
+pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
+    let has = get(&dir.join("cgroup.controllers"))?;
+    let lacks = |write: &&Write| {
+        !has.split_whitespace()
+            .any(|word| word == write.controller())
+    };
+    if let Some(write) = writes
+        .iter()
+        .filter(|w| w.controller() != "cgroup")
+        .find(lacks)
+    {
+        return Err(Error::NotDelegated {
+            option: write.option,
+            controller: write.controller().to_owned(),
+            systemd: true,
+        });
+    }
+    for write in writes {
+        apply(dir, write)?;
+        let _ = apply(&dir.join(LEAF), write);
+    }
+    Ok(())
+}
+
+/// The leaf of a running container, for a further process to be born in. Where this process may not be moved there, since
+/// the groups above both are not ours, the user's systemd is asked to put it beside.
+///
+/// # Errors
+/// The group is gone, or closed to us.
+pub fn approach(
+    dir: &Path,
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<OwnedFd, Error> {
+    let fd = leaf(dir)?;
+    let scope = dir.parent().unwrap_or(dir);
+    let name = scope
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    if !name.ends_with(".scope") || common_is_ours(scope) {
+        return Ok(fd);
+    }
+    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
+    if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
+        let own = std::process::id();
+        Connection::open(&address, uid)?.attach(name, &format!("/{MONITOR}"), &[own])?;
+    }
+    Ok(fd)
+}
+
+/// Whether the group above this process and `other` is ours, so that processes may be moved between them (cgroup-v2.rst,
+/// "Delegation Containment").
+fn common_is_ours(other: &Path) -> bool {
+    let Some(own) = own_group() else { return false };
+    let common = own.ancestors().find(|above| other.starts_with(above));
+    common.is_some_and(|common| {
+        rustix::fs::access(common.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok()
+    })
+}
+
+/// A group and those below it, the deepest first.
+fn remove_groups(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    // Its last processes may take a moment to be gone.
+    for _ in 0..200 {
+        match std::fs::remove_dir(dir) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn directory(path: &Path) -> Result<(), Error> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|source| Error::Io {
+            call: "mkdir",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn put(path: &Path, value: &str) -> Result<(), Error> {
+    // Not `fs::write`, which would want to make and truncate it.
+    let file = std::fs::File::options().write(true).open(path);
+    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(|source| Error::Io {
+            call: "write",
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn get(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Io {
+        call: "read",
+        path: path.to_owned(),
+        source,
+    })
+}

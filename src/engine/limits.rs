@@ -1,0 +1,409 @@
+//! The options that limit a container: of `rl run`, `rl create` and `rl update`.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+use super::resolve::Error;
+use super::units;
+use crate::model::spec::{CgroupMode, IoMax, Resources};
+
+/// What a container may use at most
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Memory
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// Memory that is not taken away while others have more
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Memory and swap together; -1 for unlimited swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Processors, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Microseconds of processor time in each period
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        conflicts_with = "cpus"
+    )]
+    pub cpu_quota: Option<i64>,
+    /// The period, in microseconds
+    #[arg(long, value_name = "TIME", conflicts_with = "cpus")]
+    pub cpu_period: Option<u64>,
+    /// Share of the processors where they are short: 2 to 262144, usually 1024
+    #[arg(short, long, value_name = "SHARES")]
+    pub cpu_shares: Option<u64>,
+    /// The same as the kernel counts it: 1 to 10000, usually 100
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "cpu_shares")]
+    pub cpu_weight: Option<u64>,
+    /// Processors that it may use, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Nodes of memory that it may use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Processes and threads; -1 for no limit [default: 2048, where it can be set]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Share of the disks where they are busy: 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u64>,
+    /// Bytes a second that it reads from a disk
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub device_read_bps: Vec<String>,
+    /// Bytes a second that it writes to a disk
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub device_write_bps: Vec<String>,
+    /// Reads a second from a disk
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub device_read_iops: Vec<String>,
+    /// Writes a second to a disk
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub device_write_iops: Vec<String>,
+}
+
+/// Where a container's control group comes from
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct GroupArgs {
+    /// Huge pages, by their size
+    #[arg(long, value_name = "SIZE=BYTES")]
+    pub hugetlb: Vec<String>,
+    /// A file of its control group, and what is in it
+    #[arg(long, value_name = "FILE=VALUE")]
+    pub cgroup_conf: Vec<String>,
+    /// The slice, or with a `/` in front the control group, that its own lies in
+    #[arg(long, value_name = "PARENT")]
+    pub cgroup_parent: Option<String>,
+    /// A control group of its own (enabled), none (disabled), or one below the caller's (split)
+    #[arg(long, value_name = "MODE", value_parser = ["enabled", "disabled", "split"])]
+    pub cgroups: Option<String>,
+    /// How early the kernel kills it when memory is out: -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Docker's period where none is given, in microseconds.
+const PERIOD: u64 = 100_000;
+
+fn bad(option: &'static str, value: &str, reason: &str) -> Error {
+    Error::Value {
+        option,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Bytes, or -1 for no limit.
+fn bytes(option: &'static str, value: Option<&String>) -> Result<Option<i64>, Error> {
+    let Some(text) = value else { return Ok(None) };
+    if text == "-1" {
+        return Ok(Some(-1));
+    }
+    let bytes = units::bytes(option, text)?;
+    Ok(Some(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+/// The options as resources.
+///
+/// # Errors
+/// [`Error::Value`].
+pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> {
+    let memory = bytes("--memory", args.memory.as_ref())?;
+    let memory_swap = bytes("--memory-swap", args.memory_swap.as_ref())?;
+    if let (Some(total), given) = (memory_swap.filter(|n| *n > 0), &args.memory_swap)
+        && memory.is_none_or(|memory| memory > total)
+    {
+        let value = given.clone().unwrap_or_default();
+        let reason = "it is memory and swap together: `--memory` is wanted as well, and less";
+        return Err(bad("--memory-swap", &value, reason));
+    }
+    let mut io_max = Vec::new();
+    let lists = [
+        ("--device-read-bps", "rbps", &args.device_read_bps),
+        ("--device-write-bps", "wbps", &args.device_write_bps),
+        ("--device-read-iops", "riops", &args.device_read_iops),
+        ("--device-write-iops", "wiops", &args.device_write_iops),
+    ];
+    for (option, key, list) in lists {
+        for value in list {
+            io_max.push(device(option, key, value)?);
+        }
+    }
+    let mut resources = Resources {
+        memory,
+        memory_reservation: bytes("--memory-reservation", args.memory_reservation.as_ref())?,
+        memory_swap,
+        cpu: cpu(args)?,
+        cpu_weight: cpu_weight(args)?,
+        cpuset_cpus: list("--cpuset-cpus", args.cpuset_cpus.as_ref())?,
+        cpuset_mems: list("--cpuset-mems", args.cpuset_mems.as_ref())?,
+        pids: args.pids_limit,
+        io_weight: args.blkio_weight.map(io_weight).transpose()?,
+        io_max,
+        parent: group.cgroup_parent.clone(),
+        mode: match group.cgroups.as_deref() {
+            Some("disabled") => CgroupMode::Disabled,
+            Some("split") => CgroupMode::Split,
+            _ => CgroupMode::Enabled,
+        },
+        oom_score_adj: group.oom_score_adj,
+        ..Resources::default()
+    };
+    if let Some(parent) = &group.cgroup_parent
+        && !(parent.starts_with('/') && !parent.split('/').any(|part| part == ".."))
+        && !(parent.ends_with(".slice") && !parent.contains('/'))
+    {
+        let reason = "expected a slice such as `work.slice`, or a group with a `/` in front";
+        return Err(bad("--cgroup-parent", parent, reason));
+    }
+    if let Some(score) = group.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
+        let reason = "expected a number from -1000 to 1000";
+        return Err(bad("--oom-score-adj", &score.to_string(), reason));
+    }
+    for word in &group.hugetlb {
+        let (size, value) = units::pair("--hugetlb", word)?;
+        let plain = size.bytes().all(|b| b.is_ascii_alphanumeric());
+        if size.is_empty() || !plain {
+            return Err(bad("--hugetlb", word, "expected a size such as `2MB`"));
+        }
+        let bytes = units::bytes("--hugetlb", &value)?;
+        resources.hugetlb.insert(size, bytes);
+    }
+    for word in &group.cgroup_conf {
+        let (file, value) = units::pair("--cgroup-conf", word)?;
+        let plain = file
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !plain || !file.contains('.') {
+            let reason = "expected a file of a control group, such as `memory.high=1073741824`";
+            return Err(bad("--cgroup-conf", word, reason));
+        }
+        resources.conf.insert(file, value);
+    }
+    Ok(resources)
+}
+
+fn cpu(args: &LimitArgs) -> Result<Option<(i64, u64)>, Error> {
+    let period = args.cpu_period.unwrap_or(PERIOD);
+    if !(1_000..=1_000_000).contains(&period) {
+        let reason = "expected 1000 to 1000000 microseconds";
+        return Err(bad("--cpu-period", &period.to_string(), reason));
+    }
+    if let Some(text) = &args.cpus {
+        let number = text.parse::<f64>().ok();
+        let number = number.filter(|n| n.is_finite() && *n >= 0.0 && *n < 1e6);
+        let number = number.ok_or_else(|| bad("--cpus", text, "expected a number such as 1.5"))?;
+        if number == 0.0 {
+            return Ok(Some((-1, PERIOD)));
+        }
+        let quota = (number * PERIOD as f64).round() as i64;
+        if quota < 1_000 {
+            return Err(bad("--cpus", text, "the least is 0.01"));
+        }
+        return Ok(Some((quota, PERIOD)));
+    }
+    match (args.cpu_quota, args.cpu_period) {
+        (None, None) => Ok(None),
+        (Some(quota), _) if (1..1_000).contains(&quota) => {
+            let reason = "expected 1000 microseconds or more, or -1";
+            Err(bad("--cpu-quota", &quota.to_string(), reason))
+        }
+        (quota, _) => Ok(Some((quota.unwrap_or(-1), period))),
+    }
+}
+
+/// Shares of cgroup v1 as the weight of v2, by the linear rule of crun and runc (OCI runtime spec, config-linux.md, "CPU":
+/// `shares`; Kubernetes KEP 2254): 2 becomes 1, 262,144 becomes 10,000.
+fn cpu_weight(args: &LimitArgs) -> Result<Option<u64>, Error> {
+    if let Some(weight) = args.cpu_weight {
+        return match weight {
+            1..=10_000 => Ok(Some(weight)),
+            _ => Err(bad(
+                "--cpu-weight",
+                &weight.to_string(),
+                "expected 1 to 10000",
+            )),
+        };
+    }
+    Ok(match args.cpu_shares {
+        None | Some(0) => None,
+        Some(shares) => Some(1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142),
+    })
+}
+
+/// The weight of v1's blkio as that of v2's io, by the same rule: 10 becomes 1, 1,000 becomes 10,000.
+fn io_weight(weight: u64) -> Result<u64, Error> {
+    match weight {
+        10..=1_000 => Ok(1 + (weight - 10) * 9_999 / 990),
+        _ => Err(bad(
+            "--blkio-weight",
+            &weight.to_string(),
+            "expected 10 to 1000",
+        )),
+    }
+}
+
+/// A list of numbers and ranges (cpuset(7), "List format").
+fn list(option: &'static str, value: Option<&String>) -> Result<Option<String>, Error> {
+    let Some(text) = value else { return Ok(None) };
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.parse::<u32>(), last.parse::<u32>()) {
+            (Ok(first), Ok(last)) => first <= last,
+            _ => false,
+        }
+    };
+    match text.split(',').all(range) {
+        true => Ok(Some(text.clone())),
+        false => Err(bad(option, text, "expected a list such as `0-2,4`")),
+    }
+}
+
+fn device(option: &'static str, key: &str, value: &str) -> Result<IoMax, Error> {
+    let form = "expected a device and a number, such as `/dev/sda:10mb`";
+    let (path, rate) = value
+        .rsplit_once(':')
+        .ok_or_else(|| bad(option, value, form))?;
+    let rate = match key {
+        "rbps" | "wbps" => units::bytes(option, rate)?,
+        _ => rate.parse().map_err(|_| bad(option, value, form))?,
+    };
+    let data = std::fs::metadata(path).map_err(|source| Error::File {
+        option,
+        path: path.into(),
+        source,
+    })?;
+    if !data.file_type().is_block_device() {
+        return Err(bad(option, value, "that is no disk"));
+    }
+    let (major, minor) = (
+        rustix::fs::major(data.rdev()),
+        rustix::fs::minor(data.rdev()),
+    );
+    Ok(IoMax {
+        device: format!("{major}:{minor}"),
+        key: key.to_owned(),
+        value: rate,
+    })
+}
+
+/// The old limits with the new ones over them.
+pub fn merge(old: Resources, new: Resources) -> Resources {
+    let mut io_max = old.io_max;
+    io_max.retain(|o| {
+        !new.io_max
+            .iter()
+            .any(|n| (&n.device, &n.key) == (&o.device, &o.key))
+    });
+    io_max.extend(new.io_max);
+    Resources {
+        memory: new.memory.or(old.memory),
+        memory_reservation: new.memory_reservation.or(old.memory_reservation),
+        memory_swap: new.memory_swap.or(old.memory_swap),
+        cpu: new.cpu.or(old.cpu),
+        cpu_weight: new.cpu_weight.or(old.cpu_weight),
+        cpuset_cpus: new.cpuset_cpus.or(old.cpuset_cpus),
+        cpuset_mems: new.cpuset_mems.or(old.cpuset_mems),
+        pids: new.pids.or(old.pids),
+        io_weight: new.io_weight.or(old.io_weight),
+        io_max,
+        ..old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(args: LimitArgs) -> Result<Resources, Error> {
+        resolve(&args, &GroupArgs::default())
+    }
+
+    #[test]
+    fn processors() {
+        let cpus = |text: &str| {
+            of(LimitArgs {
+                cpus: Some(text.into()),
+                ..LimitArgs::default()
+            })
+        };
+        assert_eq!(cpus("0.5").unwrap().cpu, Some((50_000, PERIOD)));
+        assert_eq!(cpus("2").unwrap().cpu, Some((200_000, PERIOD)));
+        assert_eq!(cpus("0").unwrap().cpu, Some((-1, PERIOD)));
+        for text in ["", "-1", "x", "nan", "inf", "0.001"] {
+            assert!(cpus(text).is_err(), "{text}");
+        }
+        let weight = |shares| {
+            let args = LimitArgs {
+                cpu_shares: Some(shares),
+                ..LimitArgs::default()
+            };
+            of(args).unwrap().cpu_weight
+        };
+        assert_eq!(weight(2), Some(1));
+        assert_eq!(weight(1024), Some(39));
+        assert_eq!(weight(262_144), Some(10_000));
+        assert_eq!(
+            (io_weight(10).unwrap(), io_weight(1000).unwrap()),
+            (1, 10_000)
+        );
+    }
+
+    #[test]
+    fn memory_and_swap() {
+        let both = |memory: Option<&str>, swap: &str| {
+            of(LimitArgs {
+                memory: memory.map(str::to_owned),
+                memory_swap: Some(swap.into()),
+                ..LimitArgs::default()
+            })
+        };
+        assert_eq!(
+            both(Some("64m"), "128m").unwrap().memory_swap,
+            Some(128 << 20)
+        );
+        assert_eq!(both(None, "-1").unwrap().memory_swap, Some(-1));
+        assert!(both(None, "64m").is_err());
+        assert!(both(Some("64m"), "32m").is_err());
+    }
+
+    #[test]
+    fn lists_and_files() {
+        let cpus = |text: &str| list("--cpuset-cpus", Some(&text.to_owned()));
+        assert!(cpus("0-2,4").is_ok() && cpus("0").is_ok());
+        for text in ["", "a", "2-1", "1,", "0 1"] {
+            assert!(cpus(text).is_err(), "{text}");
+        }
+        let conf = |word: &str| {
+            let group = GroupArgs {
+                cgroup_conf: vec![word.to_owned()],
+                ..GroupArgs::default()
+            };
+            resolve(&LimitArgs::default(), &group)
+        };
+        assert!(conf("memory.high=1").is_ok());
+        for word in ["../x.y=1", "memory=1", "a/b.c=1", "memory.high"] {
+            assert!(conf(word).is_err(), "{word}");
+        }
+        assert!(device("--device-read-bps", "rbps", "/dev/null:1mb").is_err());
+    }
+
+    #[test]
+    fn new_limits_go_over_old_ones() {
+        let old = Resources {
+            memory: Some(1),
+            pids: Some(5),
+            ..Resources::default()
+        };
+        let new = Resources {
+            memory: Some(2),
+            ..Resources::default()
+        };
+        let both = merge(old, new);
+        assert_eq!((both.memory, both.pids), (Some(2), Some(5)));
+    }
+}
