@@ -99,7 +99,11 @@ impl Error {
                  `loginctl enable-linger USER`), or a delegated cgroup; `rl doctor` looks at what there is"
                     .into(),
             ),
-            Error::NotDelegated { systemd: true, .. } => Some(format!("as root: {DELEGATE}")),
+            Error::NotDelegated {
+                systemd: true,
+                controller,
+                ..
+            } => Some(format!("as root: {}, then log in again", delegate(controller))),
             Error::NotDelegated { .. } => Some(
                 "whoever started this container has to give it: its own cgroup lacks it".into(),
             ),
@@ -109,10 +113,21 @@ impl Error {
     }
 }
 
-/// What has the managers of users hand all controllers on (systemd.resource-control(5), `Delegate=`).
-pub const DELEGATE: &str = "mkdir -p /etc/systemd/system/user@.service.d && \
-    printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' \
-    >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload, then log in again";
+/// The controllers that our limits need.
+pub const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// What has the managers of users hand on these controllers and `another` (systemd.resource-control(5), `Delegate=`).
+pub fn delegate(another: &str) -> String {
+    let mut all = CONTROLLERS.to_vec();
+    if !all.contains(&another) && !another.is_empty() {
+        all.push(another);
+    }
+    format!(
+        "mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate={}\\n' \
+         >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload",
+        all.join(" ")
+    )
+}
 
 /// Who makes the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,8 +137,12 @@ enum Manager {
         uid: u32,
         slice: String,
     },
-    /// In this directory.
-    Direct(PathBuf),
+    Direct {
+        /// In this directory.
+        parent: PathBuf,
+        /// What is in it may be moved to a leaf, to make room for controllers.
+        ours_alone: bool,
+    },
 }
 
 /// A group to be made.
@@ -136,6 +155,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Docker's word for who makes groups.
+    pub fn driver(&self) -> &'static str {
+        match self.manager {
+            Manager::Systemd { .. } => "systemd",
+            Manager::Direct { .. } => "cgroupfs",
+        }
+    }
+
     /// Whether a limit was asked for.
     pub fn is_asked(&self) -> bool {
         self.writes.iter().any(|write| write.asked)
@@ -178,14 +205,19 @@ pub fn choose(
     }
     if resources.mode == CgroupMode::Split {
         return match own_group().filter(|own| is_ours(own)) {
-            Some(own) => Ok(Some(plan(Manager::Direct(own)))),
+            Some(parent) => Ok(Some(plan(Manager::Direct {
+                parent,
+                ours_alone: true,
+            }))),
             None => lacks("`--cgroups split` was given, and this process is in no group of yours"),
         };
     }
     let parent = resources.parent.as_deref();
     if let Some(path) = parent.filter(|parent| parent.starts_with('/')) {
-        let path = Path::new(ROOT).join(path.trim_start_matches('/'));
-        return Ok(Some(plan(Manager::Direct(path))));
+        return Ok(Some(plan(Manager::Direct {
+            parent: Path::new(ROOT).join(path.trim_start_matches('/')),
+            ours_alone: false,
+        })));
     }
     let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
     if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
@@ -197,9 +229,19 @@ pub fn choose(
         })));
     }
     match own_group().filter(|own| is_ours(own)) {
-        Some(own) => Ok(Some(plan(Manager::Direct(own)))),
+        // The root of what we see is that of a container whose processes are all ours to move.
+        Some(parent) => Ok(Some(plan(Manager::Direct {
+            ours_alone: parent == Path::new(ROOT) && writes.iter().any(|write| write.asked),
+            parent,
+        }))),
         None => lacks("there is no systemd of yours to ask, and no group of yours to make one in"),
     }
+}
+
+/// Whether our slice is there, as far as can be seen: where the managers of users have their groups.
+fn slice_exists(uid: u32) -> bool {
+    let manager = format!("{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service");
+    Path::new(&manager).join(SLICE).exists()
 }
 
 /// The group of this process.
@@ -249,6 +291,7 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
                 name: &name,
                 description: &plan.description,
                 slice,
+                new_slice: slice == SLICE && !slice_exists(*uid),
                 pids: &[std::process::id()],
             })?;
             let top = own_group().filter(|group| group.ends_with(&name));
@@ -262,8 +305,10 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
             put(&leaf.join("cgroup.procs"), "0")?;
             (top, false)
         }
-        Manager::Direct(parent) => {
-            make_room(parent, &plan.writes);
+        Manager::Direct { parent, ours_alone } => {
+            if *ours_alone && enable(parent).is_err() {
+                make_room(parent);
+            }
             let top = parent.join(format!("rl-{}", plan.id));
             directory(&top)?;
             (top, true)
@@ -282,12 +327,8 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
     })
 }
 
-/// A group with processes hands no controllers on. Where it is the root of what we see, all that is in it is ours to
-/// move, to a leaf beside what is to come; this is done only when a limit is asked for.
-fn make_room(parent: &Path, writes: &[Write]) {
-    if enable(parent).is_ok() || parent != Path::new(ROOT) || !writes.iter().any(|w| w.asked) {
-        return;
-    }
+/// A group with processes hands no controllers on: they are moved to a leaf beside what is to come.
+fn make_room(parent: &Path) {
     let leaf = parent.join("init");
     let _ = std::fs::create_dir(&leaf);
     let pids = std::fs::read_to_string(parent.join("cgroup.procs")).unwrap_or_default();

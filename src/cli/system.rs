@@ -3,9 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{print, table};
+use crate::cgroup;
 use crate::engine::images::human_size;
 use crate::engine::usage::{self, Pruned, Usage};
 use crate::engine::{Context, Error, containers, volumes};
+use crate::model::spec::Resources;
 use crate::model::text::escape_json;
 use crate::state::Status;
 use crate::store::Store;
@@ -207,7 +209,12 @@ pub fn info(context: &Context<'_>, args: &InfoArgs) -> Result<u8, Error> {
     let kernel = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let uid = rustix::process::geteuid().as_raw();
+    let env = |name: &str| std::env::var_os(name);
+    let group = cgroup::choose(&Resources::default(), "", "", uid, &env);
+    let group = group.ok().flatten();
     let value = json!({
+        "CgroupDriver": group.map_or("none", |plan| plan.driver()),
         "Version": env!("CARGO_PKG_VERSION"),
         "KernelVersion": text(kernel.release()),
         "Architecture": text(kernel.machine()),

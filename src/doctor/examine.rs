@@ -1,6 +1,7 @@
 //! Facts into verdicts.
 
 use super::{Facts, Finding, NoNetwork, Verdict, works};
+use crate::cgroup;
 use crate::host::{FileSystem, Fix, Obstacle, Refused};
 use crate::net;
 use crate::userns::Rank;
@@ -381,14 +382,14 @@ fn store(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-/// Of use once there are limits and containers in the background: told, not judged.
+/// Of use for limits and for containers in the background: told, not judged.
 fn session(facts: &Facts) -> Vec<Finding> {
     let note = |id, evidence: String, fix: Option<Fix>| Finding {
         verdict: Verdict::Note,
         fix,
         ..ok(id, evidence)
     };
-    let (session, cgroup) = (&facts.host.session, &facts.host.cgroup);
+    let (session, groups) = (&facts.host.session, &facts.host.cgroup);
     let mut found = Vec::new();
     found.push(match &session.runtime_dir {
         Some((dir, true)) => ok(
@@ -405,7 +406,7 @@ fn session(facts: &Facts) -> Vec<Finding> {
         ),
         None => note(
             "runtime-dir",
-            "XDG_RUNTIME_DIR is not set; not needed so far".into(),
+            "XDG_RUNTIME_DIR is not set; it is found without, where there is one".into(),
             None,
         ),
     });
@@ -414,7 +415,7 @@ fn session(facts: &Facts) -> Vec<Finding> {
     } else {
         note(
             "systemd",
-            "no manager of the user's answers; not needed so far".into(),
+            "no manager of the user's answers: nothing ends with the login, and limits need a group of ours".into(),
             None,
         )
     });
@@ -426,28 +427,22 @@ fn session(facts: &Facts) -> Vec<Finding> {
         let text = "what runs in the background may end with the login".to_owned();
         found.push(note("linger", text, Some(linger())));
     }
-    let delegate = || {
-        Fix::root(
-            "mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory \
-             pids\\n' >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload",
-        )
-    };
-    found.push(match &cgroup.delegated {
-        _ if !cgroup.unified => note(
+    let delegate = || Fix::root(cgroup::delegate(""));
+    found.push(match &groups.delegated {
+        _ if !groups.unified => note(
             "cgroup",
-            "/sys/fs/cgroup is not version 2; not needed so far".into(),
+            "/sys/fs/cgroup is not version 2: no limits".into(),
             None,
         ),
         None => {
             let text = format!(
-                "no group above `/{}` is ours; not needed so far",
-                cgroup.own.display()
+                "no group above `/{}` is ours, and no manager makes us one: no limits",
+                groups.own.display()
             );
             note("cgroup", text, session.systemd.then(delegate))
         }
         Some(controllers) => {
-            let wanted = ["cpu", "cpuset", "io", "memory", "pids"];
-            let lacks: Vec<&str> = wanted
+            let lacks: Vec<&str> = cgroup::CONTROLLERS
                 .into_iter()
                 .filter(|w| !controllers.iter().any(|c| c == w))
                 .collect();
@@ -455,7 +450,7 @@ fn session(facts: &Facts) -> Vec<Finding> {
                 [] => ok("cgroup", format!("delegated: {}", controllers.join(" "))),
                 lacks => note(
                     "cgroup",
-                    format!("delegated, without {}; not needed so far", lacks.join(" ")),
+                    format!("delegated, without {0}: no limits of {0}", lacks.join(", ")),
                     session.systemd.then(delegate),
                 ),
             }
@@ -491,10 +486,17 @@ pub fn rungs(facts: &Facts) -> Vec<(&'static str, String)> {
         Ok(()) => "fresh",
         Err(_) => "the outer one",
     };
+    let groups = match (&host.cgroup.delegated, host.session.systemd) {
+        _ if !host.cgroup.unified => "none: not version 2",
+        (Some(_), true) => "a scope of the user's systemd",
+        (Some(_), false) => "below our own",
+        (None, _) => "none",
+    };
     vec![
         ("ids", ids),
         ("root file system", root.to_owned()),
         ("network", network.to_owned()),
         ("/proc", proc.to_owned()),
+        ("control groups", groups.to_owned()),
     ]
 }

@@ -270,7 +270,7 @@ fn session_and_cgroups_are_notes_with_lines() {
         of("linger").fix,
         Some(Fix::root("loginctl enable-linger ann"))
     );
-    assert!(of("cgroup").evidence.contains("without cpu cpuset io"));
+    assert!(of("cgroup").evidence.contains("without cpu, cpuset, io"));
     assert!(
         of("cgroup")
             .fix

@@ -178,7 +178,7 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
         let plain = file
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !plain || !file.contains('.') {
+        if !plain || !file.contains('.') || value.is_empty() {
             let reason = "expected a file of a control group, such as `memory.high=1073741824`";
             return Err(bad("--cgroup-conf", word, reason));
         }

@@ -118,7 +118,7 @@ pub struct Cgroup {
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
 impl Cgroup {
-    /// Looks at our own group and those above it.
+    /// Looks at our own group and those above it, and at that of the user's manager, who makes groups for us.
     pub fn find() -> Cgroup {
         let root = Path::new("/sys/fs/cgroup");
         let unified = rustix::fs::statfs(root)
@@ -133,11 +133,12 @@ impl Cgroup {
         let delegated = unified
             .then(|| {
                 let full = root.join(&own);
-                let group = full
-                    .ancestors()
-                    .take_while(|group| group.starts_with(root))
-                    .filter(|group| writable(group))
-                    .last()?;
+                let uid = rustix::process::geteuid().as_raw();
+                let manager = format!("user.slice/user-{uid}.slice/user@{uid}.service");
+                let manager = Some(root.join(manager)).filter(|group| writable(group));
+                let above = full.ancestors().take_while(|group| group.starts_with(root));
+                let group = above.filter(|group| writable(group)).last();
+                let group = manager.or(group.map(Path::to_owned))?;
                 let text = std::fs::read_to_string(group.join("cgroup.controllers")).ok()?;
                 Some(text.split_whitespace().map(str::to_owned).collect())
             })
@@ -164,10 +165,13 @@ pub struct Session {
 impl Session {
     /// Looks at the one of this process. `user` is the login name.
     pub fn find(user: &str) -> Session {
-        let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let systemd = dir.as_ref().is_some_and(|dir| {
-            std::os::unix::net::UnixStream::connect(dir.join("systemd/private")).is_ok()
-        });
+        let dir = std::env::var_os("XDG_RUNTIME_DIR");
+        let bus = std::env::var_os("DBUS_SESSION_BUS_ADDRESS");
+        let uid = rustix::process::geteuid().as_raw();
+        let address = systemd_user::Address::find(uid, dir.as_deref(), bus.as_deref());
+        let systemd =
+            address.is_some_and(|address| systemd_user::Connection::open(&address, uid).is_ok());
+        let dir = dir.map(PathBuf::from);
         Session {
             runtime_dir: dir.map(|dir| {
                 let private = is_private(&dir);

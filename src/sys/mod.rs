@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod caps;
+mod clone;
 pub mod copy;
 pub mod fs;
 pub mod landlock;

@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// Why the manager did not do it.
@@ -119,6 +120,8 @@ pub struct Scope<'a> {
     pub description: &'a str,
     /// The slice that it lies in, `….slice`.
     pub slice: &'a str,
+    /// The slice is not there yet.
+    pub new_slice: bool,
     /// The processes that it starts with.
     pub pids: &'a [u32],
 }
@@ -171,11 +174,22 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Makes a scope that is delegated to us, with all controllers that the manager has, and waits until it stands.
+    /// Makes a scope that is delegated to us, with all controllers that the manager has, and waits until it stands. A
+    /// slice that is not there yet is made so that it goes when it is empty.
     ///
     /// # Errors
     /// [`Error`]; [`Error::Failed`] where a unit of that name exists.
     pub fn start_scope(&mut self, scope: &Scope<'_>) -> Result<(), Error> {
+        match self.start_scope_with(scope, scope.new_slice) {
+            // Somebody else has just made it.
+            Err(Error::Failed { name, .. }) if scope.new_slice && name == EXISTS => {
+                self.start_scope_with(scope, false)
+            }
+            other => other,
+        }
+    }
+
+    fn start_scope_with(&mut self, scope: &Scope<'_>, slice: bool) -> Result<(), Error> {
         let mut body = Body::default();
         body.string(scope.name);
         body.string("fail");
@@ -192,7 +206,13 @@ impl Connection {
                 });
             });
         });
-        body.array(8, |_| {});
+        body.array(8, |body| {
+            if slice {
+                body.unit(scope.slice, |body| {
+                    body.property("StopWhenUnneeded", "b", |body| body.number(1));
+                });
+            }
+        });
         let body = body.signed("ssa(sv)a(sa(sv))");
         let reply = self.call(SYSTEMD, OBJECT, MANAGER, "StartTransientUnit", body)?;
         let job = reply.reader().string().ok_or(Error::Malformed)?;
@@ -398,6 +418,7 @@ mod tests {
             name: "a.scope",
             description: "a test",
             slice: "rl.slice",
+            new_slice: false,
             pids: &[1, 2],
         });
         manager.join().unwrap();

@@ -98,6 +98,13 @@ impl Body {
         self.variant(signature, value);
     }
 
+    /// `(sa(sv))`: a unit of its own, with its properties.
+    pub fn unit(&mut self, name: &str, properties: impl FnOnce(&mut Body)) {
+        self.align(8);
+        self.string(name);
+        self.array(8, properties);
+    }
+
     fn variant(&mut self, signature: &str, value: impl FnOnce(&mut Body)) {
         self.signature(signature);
         value(self);

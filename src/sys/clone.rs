@@ -1,0 +1,129 @@
+//! New processes: clone3(2), with clone(2) where that is not to be had.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+
+use super::cvt;
+use super::process::{Child, Fork, Namespaces};
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Forks with new namespaces (clone3(2), clone(2) where clone3 answers `ENOSYS` or `EPERM` because
+/// of a seccomp filter). The calling process must be single-threaded: the child has only the
+/// calling thread, and a lock held by another would stay locked.
+///
+/// # Errors
+/// Those of clone(2): `EPERM` or `ENOSPC` when user namespaces are refused or used up.
+pub fn fork(namespaces: Namespaces) -> Result<Fork> {
+    fork_into(namespaces, None)
+}
+
+/// The same, with the child born in a control group (an open directory of a cgroup2 file system), which costs nothing
+/// where moving it would.
+///
+/// # Errors
+/// As [`fork`]; `EACCES` where processes may not be moved there from here (cgroup-v2.rst, "Delegation Containment").
+pub fn fork_into(namespaces: Namespaces, group: Option<BorrowedFd<'_>>) -> Result<Fork> {
+    match clone(namespaces.bits(), libc::SIGCHLD, group)? {
+        None => Ok(Fork::Child),
+        Some((pid, pidfd)) => Ok(Fork::Parent(Child { pid, pidfd })),
+    }
+}
+
+/// clone3(2), or clone(2), with `CLONE_PIDFD` and these flags: the new process's number here and a pidfd, or
+/// `None` in the new process.
+fn clone(
+    flags: u64,
+    exit_signal: i32,
+    group: Option<BorrowedFd<'_>>,
+) -> Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = flags | libc::CLONE_PIDFD as u64;
+    let into = if group.is_some() {
+        CLONE_INTO_CGROUP
+    } else {
+        0
+    };
+    let mut args = CloneArgs {
+        flags: flags | into,
+        cgroup: group.map_or(0, |fd| fd.as_raw_fd() as u64),
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: exit_signal as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` has the layout of `struct clone_args` (include/uapi/linux/sched.h) and outlives
+    // the call; no stack is given, so the child goes on on a copy of ours, as after fork(2); the
+    // pidfd pointer is to a live c_int, written before the parent returns.
+    let first = cvt(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            std::mem::size_of::<CloneArgs>(),
+        )
+    });
+    let pid = match first {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            if let Some(group) = group {
+                // clone(2) knows no groups: this process goes there, and the child with it.
+                enter_group(group)?;
+            }
+            let flags = flags | exit_signal as u64;
+            // SAFETY: as above; clone(2) takes (flags, stack, parent_tid = pidfd, child_tid, tls),
+            // the first three in this order on x86-64 and arm64, and the last two are unused.
+            cvt(unsafe {
+                libc::syscall(
+                    libc::SYS_clone,
+                    flags,
+                    0usize,
+                    &raw mut pidfd,
+                    0usize,
+                    0usize,
+                )
+            })?
+        }
+        other => other?,
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let pid = Pid::from_raw(pid as i32).ok_or(Errno::CHILD)?;
+    // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+/// include/uapi/linux/sched.h, `CLONE_INTO_CGROUP`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+fn enter_group(group: BorrowedFd<'_>) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let procs = openat(group, c"cgroup.procs", flags, Mode::empty())?;
+    rustix::io::write(procs, b"0").map(drop)
+}
+
+/// Forks into the pid namespace that was joined (setns(2)): the new process is a sibling of this one, so whoever
+/// started this one can wait for it. Returns a pidfd of it, or `None` in the new process.
+///
+/// # Errors
+/// Those of clone(2).
+pub fn fork_sibling() -> Result<Option<OwnedFd>> {
+    // No exit signal is given: it is the one that this process itself has (clone(2), CLONE_PARENT).
+    let made = clone(libc::CLONE_PARENT as u64, 0, None)?;
+    Ok(made.map(|(_, pidfd)| pidfd))
+}
