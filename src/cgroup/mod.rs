@@ -228,7 +228,7 @@ pub fn choose(
             slice,
         })));
     }
-    match own_group().filter(|own| is_ours(own)) {
+    match delegated() {
         // The root of what we see is that of a container whose processes are all ours to move.
         Some(parent) => Ok(Some(plan(Manager::Direct {
             ours_alone: parent == Path::new(ROOT) && writes.iter().any(|write| write.asked),
@@ -249,6 +249,14 @@ fn own_group() -> Option<PathBuf> {
     let table = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(Path::new(ROOT).join(own))
+}
+
+/// The topmost of the groups around this process that are ours.
+fn delegated() -> Option<PathBuf> {
+    let own = own_group()?;
+    let around = own.ancestors().take_while(|group| group.starts_with(ROOT));
+    let ours = around.take_while(|group| is_ours(group)).last()?;
+    Some(ours.to_owned())
 }
 
 fn is_ours(group: &Path) -> bool {
@@ -444,6 +452,16 @@ impl Group {
     pub fn remove(&self) {
         kill(&self.dir);
         remove_groups(self.top.as_ref().unwrap_or(&self.dir));
+    }
+}
+
+/// Kills what a killed monitor has left in the group of a container, and removes it. What systemd made, systemd removes.
+pub fn clear(dir: &Path) {
+    kill(dir);
+    let scope = dir.parent().unwrap_or(dir);
+    let ours = scope.file_name().and_then(|name| name.to_str());
+    if ours.is_some_and(|name| name.starts_with("rl-") && !name.ends_with(".scope")) {
+        remove_groups(scope);
     }
 }
 

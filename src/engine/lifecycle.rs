@@ -51,7 +51,7 @@ pub fn start(
         };
     }
     let locked = container.lock_at_rest()?;
-    locked.end_orphan();
+    monitor::end_left(&locked);
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;
     let network = network::decide(&spec.network.request, &context.caller)?;

@@ -396,8 +396,15 @@ pub fn remove_left_over(
 /// # Errors
 /// [`state::Error`] of the second try.
 pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
-    container.end_orphan();
+    end_left(container);
     remove_files(container, plan)
+}
+
+/// Ends what a killed monitor may have left running of a container, and its control group.
+pub fn end_left(container: &state::Locked) {
+    if let Some(group) = container.end_orphan() {
+        cgroup::clear(&group);
+    }
 }
 
 fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {

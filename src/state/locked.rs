@@ -200,15 +200,19 @@ impl Locked {
 
     /// Ends the first process of a container whose monitor was killed, if it still runs: the signal
     /// that was to end it is taken back when a process changes its ids (prctl(2), PR_SET_PDEATHSIG),
-    /// as entry points do that step down from root.
-    pub fn end_orphan(&self) {
+    /// as entry points do that step down from root. Returns the directory of its control group, if it has been started
+    /// since the machine was.
+    pub fn end_orphan(&self) -> Option<PathBuf> {
         use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
         let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
-            return;
+            return None;
         };
-        let running = state.is_alive() && state.boot_id == boot_id();
-        let Some(pid) = state.pid.filter(|_| running) else {
-            return;
+        let group = state.group.clone().filter(|_| state.boot_id == boot_id());
+        let pid = state
+            .pid
+            .filter(|_| state.is_alive() && state.boot_id == boot_id());
+        let Some(pid) = pid else {
+            return group;
         };
         // Opened before it is compared, so that it stays the process that was compared.
         let pidfd = rustix::process::Pid::from_raw(pid)
@@ -228,6 +232,7 @@ impl Locked {
             )];
             let _ = rustix::event::poll(&mut end, Some(&limit));
         }
+        group
     }
 
     /// Removes the container's directory and its claim to the name. Files that belong to other ids
