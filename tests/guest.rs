@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Seconds for all the cases; the machine may be slow and busy, and the guest is emulated.
-const LIMIT: &str = "1200";
+const LIMIT: &str = "600";
 
 #[test]
 fn every_case_passes() {

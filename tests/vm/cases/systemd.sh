@@ -12,3 +12,8 @@ wait_for "standard output in the journal" in_journal 'first line'
 wait_for "standard error in the journal" in_journal 'second line'
 expect_fail 125 'journalctl --user' rl logs written
 rl rm -f written
+
+# A container in the background does not end with the service that started it.
+systemd-run --user --quiet --wait --pipe --collect rl run -d --name stays --network none bb sleep 1000 >/dev/null
+has "what runs after the service" "$(rl ps)" stays
+check "removal" rl rm -f stays
