@@ -325,6 +325,10 @@ impl Tour<'_> {
         if line.starts_with("rl bootstrap") {
             return;
         }
+        // Nor here: tests/quadlet.rs has a systemd to enable things in.
+        if line.starts_with("rl enable") || line.starts_with("rl disable") {
+            return;
+        }
         let line = line
             // No registry is asked: the image comes from a directory.
             .replace(

@@ -187,8 +187,9 @@ fn kind(verb: &str, positional: usize) -> Kind {
             Kind::Images
         }
         (
-            "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
-            | "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename" | "update",
+            "enable" | "disable" | "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause"
+            | "unpause" | "logs" | "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename"
+            | "update",
             0,
         )
         | (

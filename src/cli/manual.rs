@@ -36,6 +36,13 @@ Subordinate ids, which \\fBnewuidmap\\fR(1) and \\fBnewgidmap\\fR(1) grant.
 .TP
 .I /etc/apt
 Package sources, settings and keys for \\fBrl bootstrap\\fR.
+.TP
+.I ~/.config/containers/systemd
+Quadlet files (\\fBpodman\\-systemd.unit\\fR(5)), of which the generator makes services; further directories are
+\\fI/etc/containers/systemd/users/UID\\fR and \\fI/etc/containers/systemd/users\\fR.
+.TP
+.I ~/.config/systemd/user/rl\\-NAME.service
+What \\fBrl enable\\fR writes.
 ";
 
 const ENVIRONMENT: &str = ".TP
@@ -316,6 +323,27 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     ("man", &[("rl man .", "rl.1, rl-run.1, …")]),
+    (
+        "generate",
+        &[
+            (
+                "rl generate systemd --name web",
+                "A unit that starts a container; `--new` makes it anew each time.",
+            ),
+            (
+                "rl generate quadlet --user --dry-run",
+                "The units that systemd gets of the files in ~/.config/containers/systemd.",
+            ),
+        ],
+    ),
+    (
+        "enable",
+        &[(
+            "rl enable --now web",
+            "Have the user's systemd start a container now and at every log-in, or boot.",
+        )],
+    ),
+    ("disable", &[("rl disable web", "No longer.")]),
     (
         "rm",
         &[
