@@ -412,6 +412,9 @@ fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
             );
         }
     }
+    if verbs.is_empty() {
+        subcommands(&mut out, command);
+    }
     section(&mut out, "EXIT STATUS");
     out.extend(EXIT_STATUS.bytes());
     if let Some((_, examples)) = EXAMPLES.iter().find(|(name, _)| *name == verb) {
@@ -432,6 +435,31 @@ fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
     };
     out.extend(format!("{see}\n").bytes());
     out
+}
+
+/// What stands behind a verb that has verbs of its own: what each is for, and its options.
+fn subcommands(out: &mut Vec<u8>, command: &Command) {
+    let shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+    for sub in command.get_subcommands().filter(shown) {
+        let name = sub.get_bin_name().unwrap_or(sub.get_name());
+        section(out, &name.to_uppercase());
+        let about = sub.get_long_about().or(sub.get_about());
+        for paragraph in about
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .split("\n\n")
+        {
+            out.extend(format!("{}\n.PP\n", escape(paragraph)).bytes());
+        }
+        let man = Man::new(sub.clone());
+        let mut own = Vec::new();
+        let _ = man.render_synopsis_section(&mut own);
+        own.extend(b".PP\n");
+        let _ = man.render_options_section(&mut own);
+        let own = String::from_utf8_lossy(&own).into_owned();
+        let body = own.lines().filter(|line| !line.starts_with(".SH "));
+        out.extend(body.flat_map(|line| format!("{line}\n").into_bytes()));
+    }
 }
 
 fn section(out: &mut Vec<u8>, name: &str) {
