@@ -15,7 +15,7 @@ use crate::model::text::escape;
 use crate::quadlet::existing::{self, Options};
 use crate::quadlet::generator::{self, Generated, Scope};
 use crate::quadlet::manager::{self, Manager, Places};
-use crate::quadlet::{self, Host};
+use crate::quadlet::{self, Host, container, volume};
 
 /// Write units of systemd for containers
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,17 @@ enum What {
     /// A unit that starts a container
     Systemd(SystemdArgs),
     /// Units of the Quadlet files in the directories of podman-systemd.unit(5)
+    #[command(long_about = about_quadlet())]
     Quadlet(QuadletArgs),
+}
+
+fn about_quadlet() -> String {
+    format!(
+        "Units of the Quadlet files in the directories of podman-systemd.unit(5). The exit status is 1 where a file cannot \
+         be used; the others become units all the same.\n\nKeys of `[Container]`: {}.\n\nKeys of `[Volume]`: {}.",
+        container::keys().join(", "),
+        volume::KEYS.join(", ")
+    )
 }
 
 /// What units for existing containers are made of.
@@ -66,7 +76,7 @@ pub struct QuadletArgs {
     /// Units of the user (the default, but for root)
     #[arg(long)]
     user: bool,
-    /// Print the units instead of writing them; exit status 1 where a file cannot be used
+    /// Print the units instead of writing them
     #[arg(long, alias = "dryrun")]
     dry_run: bool,
     /// Where to write; as systemd calls it, two further directories, which stay empty

@@ -151,6 +151,18 @@ fn is_known(key: &str) -> bool {
         || ANYWAY.iter().any(|(name, _)| *name == key)
 }
 
+/// Keys of `[Container]`, in the order of the alphabet.
+pub fn keys() -> Vec<&'static str> {
+    let options = OPTIONS.iter().map(|(key, ..)| *key);
+    let anyway = ANYWAY.iter().map(|(key, _)| *key);
+    let mut all: Vec<_> = options
+        .chain(OTHERS.iter().copied())
+        .chain(anyway)
+        .collect();
+    all.sort_unstable();
+    all
+}
+
 /// The options of `rl run` that keys become, each once; for a test that they are there.
 pub fn options() -> Vec<&'static str> {
     let mut all: Vec<_> = OPTIONS.iter().map(|(_, option, ..)| *option).collect();

@@ -184,7 +184,7 @@ impl Error {
             ),
             Error::UnknownKey { section, .. } => match *section {
                 "Install" => "`WantedBy=`, `RequiredBy=`, `UpheldBy=`, `Alias=` and `DefaultInstance=` are there".into(),
-                _ => "podman-systemd.unit(5) lists the keys; `RlArgs=` takes options of rl".into(),
+                _ => "`rl generate quadlet --help` lists the keys; `RlArgs=` takes options of rl".into(),
             },
             Error::NotYet { key, .. } => match key.as_str() {
                 "Memory" => "leave it out; `MemoryMax=` in `[Service]` limits the service".into(),

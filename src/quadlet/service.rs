@@ -43,6 +43,8 @@ impl Text {
 
     /// One assignment.
     pub fn set(&mut self, key: &str, value: &str) {
+        // A path may have line breaks, which would begin another assignment; systemd cannot name such a path at all.
+        let value = value.replace(['\n', '\r'], " ");
         self.0.push_str(&format!("{key}={value}\n"));
     }
 

@@ -22,7 +22,8 @@ const NOT_YET: &[&str] = &[
     "User",
 ];
 
-const KEYS: &[&str] = &["VolumeName", "ServiceName", "Label", "RlArgs"];
+/// Keys of `[Volume]`.
+pub const KEYS: &[&str] = &["VolumeName", "ServiceName", "Label", "RlArgs"];
 
 /// The text of the service.
 ///
