@@ -70,6 +70,7 @@ fn every_key_is_an_option_of_run() {
         ("stop", "ignore"),
         ("rm", "ignore"),
         ("rm", "force"),
+        ("rm", "volumes"),
         ("kill", "signal"),
     ] {
         let verb = rl.find_subcommand(verb).unwrap();

@@ -183,7 +183,7 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
     start.extend(words.iter().map(|word| words::quote(word)));
     let mut stop = service::rl(host, &["stop", "--ignore"]);
     stop.push(name.clone());
-    let mut remove = service::rl(host, &["rm", "--force", "--ignore"]);
+    let mut remove = service::rl(host, &["rm", "--force", "--ignore", "--volumes"]);
     remove.push(name.clone());
     let mut service = vec![
         ("Type", "exec".into()),
@@ -342,12 +342,8 @@ fn values(
         },
         ("Network", _) => vec![network(entry)?],
         ("Volume", _) => {
-            let (source, rest) = match value.split_once(':') {
-                Some((source, rest)) => (source, Some(rest)),
-                None => (value, None),
-            };
-            let Some(rest) = rest else {
-                return Err(entry.refuse("volumes without a name are not there yet"));
+            let Some((source, rest)) = value.split_once(':') else {
+                return Ok(vec![value.to_owned()]);
             };
             let source = source_of(entry, source, (beside, known), needs)?;
             vec![format!("{source}:{rest}")]

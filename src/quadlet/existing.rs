@@ -89,7 +89,7 @@ pub fn text(spec: &ContainerSpec, options: &Options, host: &Host<'_>) -> Result<
     stop.push(called.clone());
     text.set("ExecStop", &words::line(stop));
     if options.new.is_some() {
-        let mut remove = service::rl(host, &["rm", "--force", "--ignore"]);
+        let mut remove = service::rl(host, &["rm", "--force", "--ignore", "--volumes"]);
         remove.push(called);
         text.set("ExecStopPost", &format!("-{}", words::line(remove)));
     }

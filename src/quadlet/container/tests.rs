@@ -84,11 +84,12 @@ fn keys_are_options() {
             ],
         ),
         (
-            "Volume=/a:/b:ro\nVolume=./c:/d\nVolume=name:/e\nVolume=~/f:/g",
+            "Volume=/a:/b:ro\nVolume=./c:/d\nVolume=name:/e\nVolume=/own\nVolume=~/f:/g",
             &[
                 "--volume=/a:/b:ro",
                 "--volume=/q/50%%/c:/d",
                 "--volume=name:/e",
+                "--volume=/own",
                 "--volume=~/f:/g",
                 "i",
             ],
@@ -197,7 +198,10 @@ fn the_service_follows_and_stops_the_container() {
         ("TimeoutStopSec", &["130"]),
         ("Restart", &["always"]),
         ("ExecStop", &["/usr/bin/rl stop --ignore w"]),
-        ("ExecStopPost", &["-/usr/bin/rl rm --force --ignore w"]),
+        (
+            "ExecStopPost",
+            &["-/usr/bin/rl rm --force --ignore --volumes w"],
+        ),
         ("ExecReload", &["/usr/bin/rl exec w kill -1 1"]),
         ("WantedBy", &["default.target"]),
         ("a", &["b"]),
