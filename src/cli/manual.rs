@@ -440,7 +440,12 @@ fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
 /// What stands behind a verb that has verbs of its own: what each is for, and its options.
 fn subcommands(out: &mut Vec<u8>, command: &Command) {
     let shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
-    for sub in command.get_subcommands().filter(shown) {
+    let all: Vec<&Command> = command.get_subcommands().filter(shown).collect();
+    // Verbs by the dozen are those that have pages of their own.
+    if all.len() > 12 {
+        return;
+    }
+    for sub in all {
         let name = sub.get_bin_name().unwrap_or(sub.get_name());
         section(out, &name.to_uppercase());
         let about = sub.get_long_about().or(sub.get_about());
