@@ -88,7 +88,7 @@ identities! {
             ("web.container", container("sh -c 'echo \"%%\"'", "Volume=data.volume:/d\n[Install]\nWantedBy=default.target")),
             ("data.volume", "[Volume]\nLabel=\"a=b c\"\n".to_owned()),
             ("each@.container", container("sleep %i", "[Install]\nWantedBy=default.target\nDefaultInstance=9")),
-            ("bad.container", container("x", "Memory=1g")),
+            ("bad.container", container("x", "Secret=x")),
             ("net.network", "[Network]\n".to_owned()),
         ]);
         let output = t.rl(["generate", "quadlet", "--user", "--dry-run"]).run().exits(1);
@@ -97,7 +97,7 @@ identities! {
             assert!(out.contains(&format!("---{name}---\n")), "{out}");
         }
         for line in [
-            format!("error: {}/bad.container:5: `Memory=` of podman is not there yet", dir.display()),
+            format!("error: {}/bad.container:5: `Secret=` of podman is not there yet", dir.display()),
             format!("error: {}/net.network: networks with a name (`net`) are not there yet", dir.display()),
         ] {
             assert!(err.contains(&line), "{err}");
@@ -148,9 +148,9 @@ identities! {
         assert_eq!(path, t.path("container-odd.service").canonicalize().unwrap().display().to_string());
         let text = fs::read_to_string(&path).unwrap();
         let start = literal(&values(&text, "ExecStart")[0]);
-        assert_eq!(start[..5], [rl.as_str(), "run", "--rm", "--replace", "--name=odd"]);
+        assert_eq!(start[..6], [rl.as_str(), "run", "--rm", "--replace", "--name=odd", "--cgroups=split"]);
         let at = start.iter().position(|word| word == images::busybox()).unwrap();
-        let mut options = start[5..at].to_vec();
+        let mut options = start[6..at].to_vec();
         options.sort();
         assert_eq!(options, ["--env=A=x y", "--label=a=b", "--network=none", "--stop-signal=INT", "--stop-timeout=7"]);
         assert_eq!(start[at + 1..at + 3], ["printf", "%s\\n"]);
@@ -357,6 +357,7 @@ until data=$(rl volume inspect -f '{{.Mountpoint}}' systemd-data 2>/dev/null); d
 until [ -s "$data/start" ]; do sleep 0.05; done
 echo "web $(show web SubState)"
 echo "data $(show data-volume ActiveState)"
+grep -q "0::.*/web.service/rl-" "/proc/$(rl inspect -f '{{.State.Pid}}' systemd-web)/cgroup" && echo "group below"
 echo "start $(cat "$data/start")"
 echo "ps $(rl ps --format '{{.Names}}')"
 systemctl --user stop web
@@ -385,6 +386,7 @@ echo "each $(cat "$data/each") $(rl ps --format '{{.Names}}')"
     for (name, value) in [
         ("web", "running"),
         ("data", "active"),
+        ("group", "below"),
         ("start", "a  b web"),
         ("ps", "systemd-web"),
         ("end", "ended"),

@@ -83,10 +83,13 @@ const OPTIONS: &[Row] = &[
 
 /// Keys that become something else than one option.
 const OTHERS: &[&str] = &[
+    "CgroupsMode",
     "ContainerName",
     "Exec",
     "Group",
     "Image",
+    "Memory",
+    "PidsLimit",
     "PodmanArgs",
     "ReloadCmd",
     "ReloadSignal",
@@ -108,7 +111,6 @@ const ANYWAY: &[(&str, bool)] = &[
 const NOT_YET: &[&str] = &[
     "AppArmor",
     "AutoUpdate",
-    "CgroupsMode",
     "ContainersConfModule",
     "ExposeHostPort",
     "GlobalArgs",
@@ -125,9 +127,7 @@ const NOT_YET: &[&str] = &[
     "IP",
     "IP6",
     "ImageVolume",
-    "Memory",
     "NetworkAlias",
-    "PidsLimit",
     "Pod",
     "RemapGid",
     "RemapUid",
@@ -177,7 +177,11 @@ pub fn options() -> Vec<&'static str> {
 /// # Errors
 /// A key or a value.
 pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<String, Error> {
-    let Run { words, needs } = run(unit, made, known, host)?;
+    let Run {
+        words,
+        needs,
+        limits,
+    } = run(unit, made, known, host)?;
     let name = words::quote(&made.object);
     let mut start = service::rl(host, &[]);
     start.extend(words.iter().map(|word| words::quote(word)));
@@ -203,6 +207,7 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
             service.push(("TimeoutStopSec", longer));
         }
     }
+    service.extend(limits);
     service.push(("ExecStart", words::line(start)));
     service.extend(reload(unit, &name, host)?);
     service.push(("ExecStop", words::line(stop)));
@@ -266,6 +271,8 @@ struct Run {
     words: Vec<String>,
     /// Services that have to be there before.
     needs: Vec<String>,
+    /// Limits of the service, in which the container is.
+    limits: Vec<(&'static str, String)>,
 }
 
 fn run(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<Run, Error> {
@@ -281,8 +288,10 @@ fn run(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<Run, 
     let mut run = Run {
         words: ["run", "--rm", "--replace"].map(str::to_owned).to_vec(),
         needs: Vec::new(),
+        limits: Vec::new(),
     };
     run.words.push(format!("--name={}", made.object));
+    group(unit, &mut run)?;
     if let Some(group) = unit.last(SECTION, "Group")
         && unit.last(SECTION, "User").is_none()
     {
@@ -305,6 +314,57 @@ fn run(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<Run, 
     }
     positional(unit, &mut run.words)?;
     Ok(run)
+}
+
+/// The container's control group is below the service's, so that systemd's limits and accounts are its as well, and
+/// with `rl` in that group, limits can be the service's only. An own group is for who asks for it.
+fn group(unit: &Unit, run: &mut Run) -> Result<(), Error> {
+    let mode = unit.last(SECTION, "CgroupsMode");
+    let given = unit.all(SECTION, "PodmanArgs").into_iter();
+    let given = given.chain(unit.all(SECTION, "RlArgs"));
+    let words: Vec<Vec<String>> = given.map(Entry::words).collect::<Result<_, _>>()?;
+    let own = service::wants_own_group(words.iter().flatten());
+    let split = match mode {
+        Some(entry) => entry.value == "split",
+        None => !own,
+    };
+    match mode {
+        Some(entry) => run.words.push(format!("--cgroups={}", entry.value)),
+        None if split => run.words.push(service::SPLIT.to_owned()),
+        None => {}
+    }
+    for (key, option, limit) in [
+        ("Memory", "--memory", "MemoryMax"),
+        ("PidsLimit", "--pids-limit", "TasksMax"),
+    ] {
+        let Some(entry) = unit.last(SECTION, key) else {
+            continue;
+        };
+        match split {
+            true => run.limits.push((limit, limit_of(entry)?)),
+            false => run.words.push(format!("{option}={}", entry.value)),
+        }
+    }
+    Ok(())
+}
+
+/// A number with a unit, as systemd writes it (systemd.resource-control(5)).
+fn limit_of(entry: &Entry) -> Result<String, Error> {
+    let value = entry.value.to_ascii_uppercase();
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &value[digits.len()..];
+    let known = match entry.key.as_str() {
+        "Memory" => ["", "B", "K", "M", "G", "T"].contains(&unit),
+        _ => unit.is_empty(),
+    };
+    let number: i64 =
+        digits.parse().ok().filter(|_| known).ok_or_else(|| {
+            entry.refuse("a number, that of bytes with a unit such as `m` or `g`")
+        })?;
+    Ok(match number {
+        ..=0 => "infinity".to_owned(),
+        _ => format!("{number}{}", unit.trim_start_matches('B')),
+    })
 }
 
 fn entries<'a>(unit: &'a Unit, key: &str, form: Form) -> Result<Vec<&'a Entry>, Error> {

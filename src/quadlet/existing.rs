@@ -67,12 +67,16 @@ pub fn text(spec: &ContainerSpec, options: &Options, host: &Host<'_>) -> Result<
     // systemd shall not lose patience before `rl stop` does.
     text.set("TimeoutStopSec", &seconds.saturating_add(30).to_string());
     let mut start = match &options.new {
-        Some((directory, _)) => {
+        Some((directory, typed)) => {
             // Paths among the words may be relative.
             let directory = directory.to_string_lossy().replace('%', "%%");
             text.set("WorkingDirectory", &directory);
             let mut start = service::rl(host, &["run", "--rm", "--replace"]);
             start.push(words::literal(&format!("--name={}", spec.name)));
+            let options = typed.iter().take_while(|word| word.starts_with('-'));
+            if !service::wants_own_group(options) {
+                start.push(service::SPLIT.to_owned());
+            }
             start
         }
         None => service::rl(host, &["start", "--attach"]),
@@ -87,8 +91,11 @@ pub fn text(spec: &ContainerSpec, options: &Options, host: &Host<'_>) -> Result<
         stop.push(format!("--time={seconds}"));
     }
     stop.push(called.clone());
-    text.set("ExecStop", &words::line(stop));
-    if options.new.is_some() {
+    text.set("ExecStop", &words::line(&stop));
+    // After what was no stop as well, such as a SIGKILL: a container in a group of its own would go on.
+    if options.new.is_none() {
+        text.set("ExecStopPost", &format!("-{}", words::line(&stop)));
+    } else {
         let mut remove = service::rl(host, &["rm", "--force", "--ignore", "--volumes"]);
         remove.push(called);
         text.set("ExecStopPost", &format!("-{}", words::line(remove)));

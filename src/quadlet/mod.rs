@@ -187,8 +187,6 @@ impl Error {
                 _ => "`rl generate quadlet --help` lists the keys; `RlArgs=` takes options of rl".into(),
             },
             Error::NotYet { key, .. } => match key.as_str() {
-                "Memory" => "leave it out; `MemoryMax=` in `[Service]` limits the service".into(),
-                "PidsLimit" => "leave it out; `TasksMax=` in `[Service]` limits the service".into(),
                 "GlobalArgs" => "rl has options behind the verb only: `RlArgs=`".into(),
                 _ => format!("leave `{key}=` out"),
             },

@@ -4,7 +4,7 @@
 //! parent, so systemd would have to be told its number through a file (`Type=forking`), and a restart would race for
 //! it; the front end in the foreground ends when the container ends, with its exit status, passes signals on, and
 //! writes what the container prints where the journal takes it. Monitor and container are in the service's cgroup
-//! with it, so nothing can be left behind. The service counts as started when `rl` runs, not when the image is there
+//! with it (`--cgroups=split`), so nothing can be left behind. The service counts as started when `rl` runs, not when the image is there
 //! or the program inside is ready.
 //!
 //! `KillMode=mixed`: at the stop first `rl stop` asks, as the container wants to be asked (stop signal and timeout);
@@ -21,6 +21,29 @@ pub const HEAD: &str = "# Made by rl";
 
 /// Exit status for a command that SIGTERM ended.
 pub const TERMINATED: i32 = 128 + 15;
+
+/// `rl run` in the service's own control group (podman-systemd.unit(5), `CgroupsMode=`).
+pub const SPLIT: &str = "--cgroups=split";
+
+/// Options that go together with a group of the container's own only.
+const OWN_GROUP: &[&str] = &[
+    "--blkio-weight",
+    "--cgroup",
+    "--cpu",
+    "--device-read-",
+    "--device-write-",
+    "--hugetlb",
+    "--memory",
+    "--pids-limit",
+    "-c",
+    "-m",
+];
+
+/// Whether there is such an option among words.
+pub fn wants_own_group<'a>(words: impl IntoIterator<Item = &'a String>) -> bool {
+    let is_one = |word: &String| OWN_GROUP.iter().any(|option| word.starts_with(option));
+    words.into_iter().any(is_one)
+}
 
 /// A unit that is being written.
 #[derive(Debug, Default)]

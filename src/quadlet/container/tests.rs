@@ -44,16 +44,17 @@ fn words_of(container: &str) -> Vec<String> {
     let line = value(&text, "ExecStart");
     let words = words::split(&line[0]).unwrap();
     assert_eq!(
-        words[..5],
+        words[..6],
         [
             "/usr/bin/rl",
             "run",
             "--rm",
             "--replace",
-            "--name=systemd-web"
+            "--name=systemd-web",
+            "--cgroups=split"
         ]
     );
-    words[5..].to_vec()
+    words[6..].to_vec()
 }
 
 fn refused(container: &str) -> String {
@@ -221,7 +222,51 @@ fn templates_carry_their_instance() {
     let start = value(&text, "ExecStart");
     assert_eq!(
         start,
-        ["/usr/bin/rl run --rm --replace --name=systemd-web_%i --volume=systemd-each_%i:/d i %i"]
+        [
+            "/usr/bin/rl run --rm --replace --name=systemd-web_%i --cgroups=split --volume=systemd-each_%i:/d i %i"
+        ]
+    );
+}
+
+#[test]
+fn limits_are_the_services_or_the_containers() {
+    let make = |keys: &str| {
+        let text = make(&format!("[Container]\nImage=i\n{keys}\n")).unwrap();
+        let limits: Vec<_> = ["MemoryMax", "TasksMax"]
+            .map(|key| value(&text, key).concat())
+            .into();
+        let start = value(&text, "ExecStart")[0]
+            .split_once("web ")
+            .unwrap()
+            .1
+            .to_owned();
+        (start, limits.join(" "))
+    };
+    let limits = "Memory=20g\nPidsLimit=7\n";
+    for (keys, start, service) in [
+        ("", "--cgroups=split i", "20G 7"),
+        (
+            "CgroupsMode=enabled",
+            "--cgroups=enabled --memory=20g --pids-limit=7 i",
+            " ",
+        ),
+        (
+            "RlArgs=--cpus 2",
+            "--memory=20g --pids-limit=7 --cpus 2 i",
+            " ",
+        ),
+        (
+            "PidsLimit=-1\nMemory=512b",
+            "--cgroups=split i",
+            "512 infinity",
+        ),
+    ] {
+        let found = make(&format!("{limits}{keys}"));
+        assert_eq!(found, (start.to_owned(), service.to_owned()), "{keys}");
+    }
+    assert!(
+        refused("Memory=lots")
+            .ends_with(": `Memory=lots`: a number, that of bytes with a unit such as `m` or `g`")
     );
 }
 
@@ -233,8 +278,8 @@ fn nothing_is_passed_over() {
             "/q/50%/web.container:3: unknown key `Imagee` in `[Container]`",
         ),
         (
-            "\nMemory=1g",
-            "/q/50%/web.container:4: `Memory=` of podman is not there yet",
+            "\nSecret=x",
+            "/q/50%/web.container:4: `Secret=` of podman is not there yet",
         ),
         (
             "GlobalArgs=--x",
