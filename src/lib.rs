@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli                                             words in, words out
-//! engine build doctor                             what a verb means
+//! engine build doctor quadlet                     what a verb means
 //! monitor                                         one per container: waits, logs, cleans up
 //! runtime                                         OCI spec + rootfs -> running process
 //! oci store registry net security userns state
@@ -24,6 +24,7 @@ pub mod model;
 pub mod monitor;
 pub mod net;
 pub mod oci;
+pub mod quadlet;
 pub mod registry;
 pub mod runtime;
 pub mod security;

@@ -1,5 +1,7 @@
 //! The program: picks the stage and maps an error to an exit status.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -9,6 +11,10 @@ fn main() -> ExitCode {
     }
     if name == rl::runtime::join::NAME {
         rl::runtime::join::main();
+    }
+    // systemd starts a generator by its whole path.
+    if Path::new(&name).file_name() == Some(OsStr::new(rl::quadlet::generator::NAME)) {
+        return ExitCode::from(rl::cli::generator());
     }
     ExitCode::from(rl::cli::main())
 }

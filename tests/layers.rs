@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli", "oci_cli", "api", "kube"],
-    &["engine", "build", "doctor"],
+    &["engine", "build", "doctor", "quadlet"],
     &["monitor"],
     &["runtime"],
     &[

@@ -78,6 +78,13 @@ pub fn offers(
         None if last.starts_with('-') => options(command),
         None => verbs(command),
         Some((verb, rest)) => match command.find_subcommand(verb) {
+            Some(verb) if verb.get_name() == "generate" => match rest.split_first() {
+                None if !last.starts_with('-') => verbs(verb),
+                Some((sub, rest)) if verb.find_subcommand(sub).is_some() => {
+                    for_verb(verb.find_subcommand(sub)?, rest, last, context)?
+                }
+                _ => options(verb),
+            },
             Some(verb) => for_verb(verb, rest, last, context)?,
             None => Vec::new(),
         },
@@ -187,8 +194,9 @@ fn kind(verb: &str, positional: usize) -> Kind {
             Kind::Images
         }
         (
-            "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
-            | "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename" | "update",
+            "enable" | "disable" | "systemd" | "rm" | "start" | "stop" | "kill" | "wait"
+            | "restart" | "pause" | "unpause" | "logs" | "attach" | "exec" | "top" | "port"
+            | "diff" | "apply" | "rename" | "update",
             0,
         )
         | (

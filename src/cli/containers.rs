@@ -1,5 +1,6 @@
 //! `rl ps`, `rl rm`.
 
+use super::lifecycle::there;
 use super::table;
 use crate::engine::containers::Filter;
 use crate::engine::{Context, Error, containers};
@@ -45,6 +46,9 @@ pub struct RmArgs {
     /// Remove the volumes that were made for them as well
     #[arg(short, long)]
     volumes: bool,
+    /// Pass over containers that do not exist
+    #[arg(short, long)]
+    ignore: bool,
     /// Names or ids
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -110,7 +114,7 @@ pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Err
             .into_iter()
             .map(|container| container.spec.id)
             .collect(),
-        false => args.containers.clone(),
+        false => there(context, &args.containers, args.ignore),
     };
     Ok(containers::remove_all(
         context,

@@ -9,6 +9,7 @@ use crate::engine::logs::{self, Logs};
 use crate::engine::{Context, Error, containers, exec, processes, units};
 use crate::model::spec::Resources;
 use crate::model::text::escape;
+use crate::state;
 
 /// Start containers that do not run
 #[derive(Debug, clap::Args)]
@@ -30,22 +31,35 @@ pub struct StartArgs {
 /// End containers: their stop signal, then SIGKILL
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
+    #[command(flatten)]
+    how: How,
+    /// Pass over containers that do not exist
+    #[arg(short, long)]
+    ignore: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// How containers are ended.
+#[derive(Debug, clap::Args)]
+struct How {
     /// Seconds until SIGKILL
     #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
     time: Option<u32>,
     /// Another signal than its own
     #[arg(short, long)]
     signal: Option<String>,
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
 }
 
 /// Stop containers and start them again
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
     #[command(flatten)]
-    stop: StopArgs,
+    how: How,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
 }
 
 /// Send a signal to containers
@@ -243,6 +257,15 @@ pub fn start(context: &Context<'_>, args: &StartArgs) -> Result<u8, Error> {
     Ok(status.unwrap_or(0))
 }
 
+/// The words, with `ignore` only those that name a container.
+pub fn there(context: &Context<'_>, words: &[String], ignore: bool) -> Vec<String> {
+    let is_there = |word: &&String| {
+        let found = lifecycle::find(context, word);
+        !ignore || !matches!(found, Err(Error::State(state::Error::NotFound(_))))
+    };
+    words.iter().filter(is_there).cloned().collect()
+}
+
 fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
     let signal = word.as_deref().map(|word| units::signal("--signal", word));
     Ok(signal.transpose()?)
@@ -253,8 +276,9 @@ fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
 /// # Errors
 /// No such signal.
 pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
-    let signal = signal(&args.signal)?;
-    let done = lifecycle::stop(context, &args.containers, args.time, signal);
+    let signal = signal(&args.how.signal)?;
+    let words = there(context, &args.containers, args.ignore);
+    let done = lifecycle::stop(context, &words, args.how.time, signal);
     Ok(report(context, done))
 }
 
@@ -263,9 +287,8 @@ pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
 /// # Errors
 /// No such signal.
 pub fn restart(context: &Context<'_>, args: &RestartArgs) -> Result<u8, Error> {
-    let args = &args.stop;
-    let signal = signal(&args.signal)?;
-    let done = lifecycle::restart(context, &args.containers, args.time, signal);
+    let signal = signal(&args.how.signal)?;
+    let done = lifecycle::restart(context, &args.containers, args.how.time, signal);
     Ok(report(context, done))
 }
 

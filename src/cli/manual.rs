@@ -36,6 +36,13 @@ Subordinate ids, which \\fBnewuidmap\\fR(1) and \\fBnewgidmap\\fR(1) grant.
 .TP
 .I /etc/apt
 Package sources, settings and keys for \\fBrl bootstrap\\fR.
+.TP
+.I ~/.config/containers/systemd
+Quadlet files (\\fBpodman\\-systemd.unit\\fR(5)), of which the generator makes services; further directories are
+\\fI/etc/containers/systemd/users/UID\\fR and \\fI/etc/containers/systemd/users\\fR.
+.TP
+.I ~/.config/systemd/user/rl\\-NAME.service
+What \\fBrl enable\\fR writes.
 ";
 
 const ENVIRONMENT: &str = ".TP
@@ -317,6 +324,27 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("man", &[("rl man .", "rl.1, rl-run.1, …")]),
     (
+        "generate",
+        &[
+            (
+                "rl generate systemd --name web",
+                "A unit that starts a container; `--new` makes it anew each time.",
+            ),
+            (
+                "rl generate quadlet --user --dry-run",
+                "The units that systemd gets of the files in ~/.config/containers/systemd.",
+            ),
+        ],
+    ),
+    (
+        "enable",
+        &[(
+            "rl enable --now web",
+            "Have the user's systemd start a container now and at every log-in, or boot.",
+        )],
+    ),
+    ("disable", &[("rl disable web", "No longer.")]),
+    (
         "rm",
         &[
             (
@@ -384,6 +412,9 @@ fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
             );
         }
     }
+    if verbs.is_empty() {
+        subcommands(&mut out, command);
+    }
     section(&mut out, "EXIT STATUS");
     out.extend(EXIT_STATUS.bytes());
     if let Some((_, examples)) = EXAMPLES.iter().find(|(name, _)| *name == verb) {
@@ -404,6 +435,36 @@ fn page(command: &Command, verb: &str, verbs: &[Command]) -> Vec<u8> {
     };
     out.extend(format!("{see}\n").bytes());
     out
+}
+
+/// What stands behind a verb that has verbs of its own: what each is for, and its options.
+fn subcommands(out: &mut Vec<u8>, command: &Command) {
+    let shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+    let all: Vec<&Command> = command.get_subcommands().filter(shown).collect();
+    // Verbs by the dozen are those that have pages of their own.
+    if all.len() > 12 {
+        return;
+    }
+    for sub in all {
+        let name = sub.get_bin_name().unwrap_or(sub.get_name());
+        section(out, &name.to_uppercase());
+        let about = sub.get_long_about().or(sub.get_about());
+        for paragraph in about
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .split("\n\n")
+        {
+            out.extend(format!("{}\n.PP\n", escape(paragraph)).bytes());
+        }
+        let man = Man::new(sub.clone());
+        let mut own = Vec::new();
+        let _ = man.render_synopsis_section(&mut own);
+        own.extend(b".PP\n");
+        let _ = man.render_options_section(&mut own);
+        let own = String::from_utf8_lossy(&own).into_owned();
+        let body = own.lines().filter(|line| !line.starts_with(".SH "));
+        out.extend(body.flat_map(|line| format!("{line}\n").into_bytes()));
+    }
 }
 
 fn section(out: &mut Vec<u8>, name: &str) {

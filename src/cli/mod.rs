@@ -16,6 +16,7 @@ mod pull;
 mod stats;
 mod system;
 mod table;
+mod units;
 mod usage;
 mod volumes;
 
@@ -96,6 +97,9 @@ enum Verb {
     Inspect(images::InspectArgs),
     Unshare(files::UnshareArgs),
     Doctor(doctor::DoctorArgs),
+    Generate(units::GenerateArgs),
+    Enable(units::EnableArgs),
+    Disable(units::DisableArgs),
     /// Print a completion script for a shell
     Completion {
         /// bash, zsh, fish, elvish or powershell
@@ -164,8 +168,12 @@ fn perform(verb: Verb) -> u8 {
         Verb::Reset(args) => with_plain(|context| system::reset(context, &args)),
         Verb::Info(args) => with_plain(|context| system::info(context, &args)),
         Verb::History(args) => with_plain(|context| images::history(context, &args)),
-        Verb::Run(args) => run(&args),
-        Verb::Create(args) => with_context(&run_ui(&args.run), |context| {
+        Verb::Run(mut args) => {
+            args.typed = units::typed();
+            run(&args)
+        }
+        Verb::Create(mut args) => with_context(&run_ui(&args.run), |context| {
+            args.run.typed = units::typed();
             let id = engine::run::create(context, &args.run)?;
             Ok(print(format!("{id}\n").as_bytes()))
         }),
@@ -247,6 +255,9 @@ fn perform(verb: Verb) -> u8 {
             Ok((text, status)) => print(text.as_bytes()).max(status),
             Err(error) => Terminal::default().fail(&error),
         },
+        Verb::Generate(args) => units::generate(&args),
+        Verb::Enable(args) => with_plain(|context| units::enable(context, &args)),
+        Verb::Disable(args) => units::disable(&args),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { directory } => match manual::write(&Cli::command(), &directory) {
             Ok(()) => 0,
@@ -274,6 +285,17 @@ fn perform(verb: Verb) -> u8 {
                 ),
                 None => 1,
             }
+        }
+    }
+}
+
+/// Runs the program as a generator of systemd's and returns its exit status.
+pub fn generator() -> u8 {
+    match only(std::env::args_os().skip(1).collect()) {
+        Some(args) => units::as_generator(&args),
+        None => {
+            complain("a generator takes three directories", None);
+            125
         }
     }
 }

@@ -221,6 +221,7 @@ pub fn resolve(
             .iter()
             .map(|a| units::pair("--annotation", a))
             .collect::<Result<_, _>>()?,
+        typed: args.typed.clone(),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::limits::{GroupArgs, LimitArgs};
+use crate::model::spec::Typed;
 
 /// Run a command in a new container
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -189,6 +190,9 @@ pub struct RunArgs {
     /// Image, command and arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG…]]", trailing_var_arg = true)]
     pub words: Vec<String>,
+    /// All of this as it was typed, to make the container anew.
+    #[arg(skip)]
+    pub typed: Option<Typed>,
 }
 
 /// Options about what happens while and after the command runs.

@@ -95,6 +95,18 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// OCI annotations.
     pub annotations: BTreeMap<String, String>,
+    /// The words that made it, where it was made by words.
+    #[serde(default)]
+    pub typed: Option<Typed>,
+}
+
+/// A command line as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typed {
+    /// Options, image and command, behind the verb.
+    pub words: Vec<String>,
+    /// Where: paths among the words may be relative.
+    pub directory: PathBuf,
 }
 
 /// What a container has by custom and not because somebody asked: a machine that refuses it is no reason
