@@ -238,9 +238,12 @@ pub fn choose(
     }
 }
 
-/// Whether our slice is there, as far as can be seen: where the managers of users have their groups.
+/// Whether our slice is there, as far as can be seen: where the managers have their groups.
 fn slice_exists(uid: u32) -> bool {
-    let manager = format!("{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service");
+    let manager = match uid {
+        0 => ROOT.to_owned(),
+        uid => format!("{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service"),
+    };
     Path::new(&manager).join(SLICE).exists()
 }
 

@@ -75,11 +75,12 @@ pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(
     let mut readers = Vec::new();
     for word in words {
         let container = lifecycle::find(context, word)?;
+        if let ([_], LogDriver::Journald) = (words, container.spec.log.driver) {
+            return journal(&container, options);
+        }
         let why = match container.spec.log.driver {
             LogDriver::JsonFile => None,
-            LogDriver::Journald => {
-                Some("the journal has its log: `journalctl --user CONTAINER_NAME=…`")
-            }
+            LogDriver::Journald => Some("has its log in the journal, which is shown by itself"),
             LogDriver::None | LogDriver::Passthrough => Some("keeps no log (`--log-driver`)"),
         };
         if let Some(why) = why {
@@ -111,6 +112,53 @@ pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(
             watch.wait();
         }
     }
+    Ok(())
+}
+
+/// Has journalctl(1) show the log of a container that is kept there.
+fn journal(container: &Container, options: &Logs) -> Result<(), Error> {
+    let program = "journalctl";
+    let failed = |source| Error::Execute {
+        program: program.into(),
+        source,
+    };
+    // `2026-01-31T10:00:00` as systemd.time(7) has it.
+    let time = |text: &String| {
+        let whole = text.split('.').next().unwrap_or_default();
+        format!("{} UTC", whole.replace('T', " "))
+    };
+    let form = if options.timestamps {
+        "short-iso-precise"
+    } else {
+        "cat"
+    };
+    let mut command = std::process::Command::new(program);
+    command.args(["--quiet", "--no-pager", "--output", form]);
+    command.arg(format!("CONTAINER_ID_FULL={}", container.spec.id));
+    let lines = options.tail.map_or("all".to_owned(), |n| n.to_string());
+    command.args(["--lines", &lines]);
+    for (option, value) in [("--since", &options.since), ("--until", &options.until)] {
+        if let Some(text) = value {
+            command.arg(option).arg(time(text));
+        }
+    }
+    if options.follow {
+        command.arg("--follow");
+    }
+    crate::sys::process::die_with_parent(&mut command);
+    let mut child = command.spawn().map_err(failed)?;
+    while options.follow && container.is_held() {
+        if child.try_wait().map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+    if options.follow {
+        // What was printed last is on its way.
+        std::thread::sleep(LOOK * 5);
+        let _ = child.kill();
+    }
+    child.wait().map_err(failed)?;
     Ok(())
 }
 

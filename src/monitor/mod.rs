@@ -146,7 +146,7 @@ pub enum Error {
 /// # Errors
 /// [`Error::Call`] when the fork fails; everything later comes through the channel.
 pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
-    let keep_streams = task.spec.log.driver == LogDriver::Passthrough;
+    let keep_streams = task.spec.log.driver == LogDriver::Passthrough && task.detached;
     spawn_with(keep_streams, |client| run(task, client))
 }
 
@@ -195,7 +195,11 @@ fn run(task: &Task<'_>, client: Channel) {
     let here = rustix::process::chdir(dir);
     let mut clients = clients::Clients::new(client);
     let mut history = restart::History::default();
-    let mut log = log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id);
+    let mut log = match task.spec.log.driver {
+        // Who stays attached writes it already.
+        LogDriver::Passthrough if !task.detached => log::Writer::none(),
+        _ => log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id),
+    };
     let mut policy = task.spec.restart;
     let mut group = match group(task, &clients) {
         Ok(group) => group,

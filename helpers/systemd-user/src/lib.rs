@@ -78,7 +78,13 @@ pub enum Address {
 impl Address {
     /// Where the manager of user `uid` listens, if it seems to. `runtime_dir` and `bus` are what XDG_RUNTIME_DIR and
     /// DBUS_SESSION_BUS_ADDRESS say, if anything; without them `/run/user/UID` is looked at.
+    /// Root's is the system's own.
     pub fn find(uid: u32, runtime_dir: Option<&OsStr>, bus: Option<&OsStr>) -> Option<Address> {
+        let system = Path::new("/run/systemd/private");
+        // Root of a user namespace has no access.
+        if uid == 0 && rustix::fs::access(system, rustix::fs::Access::WRITE_OK).is_ok() {
+            return Some(Address::Private(system.to_owned()));
+        }
         let usual = PathBuf::from(format!("/run/user/{uid}"));
         let given = runtime_dir
             .map(PathBuf::from)

@@ -1,0 +1,9 @@
+# as: root
+image
+# Root's containers are asked for of the system's own manager.
+same "a limit" "$(rl run --rm --network none --memory 20m bb cat /sys/fs/cgroup/memory.max)" 20971520
+rl run -d --name a --network none bb sleep 1000 >/dev/null
+has "its group" "$(rl inspect -f '{{.State.CgroupPath}}' a)" /rl.slice/rl-
+check "it is not root's to write" rl exec a sh -c '! mkdir /sys/fs/cgroup/mine 2>/dev/null'
+rl rm -f a >/dev/null
+wait_for "no group is left" sh -c '[ -z "$(find /sys/fs/cgroup -name "rl*")" ]'
