@@ -336,6 +336,8 @@ identities! {
         t.rl(["create", "--name", "user", "-v", "data:/d"]).arg(images::busybox()).arg("true").run().ok();
         t.rl(["volume", "rm", "data"]).run().refuses(1, "in use by container `user`");
         t.rl(["volume", "prune", "-f"]).run().ok();
+        assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "data\nother");
+        t.rl(["volume", "prune", "-a", "-f"]).run().ok();
         assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "data");
         t.rl(["rm", "user"]).run().ok();
         t.rl(["volume", "rm", "data"]).run().ok();

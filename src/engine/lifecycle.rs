@@ -43,7 +43,12 @@ pub fn start(
     word: &str,
     attach: Option<&AttachOptions>,
 ) -> Result<Option<u8>, Error> {
-    let container = find(context, word)?;
+    let mut container = find(context, word)?;
+    if container.state.status == Status::Running && container.hold().is_none() {
+        // It has just ended, which its monitor is about to note.
+        containers::await_release(&container);
+        container = find(context, word)?;
+    }
     if container.state.is_alive() {
         return match attach {
             Some(options) => self::attach(context, word, options).map(Some),

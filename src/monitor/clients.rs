@@ -238,6 +238,18 @@ impl Clients {
         self.all.iter().any(|client| !client.backlog.is_empty())
     }
 
+    /// The last words to everybody, to those as well who are about to come in; who comes later finds nobody.
+    pub fn close(&mut self, last: &FromMonitor) {
+        if let Some(listener) = self.listener.take() {
+            // From now on connect(2) is refused; what has been connected already can be accepted.
+            let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+            while let Ok(channel) = Channel::accept(&listener) {
+                self.add(channel, Role::Other);
+            }
+        }
+        self.part(last);
+    }
+
     /// The last words to everybody; then nobody is connected any more.
     pub fn part(&mut self, last: &FromMonitor) {
         for client in std::mem::take(&mut self.all) {

@@ -272,7 +272,11 @@ fn run(task: &Task<'_>, client: Channel) {
                 None
             }
         };
-        clients.part(&FromMonitor::Exited(end.ended, end.taken));
+        let last = FromMonitor::Exited(end.ended, end.taken);
+        match wait {
+            Some(_) => clients.part(&last),
+            None => clients.close(&last),
+        }
         if let Some(gone) = gone {
             let _ = inside_if_needed(&task.userns, || gone.remove());
         }

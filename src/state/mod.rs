@@ -443,11 +443,18 @@ impl Container {
     }
 
     /// A hold on the first process, which is compared after it is held: never one that has the number by now.
-    /// `None` when it does not run.
+    /// `None` when it does not run, also when its monitor has not noted that yet.
     pub fn hold(&self) -> Option<OwnedFd> {
         let pid = rustix::process::Pid::from_raw(self.state.pid?)?;
         let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-        self.is_still(pid).then_some(held)
+        let now = rustix::event::Timespec::default();
+        // Readable when it has ended (pidfd_open(2)).
+        let mut end = [rustix::event::PollFd::new(
+            &held,
+            rustix::event::PollFlags::IN,
+        )];
+        let ended = rustix::event::poll(&mut end, Some(&now)).is_ok_and(|n| n > 0);
+        (!ended && self.is_still(pid)).then_some(held)
     }
 
     /// Whether `pid` still is the container's first process: same boot, same start time.
