@@ -140,7 +140,7 @@ pub fn resolve(
     let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
     confinement.masked.extend(hidden);
     let built_in = std::mem::take(&mut decided.mounts);
-    let asked = with_image_volumes(asked, &image.volumes, &decided.volumes)?;
+    let asked = with_image_volumes(asked, &image.volumes, &decided.volumes);
     let mounts = all_mounts(args, asked, built_in, &cwd)?;
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
@@ -342,7 +342,7 @@ fn with_image_volumes(
     mut asked: Vec<VolumeMount>,
     wanted: &[String],
     volumes: &Path,
-) -> Result<Vec<VolumeMount>, Error> {
+) -> Vec<VolumeMount> {
     for target in wanted {
         let target = target.trim_end_matches('/');
         let usable = target.starts_with('/') && !target.split('/').any(|part| part == "..");
@@ -351,12 +351,12 @@ fn with_image_volumes(
         }
         asked.push(VolumeMount {
             target: target.to_owned(),
-            source: mounts::anonymous(volumes)?,
+            source: mounts::anonymous(volumes),
             read_only: false,
             options: Vec::new(),
         });
     }
-    Ok(asked)
+    asked
 }
 
 fn all_mounts(
