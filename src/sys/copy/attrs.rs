@@ -65,7 +65,7 @@ impl Copier<'_> {
 
     /// Whose the copy becomes.
     fn owner(&self, stat: &Stat) -> (u32, u32) {
-        self.rules.owner.unwrap_or((stat.st_uid, stat.st_gid))
+        (self.rules.owner)((stat.st_uid, stat.st_gid))
     }
 
     /// Whether the owner is kept.
