@@ -165,11 +165,14 @@ pub fn resolve(
         let (uid, gid) = decided.keep_id?;
         Some(format!("{uid}:{gid}"))
     });
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
     Ok(ContainerSpec {
         version: VERSION,
         id: decided.id,
         name: decided.name,
-        created: now(),
+        created: now.as_secs(),
+        created_part: now.subsec_nanos(),
         image: image.name.clone(),
         image_id: image.id,
         rootfs: decided.rootfs,
@@ -484,11 +487,6 @@ fn last_of_row(map: &IdMap) -> u32 {
     } else {
         0
     }
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]

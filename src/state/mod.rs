@@ -297,7 +297,7 @@ impl Containers {
                 Err(_) => self.remove_debris(&id),
             }
         }
-        out.sort_by_key(|c| std::cmp::Reverse(c.spec.created));
+        out.sort_by_key(|c| std::cmp::Reverse(c.spec.made()));
         Ok(out)
     }
 
