@@ -232,7 +232,8 @@ fn run(task: &Task<'_>, client: Channel) {
         };
         let gone = match task.spec.remove || end.remove {
             true => {
-                task.container.died(end.ended, end.asked);
+                task.container.died(end.ended);
+                told_stop(task, &end);
                 let gone = task.container.vanish().ok();
                 if task.spec.remove {
                     remove_volumes(task.spec, dir, &task.userns);
@@ -241,6 +242,7 @@ fn run(task: &Task<'_>, client: Channel) {
             }
             false => {
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());
+                told_stop(task, &end);
                 None
             }
         };
@@ -260,6 +262,13 @@ fn run(task: &Task<'_>, client: Channel) {
     // What many long-lived ones leave is looked for by the verbs, not by each of them at its end.
     if task.spec.remove {
         sweep(task);
+    }
+}
+
+/// Notes that the command ended because it was to stop.
+fn told_stop(task: &Task<'_>, end: &watch::End) {
+    if end.stopped {
+        task.container.event("stop", &[]);
     }
 }
 
