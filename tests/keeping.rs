@@ -325,6 +325,7 @@ identities! {
         assert_eq!(names(), ["free", "used"]);
         let pruned = t.rl(["image", "prune", "-f", "-a"]).run().ok().out();
         assert!(pruned.contains("untagged: free") && pruned.contains("deleted: sha256:"), "{pruned}");
+        assert!(events(t, "event=untag", "{{.Actor.ID}}").contains(&"free:latest".to_owned()));
         let freed = pruned.lines().last().unwrap().strip_prefix("Total reclaimed space: ").unwrap();
         assert!((2.0..4.5).contains(&megabytes(freed)), "{freed}");
         assert_eq!(names(), ["used"]);

@@ -335,7 +335,7 @@ identities! {
         assert_eq!(t.rl(["volume", "inspect", "-f", "{{.Labels}}", "data"]).run().ok().out(), "map[a:b]");
         t.rl(["create", "--name", "user", "-v", "data:/d"]).arg(images::busybox()).arg("true").run().ok();
         t.rl(["volume", "rm", "data"]).run().refuses(1, "in use by container `user`");
-        t.rl(["volume", "prune", "-f"]).run().ok();
+        t.rl(["volume", "prune", "-f", "-a"]).run().ok();
         assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "data");
         t.rl(["rm", "user"]).run().ok();
         t.rl(["volume", "rm", "data"]).run().ok();
