@@ -356,6 +356,24 @@ identities! {
         t.rl(["rm", "new"]).run().ok();
     }
 
+    fn what_is_read_only_stays_so(t: [sub nosub root]) {
+        t.keeps_containers();
+        t.directory("bound");
+        t.file("f", "f");
+        let bound = format!("{}:/bound:ro", t.path("bound").display());
+        sleeping(t, "box", &["--read-only", "-v", "data:/data:ro", "-v", &bound, "-v", "free:/free"], "true");
+        for state in ["running", "stopped"] {
+            for target in ["/bound/f", "/data/f", "/home/f"] {
+                t.rl(["cp", "f", &format!("box:{target}")]).run().refuses(125, "EROFS");
+            }
+            t.rl(["cp", "f", "box:/free"]).run().ok();
+            t.rl(["cp", "box:/etc/passwd"]).arg(state).run().ok();
+            t.rl(["stop", "-t", "0", "box"]).run().ok();
+        }
+        assert_eq!(fs::read_dir(t.path("bound")).unwrap().count(), 0);
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn nothing_outside_is_read_or_written(t: [sub nosub root]) {
         t.keeps_containers();
         let canary = t.file("canary", "a secret of the host");

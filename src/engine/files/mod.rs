@@ -33,7 +33,7 @@ use crate::runtime::{self, Rootfs};
 use crate::state::Container;
 use crate::sys::caps::with_fs_ids;
 use crate::sys::fs::{CallError, Root};
-use crate::sys::mount;
+use crate::sys::mount::{self, Attr};
 use crate::sys::process::{Fork, Namespaces, exit_now, fork};
 use crate::sys::socket::Channel;
 use crate::userns::{self, Rank};
@@ -201,8 +201,12 @@ fn at_rest(container: &Container, view: View) -> Result<Inside, Error> {
         View::Bare => Vec::new(),
     };
     let root = root_of(container)?;
-    for (source, target) in binds {
-        runtime::bind_at(&root, &source, target).map_err(Error::Files)?;
+    for (source, target, read_only) in binds {
+        runtime::bind_at(&root, &source, target, read_only).map_err(Error::Files)?;
+    }
+    if spec.read_only {
+        let call = || "mount_setattr(root, RDONLY)".to_owned();
+        mount::add_attr(root.as_fd(), Attr::RDONLY, false).map_err(CallError::of(call))?;
     }
     let root = Root::from_fd(root);
     Ok(Inside { root, own })
@@ -247,15 +251,13 @@ fn root_of(container: &Container) -> Result<OwnedFd, Error> {
 }
 
 /// What is mounted from outside, opened as the caller.
-fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str)>, Error> {
+fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str, bool)>, Error> {
     let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => {
-            Some((path, &*mount.target))
-        }
+        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => Some((path, mount)),
         _ => None,
     });
     sources
-        .map(|(path, target)| Ok((open(path)?, target)))
+        .map(|(path, mount)| Ok((open(path)?, &*mount.target, mount.read_only)))
         .collect()
 }
 
