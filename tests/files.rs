@@ -356,6 +356,23 @@ identities! {
         t.rl(["rm", "new"]).run().ok();
     }
 
+    /// Where only one id exists, other owners are remembered beside the files.
+    fn an_owner_that_could_not_be_given(t: [nosub]) {
+        t.keeps_containers();
+        let image = Image::busybox().layer(Layer::new().owned("srv/f", 0o644, 1000, "f")).write_for(t, "image");
+        t.rl(["create", "--name", "box", "--network", "none", &image]).run().ok();
+        let noted = |name: &str| rustix::fs::lgetxattr(t.path(name), "user.rl.owner", &mut [0; 64]).is_ok();
+        t.rl(["cp", "box:/srv/f", "plain"]).run().ok();
+        t.rl(["cp", "-a", "box:/srv/f", "kept"]).run().ok();
+        assert_eq!((noted("plain"), noted("kept")), (false, true));
+        t.rl(["cp", "-a", "kept", "box:/srv/back"]).run().ok();
+        t.rl(["cp", "kept", "box:/srv/root"]).run().ok();
+        let table = listed(t, &t.rl(["cp", "box:/srv", "-"]).run().ok().stdout);
+        let owner = |name: &str| table.lines().find(|l| l.ends_with(name)).unwrap_or_else(|| panic!("{table}")).split_whitespace().nth(1).unwrap().to_owned();
+        assert_eq!([owner("srv/back"), owner("srv/f"), owner("srv/root")], ["1000/1000", "1000/1000", "0/0"]);
+        t.rl(["rm", "box"]).run().ok();
+    }
+
     fn what_is_read_only_stays_so(t: [sub nosub root]) {
         t.keeps_containers();
         t.directory("bound");

@@ -54,6 +54,8 @@ pub struct Rules<'a> {
     pub hides: &'a dyn Fn(BorrowedFd<'_>) -> rustix::io::Result<bool>,
     /// The user and group of what belongs to these in the source.
     pub owner: &'a dyn Fn((u32, u32)) -> (u32, u32),
+    /// Our notes of owners that could not be given (`user.rl.*`) are kept.
+    pub remembered: bool,
     /// A directory of the target is not removed for something else: that is an error (`EISDIR`).
     pub spare_directories: bool,
 }
@@ -64,6 +66,7 @@ impl Rules<'static> {
         device: &|_| Device::Skip,
         hides: &|_| Ok(false),
         owner: &|kept| kept,
+        remembered: true,
         spare_directories: false,
     };
 }

@@ -125,12 +125,16 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
             let to = place(&host_root()?, &absolute(host)?, true)?;
             visit(context, &container, View::Whole, |inside| {
                 let from = source_place(&inside.root, path, request.follow)?;
-                carry(context, &from, path, &to, |(uid, gid)| {
-                    match request.archive {
+                carry(
+                    context,
+                    request.archive,
+                    (&from, path),
+                    &to,
+                    |(uid, gid)| match request.archive {
                         true => (uid, gid),
                         false => inside.own,
-                    }
-                })
+                    },
+                )
             })
         }
         (Side::Host(host), Side::Container(word, path)) => {
@@ -140,14 +144,20 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
                 let to = place(&inside.root, path, true)?;
                 let lost = Cell::new(false);
                 let (uids, gids) = (&container.spec.uid_map, &container.spec.gid_map);
-                carry(context, &from, host, &to, |(uid, gid)| {
-                    let known = uids.to_host(uid).is_some() && gids.to_host(gid).is_some();
-                    lost.set(lost.get() || (request.archive && !known));
-                    match request.archive && known {
-                        true => (uid, gid),
-                        false => (0, 0),
-                    }
-                })?;
+                carry(
+                    context,
+                    request.archive,
+                    (&from, host),
+                    &to,
+                    |(uid, gid)| {
+                        let known = uids.to_host(uid).is_some() && gids.to_host(gid).is_some();
+                        lost.set(lost.get() || (request.archive && !known));
+                        match request.archive && known {
+                            true => (uid, gid),
+                            false => (0, 0),
+                        }
+                    },
+                )?;
                 if lost.get() {
                     let text = "owners that do not exist in the container became its root";
                     context.ui.notice(text);
@@ -265,13 +275,14 @@ fn is_contents(path: &str) -> bool {
 
 fn carry(
     context: &Context<'_>,
-    from: &Place,
-    from_word: &str,
+    archive: bool,
+    (from, from_word): (&Place, &str),
     to: &Place,
     owner: impl Fn((u32, u32)) -> (u32, u32),
 ) -> Result<(), Error> {
     let rules = Rules {
         owner: &owner,
+        remembered: archive,
         spare_directories: true,
         ..Rules::PLAIN
     };

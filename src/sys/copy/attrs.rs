@@ -112,9 +112,11 @@ impl Copier<'_> {
     /// The portable attributes of a file; none where the file system has none.
     fn list(&mut self, file: BorrowedFd<'_>) -> Vec<CString> {
         let length = rustix::fs::flistxattr(file, &mut self.names[..]).unwrap_or(0);
+        let remembered = self.rules.remembered;
         self.names[..length]
             .split(|b| *b == 0)
             .filter(|name| !name.is_empty() && is_portable(name))
+            .filter(|name| remembered || !name.starts_with(b"user.rl."))
             .filter_map(|name| CString::new(name).ok())
             .collect()
     }
