@@ -524,7 +524,7 @@ identities! {
         support::wait_for("its changes", || t.rl(["logs", "box"]).run().ok().out() == "ready");
         let see = "find /t | sort; stat -c %a /t/kept/old; cat /t/kept/old; echo $X; pwd";
         let wanted = "/t\n/t/again\n/t/again/new\n/t/kept\n/t/kept/new\n/t/kept/old\n600\noy\n/t";
-        let run = |name: &str| t.run_with(&[], ["true"]).run().ok().out() + &t.rl(["run", "--rm", "--network", "none", name, "sh", "-c", see]).run().ok().out();
+        let run = |name: &str| t.rl(["run", "--rm", "--network", "none", name, "sh", "-c", see]).run().ok().out();
         let words = ["-m", "a comment", "-a", "Ada <ada@example.org>", "-c", "ENTRYPOINT [\"env\"]", "-c", "LABEL c=d"];
         let id = t.rl(["commit"]).args(words).args(["box", "my/one"]).run().ok().out();
         assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");

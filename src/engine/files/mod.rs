@@ -229,23 +229,27 @@ fn root_of(container: &Container) -> Result<OwnedFd, Error> {
         true => rungs::Rung::Copy,
         false => rungs::Rung::Overlay,
     };
-    let refused = match runtime::visit(&rungs::rootfs(rung, spec, dir), &point) {
-        Ok(root) => return Ok(root),
-        Err(error) => error,
+    let refused = match rungs::is_fuse(dir) {
+        true => unfit("stands on fuse-overlayfs, which does not start"),
+        false => match runtime::visit(&rungs::rootfs(rung, spec, dir), &point) {
+            Ok(root) => return Ok(root),
+            Err(error) => Error::Files(error),
+        },
     };
     let options = match (rungs::fuse(spec, dir), rung) {
         (Some(options), rungs::Rung::Overlay) => options,
-        _ => return Err(Error::Files(refused)),
+        _ => return Err(refused),
     };
+    rungs::mark_fuse(dir)?;
     // The kernel's overlay is not to be had: by fuse-overlayfs, which ends with this process.
     let program = Path::new(fuse_overlayfs::PROGRAM);
     let Ok(mut command) = options.command(program, &point) else {
-        return Err(Error::Files(refused));
+        return Err(refused);
     };
     crate::sys::process::die_with_parent(&mut command);
     command.process_group(0);
     let Ok(_server) = command.spawn() else {
-        return Err(Error::Files(refused));
+        return Err(refused);
     };
     runtime::visit(&Rootfs::Provided, &point).map_err(Error::Files)
 }
