@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use support::images::Layer;
 use support::run::Program;
-use support::{Env, Identity, Image};
+use support::{Env, Identity, Image, wait_for};
 use tar::EntryType;
 
 /// Of everything an overlay has to do, a little; what must be seen is in [`SEEN`].
@@ -169,6 +169,45 @@ identities! {
         std::fs::write(&memory, text.replace(boot.trim(), "another")).unwrap();
         let output = run(t, "", &[], &image).run().ok();
         assert_eq!(told(&output.err()), ["overlay of the kernel"]);
+    }
+
+    fn files_are_reached_on_each_rung(t: [sub nosub]) {
+        if !support::have("strace") || !support::have("fuse-overlayfs") || !fuse_is_open() {
+            return;
+        }
+        t.keeps_containers();
+        let image = image(t);
+        t.file("f", "in");
+        let path = format!("PATH={}", path_without_fuse(t).display());
+        let script = "cd /; rm -r both; mkdir both; echo n >both/new; rm srv/link; echo ready; exec sleep 1000";
+        for (rung, path) in [("fuse-overlayfs", ""), ("copy of the layers", &path)] {
+            // That the kernel refused is remembered.
+            run(t, &format!("{path} {REFUSE}"), map(t), &image).run().ok();
+            t.quiet();
+            let words = ["--name", "box", &image, "sh", "-c", script];
+            let started = t.sh(&format!("{path} $RL run -d --network none --verbose \"$@\"")).arg("sh").args(words).run().ok();
+            assert!(told(&started.err())[0].starts_with(rung), "{}", started.err());
+            wait_for("its changes", || t.rl(["logs", "box"]).run().ok().out() == "ready");
+            for state in ["running", "stopped"] {
+                t.rl(["cp", "f"]).arg(format!("box:/srv/{state}")).run().ok();
+                t.rl(["cp", "box:/srv/one", "box-one"]).run().ok();
+                assert_eq!(std::fs::read(t.path("box-one")).unwrap(), b"1", "{rung}, {state}");
+                let archive = t.rl(["export", "box"]).run().ok().stdout;
+                let table = t.program("tar").arg("-t").stdin(archive).run().ok().out();
+                let mut names: Vec<&str> = table.lines().filter(|l| ["srv/", "both/"].iter().any(|d| l.starts_with(d)) && !l.ends_with("/stopped")).collect();
+                names.sort_unstable();
+                assert_eq!(names, ["both/", "both/new", "srv/", "srv/again", "srv/one", "srv/running"], "{rung}, {state}");
+                t.rl(["commit", "box", "my/box"]).run().ok();
+                let seen = t.rl(["run", "--rm", "--network", "none", "my/box", "sh", "-c", "cd /; ls both; cat srv/running"]).run().ok().out();
+                assert_eq!(seen, "new\nin", "{rung}, {state}");
+                t.rl(["stop", "-t", "0", "box"]).run().ok();
+            }
+            // It stays on its rung, also when the kernel refuses no more.
+            std::fs::remove_file(t.dir().join("data/rl/overlay-refused.json")).unwrap();
+            t.rl(["start", "box"]).run().ok();
+            assert_eq!(t.rl(["exec", "box", "sh", "-c", "cd /; ls -A both; cat srv/stopped"]).run().ok().out(), "new\nin", "{rung}");
+            t.rl(["rm", "-f", "box"]).run().ok();
+        }
     }
 
     fn a_copy_is_the_last_way(t: [sub nosub unshared root]) {

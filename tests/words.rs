@@ -213,11 +213,24 @@ identities! {
         assert_eq!(offers("rl run --network p"), ["pasta"]);
         assert_eq!(offers("rl run --cap-add SYS_TI"), ["SYS_TIME"]);
         assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
-        assert_eq!(offers("rl ima"), ["images"]);
         assert_eq!(offers("rl enable w"), ["web-1"]);
         assert_eq!(offers("rl generate s"), ["systemd"]);
         assert_eq!(offers("rl generate systemd --res"), ["--restart-policy"]);
         assert_eq!(offers("rl generate systemd --new w"), ["web-1"]);
+        assert_eq!(offers("rl ima"), ["image", "images"]);
+        // Below a group, what is of its kind.
+        assert_eq!(offers("rl container st"), ["start", "stop"]);
+        assert_eq!(offers("rl container inspect "), ["web-1"]);
+        assert_eq!(offers("rl container stop w"), ["web-1"]);
+        assert_eq!(offers("rl image rm q"), ["quay.io/a/app:1"]);
+        assert_eq!(offers("rl history debian:b"), ["bookworm"]);
+        assert_eq!(offers("rl system "), ["df", "events", "help", "info", "prune", "reset"]);
+        t.rl(["volume", "create", "data"]).run().ok();
+        assert_eq!(offers("rl volume rm "), ["data"]);
+        // A container with a path in it, or a file, which is left to the shell.
+        assert_eq!(offers("rl cp file w"), ["web-1:"]);
+        assert!(offers("rl cp ").is_empty() && offers("rl cp web-1:").is_empty());
+        assert_eq!(offers("rl commit w"), ["web-1"]);
         assert!(offers("rl ").contains(&"bootstrap".to_owned()) && !offers("rl ").contains(&"__complete".to_owned()));
         // The command inside is nobody's business here, nor is a name for something new.
         assert!(offers("rl run debian deb").is_empty());

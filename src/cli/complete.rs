@@ -4,7 +4,7 @@
 
 use clap::{Arg, Command};
 
-use crate::engine::{Context, containers, images};
+use crate::engine::{Context, containers, images, volumes};
 use crate::store::Store;
 
 /// bash(1): readline takes `:` and `=` for the ends of words, so what stands before the last of them is taken
@@ -20,7 +20,7 @@ _rl() {
     mapfile -t COMPREPLY < <([[ -z $offers ]] || printf '%s\n' "$offers")
     before=${last%"${last##*[:=]}"}
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
-    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=:] ]] && compopt -o nospace 2>/dev/null
     return 0
 }
 complete -F _rl rl
@@ -57,6 +57,9 @@ enum Kind {
     Images,
     /// Containers and images.
     Both,
+    Volumes,
+    /// Containers, with the `:` before a path in them, and files of this machine.
+    Paths,
     Releases,
     Shells,
     /// Files, or what only the person knows: left to the shell.
@@ -77,16 +80,19 @@ pub fn offers(
     let mut all = match before.split_first() {
         None if last.starts_with('-') => options(command),
         None => verbs(command),
-        Some((verb, rest)) => match command.find_subcommand(verb) {
-            Some(verb) if verb.get_name() == "generate" => match rest.split_first() {
-                None if !last.starts_with('-') => verbs(verb),
-                Some((sub, rest)) if verb.find_subcommand(sub).is_some() => {
-                    for_verb(verb.find_subcommand(sub)?, rest, last, context)?
+        Some((verb, rest)) => match (command.find_subcommand(verb), rest.split_first()) {
+            // A group of verbs.
+            (Some(group), None) if group.has_subcommands() && !last.starts_with('-') => {
+                verbs(group)
+            }
+            (Some(group), Some((verb, rest))) if group.has_subcommands() => {
+                match group.find_subcommand(verb) {
+                    Some(verb) => for_verb((group.get_name(), verb), rest, last, context)?,
+                    None => Vec::new(),
                 }
-                _ => options(verb),
-            },
-            Some(verb) => for_verb(verb, rest, last, context)?,
-            None => Vec::new(),
+            }
+            (Some(verb), _) => for_verb(("", verb), rest, last, context)?,
+            (None, _) => Vec::new(),
         },
     };
     all.retain(|offer| offer.starts_with(last));
@@ -95,8 +101,9 @@ pub fn offers(
     Some(all)
 }
 
+/// The offers for a verb of a group; without a group it is the empty word.
 fn for_verb(
-    verb: &Command,
+    (group, verb): (&str, &Command),
     words: &[String],
     last: &str,
     context: Option<&Context<'_>>,
@@ -114,12 +121,13 @@ fn for_verb(
         }
     }
     // After the image, the command inside has words that nobody here knows.
-    let trailing = verb.get_name() == "run" && positional > 0;
+    let trailing =
+        ["run", "create"].contains(&verb.get_name()) && group != "volume" && positional > 0;
     match value_of {
         Some(option) => Some(values(option)).filter(|words| !words.is_empty()),
         None if trailing => None,
         None if last.starts_with('-') => Some(options(verb)),
-        None => named(kind(verb.get_name(), positional), context),
+        None => named(kind(group, verb.get_name(), positional), last, context),
     }
 }
 
@@ -188,30 +196,36 @@ fn values(option: &Arg) -> Vec<String> {
 }
 
 /// What stands at a place of a verb.
-fn kind(verb: &str, positional: usize) -> Kind {
-    match (verb, positional) {
-        ("run", 0) | ("create", 0) | ("rmi" | "save" | "pull", _) | ("tag", 0) | ("images", 0) => {
-            Kind::Images
-        }
+fn kind(group: &str, verb: &str, positional: usize) -> Kind {
+    match (group, verb, positional) {
+        ("volume", "rm" | "inspect", _) => Kind::Volumes,
+        ("volume" | "system", ..) => Kind::Other,
+        ("image", "rm" | "inspect", _) | ("image", "ls", 0) => Kind::Images,
+        ("container", "inspect", _) => Kind::Containers,
+        (_, "cp", 0 | 1) => Kind::Paths,
+        (_, "run" | "create" | "tag" | "images" | "history", 0)
+        | (_, "rmi" | "save" | "pull", _) => Kind::Images,
         (
-            "enable" | "disable" | "systemd" | "rm" | "start" | "stop" | "kill" | "wait"
-            | "restart" | "pause" | "unpause" | "logs" | "attach" | "exec" | "top" | "port"
-            | "diff" | "apply" | "rename" | "update",
-            0,
-        )
-        | (
-            "rm" | "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs"
-            | "update",
             _,
+            "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs" | "rm"
+            | "update" | "stats",
+            _,
+        )
+        | ("generate", "systemd", 0)
+        | (_, "enable" | "disable", 0)
+        | (
+            _,
+            "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename" | "export" | "commit",
+            0,
         ) => Kind::Containers,
-        ("inspect", _) => Kind::Both,
-        ("bootstrap", 0) => Kind::Releases,
-        ("completion", 0) => Kind::Shells,
+        (_, "inspect", _) => Kind::Both,
+        (_, "bootstrap", 0) => Kind::Releases,
+        (_, "completion", 0) => Kind::Shells,
         _ => Kind::Other,
     }
 }
 
-fn named(kind: Kind, context: Option<&Context<'_>>) -> Option<Vec<String>> {
+fn named(kind: Kind, last: &str, context: Option<&Context<'_>>) -> Option<Vec<String>> {
     let words = |all: &[&str]| all.iter().map(|&word| word.to_owned()).collect();
     Some(match kind {
         Kind::Other => return None,
@@ -228,6 +242,20 @@ fn named(kind: Kind, context: Option<&Context<'_>>) -> Option<Vec<String>> {
         ]),
         Kind::Images => context.and_then(image_names).unwrap_or_default(),
         Kind::Containers => container_names(context),
+        Kind::Volumes => {
+            let all = context.map(volumes::list).unwrap_or_default();
+            all.into_iter().map(|volume| volume.name).collect()
+        }
+        Kind::Paths => {
+            let names = container_names(context).into_iter();
+            let names: Vec<String> = names.map(|name| name + ":").collect();
+            let fits = |name: &String| name.starts_with(last) && name != last;
+            // Any other word is a file's name, or one inside, which nobody here knows.
+            if last.is_empty() || !names.iter().any(fits) {
+                return None;
+            }
+            names
+        }
         Kind::Both => {
             let mut names = context.and_then(image_names).unwrap_or_default();
             names.extend(container_names(context));

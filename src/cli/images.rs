@@ -195,7 +195,7 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         match images::remove(&store, word, args.force) {
             Ok(done) => {
                 for removed in done {
-                    note_removed(context, &removed);
+                    context.image_removed(&removed);
                     out += &match removed {
                         Removed::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
                         Removed::Deleted(id) => {
@@ -222,15 +222,6 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         })?;
     }
     Ok(print(out.as_bytes()).max(status))
-}
-
-fn note_removed(context: &Context<'_>, removed: &Removed) {
-    match removed {
-        Removed::Untagged(name) => {
-            context.event("image", &name.familiar(), &name.familiar(), "untag");
-        }
-        Removed::Deleted(id) => context.event("image", &id.to_string(), &id.hex(), "delete"),
-    }
 }
 
 /// `rl load`.

@@ -183,6 +183,54 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "cp",
+        &[
+            (
+                "rl cp Makefile db:/tmp",
+                "A file into it, running or not; `-a` keeps its owner.",
+            ),
+            ("rl cp db:/etc/os-release .", "One out of it."),
+            (
+                "rl cp db:/etc - | tar -t",
+                "A directory, as a tar; from one, when `-` comes first.",
+            ),
+        ],
+    ),
+    (
+        "export",
+        &[(
+            "rl export -o db.tar db",
+            "All its files as a tar, which `rl import` reads.",
+        )],
+    ),
+    (
+        "commit",
+        &[(
+            "rl commit -m 'with a Makefile' db my/db",
+            "An image of what it has become.",
+        )],
+    ),
+    (
+        "history",
+        &[(
+            "rl history my/db",
+            "What the image was made by, step by step.",
+        )],
+    ),
+    (
+        "events",
+        &[
+            (
+                "rl events --since 10m --until 1s",
+                "What happened in the last ten minutes; without `--until` it goes on.",
+            ),
+            (
+                "rl events --since 1h --until 1s --filter event=die --format '{{.Actor.Attributes.name}}'",
+                "The names of those that ended.",
+            ),
+        ],
+    ),
+    (
         "logs",
         &[(
             "rl logs --tail 10 db",
@@ -337,6 +385,26 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "stats",
+        &[
+            ("rl stats --no-stream", "What running containers use now."),
+            (
+                "rl stats --no-stream --format '{{.Name}} {{.MemUsage}}'",
+                "Some of it.",
+            ),
+        ],
+    ),
+    (
+        "container",
+        &[
+            ("rl container ls -a", "All containers, as `rl ps -a`."),
+            (
+                "rl container inspect -f '{{.State.Status}}' web",
+                "The same verbs as without `container`, for containers alone.",
+            ),
+        ],
+    ),
+    (
         "enable",
         &[(
             "rl enable --now web",
@@ -345,6 +413,23 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("disable", &[("rl disable web", "No longer.")]),
     (
+        "image",
+        &[
+            ("rl image ls", "All images, as `rl images`."),
+            (
+                "rl image prune -f",
+                "Remove those without a name that no container uses.",
+            ),
+        ],
+    ),
+    (
+        "info",
+        &[
+            ("rl info", "What is there, and where."),
+            ("rl info -f '{{.DataRoot}}'", "The directory of it all."),
+        ],
+    ),
+    (
         "rm",
         &[
             (
@@ -352,6 +437,20 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Remove a container, killed first if it runs.",
             ),
             ("rl rm -f -a", "All of them."),
+        ],
+    ),
+    (
+        "system",
+        &[
+            ("rl system df", "How much room everything takes."),
+            (
+                "rl system prune -f",
+                "Remove the containers that do not run, and images without a name.",
+            ),
+            (
+                "rl system reset -f",
+                "End and remove everything that rl has ever made.",
+            ),
         ],
     ),
 ];

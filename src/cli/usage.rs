@@ -75,7 +75,7 @@ pub fn explain(error: &clap::Error) -> u8 {
                 let message = format!("`{word}`: the verb of docker and podman is not there yet");
                 complain(&message, Some(&help));
             } else {
-                let near = quote(ContextKind::SuggestedSubcommand).or_else(|| near(&word));
+                let near = near(&word).or_else(|| quote(ContextKind::SuggestedSubcommand));
                 let hint = near.map_or(help, |near| format!("did you mean `rl {near}`?"));
                 complain(&format!("unknown verb `{word}`"), Some(&hint));
             }

@@ -28,12 +28,14 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
     found.retain(|container| {
         let left_over = container.is_left_over();
         if left_over && let Ok(locked) = container.lock() {
-            let _ = plan_for(context, &container.spec).map(|plan| monitor::remove(&locked, &plan));
+            let spec = &container.spec;
+            let _ =
+                plan_for(context, spec).map(|plan| monitor::remove_left_over(spec, &locked, &plan));
         }
         !left_over && (all || container.state.is_alive())
     });
     for (spec, gone) in containers.gone() {
-        let _ = plan_for(context, &spec).map(|plan| monitor::remove(&gone, &plan));
+        let _ = plan_for(context, &spec).map(|plan| monitor::remove_left_over(&spec, &gone, &plan));
     }
     Ok(found)
 }

@@ -30,52 +30,74 @@ pub struct Events {
     pub filters: BTreeMap<String, Vec<String>>,
 }
 
-/// Reads the log, through its turning over.
+/// Reads the log, through its turning over: the old file is read to its end, then the new one. A writer may have
+/// opened the old one before, and write to it later: so that stays open, and is looked at until the next turn.
 struct Log {
     data: PathBuf,
-    file: Option<BufReader<File>>,
+    now: Option<Lines>,
+    before: Option<Lines>,
+}
+
+/// The whole lines of a file that grows.
+struct Lines {
+    file: BufReader<File>,
     inode: u64,
     part: String,
 }
 
-impl Log {
-    fn open(data: &Path) -> Log {
-        let mut log = Log {
-            data: data.to_owned(),
-            file: None,
-            inode: 0,
+impl Lines {
+    fn open(path: &Path) -> Option<Lines> {
+        let file = File::open(path).ok()?;
+        let inode = file.metadata().ok()?.ino();
+        Some(Lines {
+            file: BufReader::new(file),
+            inode,
             part: String::new(),
-        };
-        log.turn();
-        log
+        })
     }
 
-    /// Opens the log that is written to now.
-    fn turn(&mut self) {
-        if let Ok(file) = File::open(events::log(&self.data)) {
-            self.inode = file.metadata().map_or(0, |m| m.ino());
-            self.file = Some(BufReader::new(file));
+    fn next(&mut self) -> Option<String> {
+        while self.file.read_line(&mut self.part).is_ok_and(|n| n > 0) {
+            if self.part.ends_with('\n') {
+                return Some(std::mem::take(&mut self.part));
+            }
+        }
+        None
+    }
+}
+
+impl Log {
+    /// The log that is written to, and with `old` the one before it first.
+    fn open(data: &Path, old: bool) -> Log {
+        // In this order, what turns over in between is found twice, not missed.
+        let now = Lines::open(&events::log(data));
+        let before = Lines::open(&events::old_log(data)).filter(|_| old);
+        let turned = now.as_ref().map(|lines| lines.inode);
+        Log {
+            data: data.to_owned(),
+            before: before.filter(|lines| Some(lines.inode) != turned),
+            now,
         }
     }
 
     /// The next whole line.
     fn line(&mut self) -> Option<String> {
         loop {
-            let read = match &mut self.file {
-                Some(file) => file.read_line(&mut self.part).unwrap_or(0),
-                None => 0,
+            for lines in [&mut self.before, &mut self.now].into_iter().flatten() {
+                if let Some(line) = lines.next() {
+                    return Some(line);
+                }
+            }
+            let inode = self.now.as_ref().map(|lines| lines.inode);
+            let differs = |lines: &Lines| Some(lines.inode) != inode;
+            let newest = Lines::open(&events::log(&self.data)).filter(differs)?;
+            // Where it has turned over twice since, there is one in between.
+            let between = Lines::open(&events::old_log(&self.data));
+            let next = match between.filter(|lines| inode.is_some() && differs(lines)) {
+                Some(between) if between.inode != newest.inode => between,
+                _ => newest,
             };
-            if self.part.ends_with('\n') {
-                return Some(std::mem::take(&mut self.part));
-            }
-            if read > 0 {
-                continue;
-            }
-            let now = std::fs::metadata(events::log(&self.data)).map_or(0, |m| m.ino());
-            if now == 0 || now == self.inode {
-                return None;
-            }
-            self.turn();
+            self.before = self.now.replace(next);
         }
     }
 }
@@ -97,19 +119,7 @@ pub fn events(
     })?;
     let watch = watch(&directory);
     let since = options.since.unwrap_or_else(crate::model::time::now);
-    let old = events::log(data).with_extension("1");
-    if options.since.is_some()
-        && let Ok(text) = std::fs::read_to_string(old)
-    {
-        for line in text.lines() {
-            if let Some(event) = wanted(line, since, options)
-                && !show(&event)?
-            {
-                return Ok(());
-            }
-        }
-    }
-    let mut log = Log::open(data);
+    let mut log = Log::open(data, options.since.is_some());
     if options.since.is_none() {
         // What is there happened before.
         while log.line().is_some() {}

@@ -227,7 +227,17 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
     let wait = |(client, container): (Option<Client>, Container)| {
         let recorded = container.state.ended.map_or(0, Ended::status);
         match client {
-            Some(client) => Ok(client.await_end()?.status()),
+            Some(client) => match client.await_end() {
+                Ok(ended) => Ok(ended.status()),
+                // It may have ended just before it could hear us.
+                Err(error) => match find(context, &container.spec.id) {
+                    Ok(now) if !now.state.is_alive() => match now.state.ended {
+                        Some(ended) => Ok(ended.status()),
+                        None => Err(error.into()),
+                    },
+                    _ => Err(error.into()),
+                },
+            },
             None => Ok(recorded),
         }
     };

@@ -87,6 +87,18 @@ impl Context<'_> {
         let subject = crate::state::events::Subject::named(kind, id, name);
         crate::state::events::record(&self.dirs.data, &subject, action, &[]);
     }
+
+    /// Notes that an image lost a name, or is gone.
+    pub fn image_removed(&self, removed: &images::Removed) {
+        match removed {
+            images::Removed::Untagged(name) => {
+                self.event("image", &name.familiar(), &name.familiar(), "untag");
+            }
+            images::Removed::Deleted(id) => {
+                self.event("image", &id.to_string(), &id.hex(), "delete");
+            }
+        }
+    }
 }
 
 /// Why a verb failed.

@@ -98,7 +98,7 @@ pub fn volume(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let mut mount = VolumeMount {
         target,
         source: match source {
-            None => anonymous(volumes)?,
+            None => anonymous(volumes),
             Some(source) => volume_source(OPTION, value, source, volumes)?,
         },
         read_only: false,
@@ -167,46 +167,27 @@ fn volume_source(
             format!("`{source}` is neither a path (`/…`, `./…`) nor a volume name"),
         ));
     }
-    named(source, volumes)
+    Ok(named(source, volumes))
 }
 
-fn named(name: &str, volumes: &Path) -> Result<MountSource, Error> {
-    let path = volumes.join(name).join(DATA);
-    std::fs::create_dir_all(&path).map_err(|e| Error::Volume {
+fn named(name: &str, volumes: &Path) -> MountSource {
+    MountSource::Volume {
         name: name.to_owned(),
-        path: path.clone(),
-        source: e,
-    })?;
-    Ok(MountSource::Volume {
-        name: name.to_owned(),
-        path,
+        path: volumes.join(name).join(DATA),
         fill: true,
         anonymous: false,
-    })
+    }
 }
 
-/// A new volume that nobody has named, marked as such for `rl volume prune`.
-///
-/// # Errors
-/// [`Error::Volume`].
-pub fn anonymous(volumes: &Path) -> Result<MountSource, Error> {
-    let mut source = named(&super::names::random_id(), volumes)?;
-    if let MountSource::Volume {
+/// A volume that nobody has named.
+pub fn anonymous(volumes: &Path) -> MountSource {
+    let name = super::names::random_id();
+    MountSource::Volume {
+        path: volumes.join(&name).join(DATA),
         name,
-        path,
-        anonymous,
-        ..
-    } = &mut source
-    {
-        *anonymous = true;
-        let mark = volumes.join(&*name).join(ANONYMOUS);
-        std::fs::write(mark, "").map_err(|source| Error::Volume {
-            name: name.clone(),
-            path: path.clone(),
-            source,
-        })?;
+        fill: true,
+        anonymous: true,
     }
-    Ok(source)
 }
 
 /// In a volume's directory: nobody has named it.
@@ -291,7 +272,10 @@ pub fn mount(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     let missing = || form(OPTION, value, "no `source=`");
     let source = match kind {
         "bind" => bind_source(source.ok_or_else(missing)?)?,
-        "volume" => volume_source(OPTION, value, source.ok_or_else(missing)?, volumes)?,
+        "volume" => match source {
+            Some(source) => volume_source(OPTION, value, source, volumes)?,
+            None => anonymous(volumes),
+        },
         "overlay" => {
             rest.push("O");
             bind_source(source.ok_or_else(missing)?)?
@@ -457,7 +441,10 @@ mod tests {
         assert!(!fills(volume("data:/data:nocopy", &volumes).unwrap()));
         let nocopy = mount("type=volume,src=data,dst=/d,volume-nocopy", &volumes);
         assert!(!fills(nocopy.unwrap()));
-        std::fs::remove_dir_all(&volumes).unwrap();
+        assert!(
+            !volumes.exists(),
+            "nothing is made while things are decided"
+        );
         for bad in [
             "/etc:/etc:nocopy",
             "/etc:relative",

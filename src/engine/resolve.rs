@@ -140,7 +140,7 @@ pub fn resolve(
     let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
     confinement.masked.extend(hidden);
     let built_in = std::mem::take(&mut decided.mounts);
-    let asked = with_image_volumes(asked, &image.volumes, &decided.volumes)?;
+    let asked = with_image_volumes(asked, &image.volumes, &decided.volumes);
     let mounts = all_mounts(args, asked, built_in, &cwd)?;
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
@@ -165,11 +165,14 @@ pub fn resolve(
         let (uid, gid) = decided.keep_id?;
         Some(format!("{uid}:{gid}"))
     });
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
     Ok(ContainerSpec {
         version: VERSION,
         id: decided.id,
         name: decided.name,
-        created: now(),
+        created: now.as_secs(),
+        created_part: now.subsec_nanos(),
         image: image.name.clone(),
         image_id: image.id,
         rootfs: decided.rootfs,
@@ -344,7 +347,7 @@ fn with_image_volumes(
     mut asked: Vec<VolumeMount>,
     wanted: &[String],
     volumes: &Path,
-) -> Result<Vec<VolumeMount>, Error> {
+) -> Vec<VolumeMount> {
     for target in wanted {
         let target = target.trim_end_matches('/');
         let usable = target.starts_with('/') && !target.split('/').any(|part| part == "..");
@@ -353,12 +356,12 @@ fn with_image_volumes(
         }
         asked.push(VolumeMount {
             target: target.to_owned(),
-            source: mounts::anonymous(volumes)?,
+            source: mounts::anonymous(volumes),
             read_only: false,
             options: Vec::new(),
         });
     }
-    Ok(asked)
+    asked
 }
 
 fn all_mounts(
@@ -486,11 +489,6 @@ fn last_of_row(map: &IdMap) -> u32 {
     } else {
         0
     }
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]

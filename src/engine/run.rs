@@ -4,12 +4,13 @@
 //! fails removes it again, or tries the next rung of the root file system with it.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use super::host::{self, Host};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
-use super::{Context, Error, apply, containers, image_for, keys, mounts, names, network};
+use super::{Context, Error, apply, containers, image_for, keys, mounts, names, network, volumes};
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
 use crate::monitor;
 use crate::monitor::client::{Attach, Outcome};
@@ -26,14 +27,15 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     // What is to be carried over must outlive the command.
     prepared.spec.remove &= apply.is_none();
     let attach = prepared.attach.take().filter(|_| !args.detach);
-    let (spec, locked) = make(context, args, &prepared)?;
+    let made = make(context, args, &prepared)?;
+    let (spec, locked) = &made;
     let Prepared { plan, network, .. } = prepared;
     let task = Start {
-        spec: &spec,
+        spec,
         plan: &plan,
         network,
         attach,
-        container: &locked,
+        container: locked,
     };
     match start(context, &task) {
         Ok(None) => {
@@ -46,14 +48,15 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
             Some(yes) => {
                 let done = write_back(context, &spec.name, (ended.status(), *yes))?;
                 if done && args.rm {
-                    monitor::remove(&locked, &plan)?;
+                    monitor::remove(locked, &plan)?;
+                    volumes::remove_anonymous(context, spec);
                 }
                 Ok(ended.status())
             }
             None => Ok(ended.status()),
         },
         Err(error) => {
-            let _ = monitor::remove(&locked, &plan);
+            discard(context, &made, &plan);
             Err(error)
         }
     }
@@ -84,18 +87,44 @@ fn make(
         containers::remove(context, name, true)?;
     }
     let spec = prepared.spec.clone();
-    if let Some(path) = &args.cidfile {
-        let file = std::fs::File::options()
-            .write(true)
-            .create_new(true)
-            .open(path);
-        file.and_then(|mut file| file.write_all(spec.id.as_bytes()))
-            .map_err(|source| Error::Write {
-                path: path.clone(),
-                source,
-            })?;
+    let file = args.cidfile.as_deref().map(id_file).transpose()?;
+    let made = claim(&containers, spec, named.is_some(), &prepared.plan).and_then(|made| {
+        volumes::make(context, &made.0)
+            .and_then(|()| match (file, &args.cidfile) {
+                (Some(mut file), Some(path)) => file
+                    .write_all(made.0.id.as_bytes())
+                    .map_err(unwritten(path)),
+                _ => Ok(()),
+            })
+            .inspect_err(|_| discard(context, &made, &prepared.plan))?;
+        Ok(made)
+    });
+    if let (Err(_), Some(path)) = (&made, &args.cidfile) {
+        let _ = std::fs::remove_file(path);
     }
-    claim(&containers, spec, named.is_some(), &prepared.plan)
+    made
+}
+
+/// The file for a container's id, which must not be there: its maker wants to know which container is his.
+fn id_file(path: &Path) -> Result<std::fs::File, Error> {
+    let mut options = std::fs::File::options();
+    let file = options.write(true).create_new(true).open(path);
+    file.map_err(unwritten(path))
+}
+
+fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Write { path, source }
+}
+
+/// Removes a container that could not be made or started, with the volumes that were made for it.
+fn discard(
+    context: &Context<'_>,
+    (spec, locked): &(ContainerSpec, state::Locked),
+    plan: &userns::Plan,
+) {
+    let _ = monitor::remove(locked, plan);
+    volumes::remove_anonymous(context, spec);
 }
 
 /// Whether changes are to be carried over, and without asking; the arguments without what says so

@@ -4,6 +4,9 @@
 //! (no fuse-overlayfs program, no /dev/fuse) is passed over. A refused rung leaves nothing to the next
 //! one. That the overlay was refused is remembered, so that later starts do not pay for the try: for
 //! an hour, in this boot, in these namespaces, as long as the kernel knows the same file systems.
+//!
+//! A container in which something was written stays on the rung on which that was done: each leaves other marks of
+//! what was removed, which the others would show as files, and none may empty what it holds.
 
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -59,20 +62,24 @@ pub struct Ladder {
     why: Vec<String>,
     /// Something was tried and may have left traces.
     used: bool,
+    /// The container has been written to on this rung.
+    fixed: bool,
     /// The caller exists inside.
     mapped: bool,
     refusal: PathBuf,
 }
 
 impl Ladder {
-    /// The best rung that there is a reason to try. `data` is where refusals are remembered.
-    pub fn new(spec: &ContainerSpec, caller: &userns::Caller, data: &Path) -> Ladder {
+    /// The best rung that there is a reason to try, for the container in the directory `dir`. `data` is where
+    /// refusals are remembered.
+    pub fn new(spec: &ContainerSpec, caller: &userns::Caller, data: &Path, dir: &Path) -> Ladder {
         let mapped = spec.uid_map.to_container(caller.uid).is_some()
             && spec.gid_map.to_container(caller.gid).is_some();
         let mut ladder = Ladder {
             rung: Rung::Overlay,
             why: Vec::new(),
             used: false,
+            fixed: false,
             mapped,
             refusal: data.join("overlay-refused.json"),
         };
@@ -80,7 +87,14 @@ impl Ladder {
             RootfsSource::Directory(_) => ladder.rung = Rung::Directory,
             RootfsSource::Host => ladder.rung = Rung::Host,
             RootfsSource::Layers { .. } => {
-                if let Some(why) = recall(&ladder.refusal) {
+                if !is_fresh(dir) {
+                    ladder.fixed = true;
+                    ladder.rung = match (is_copy(dir), is_fuse(dir)) {
+                        (true, _) => Rung::Copy,
+                        (_, true) => Rung::Fuse,
+                        _ => Rung::Overlay,
+                    };
+                } else if let Some(why) = recall(&ladder.refusal) {
                     let name = ladder.rung.name();
                     ladder.why.push(format!("{name}, tried before: {why}"));
                     ladder.below_overlay();
@@ -106,6 +120,9 @@ impl Ladder {
 
     /// Goes down a step after the try failed like this; false when there is none.
     pub fn descend(&mut self, failure: &StartFailure) -> bool {
+        if self.fixed {
+            return false;
+        }
         let why = failure.to_string();
         self.used = true;
         match self.rung {
@@ -165,12 +182,46 @@ pub fn prepare(
             image_for::inside(context, plan, || Ok(clean(dir)?))?;
         }
     }
-    if ladder.rung == Rung::Copy {
+    if ladder.rung == Rung::Copy && !is_copy(dir) {
+        mark(dir, COPYING)?;
         image_for::copy(context, spec, plan, dir)?;
-        let path = dir.join(COPIED);
-        std::fs::write(&path, "").map_err(|source| Error::Write { path, source })?;
+        mark(dir, COPIED)?;
+    }
+    if ladder.rung == Rung::Fuse {
+        mark(dir, FUSED)?;
     }
     Ok(())
+}
+
+fn mark(dir: &Path, name: &str) -> Result<(), Error> {
+    let path = dir.join(name);
+    std::fs::write(&path, "").map_err(|source| Error::Write { path, source })
+}
+
+/// The same while that is made ready: what is in the upper directory may be a part of it.
+const COPYING: &str = "copying";
+
+/// A file in the directory of a container that stands on fuse-overlayfs.
+const FUSED: &str = "fused";
+
+/// Whether what a container has written was written by fuse-overlayfs.
+pub fn is_fuse(dir: &Path) -> bool {
+    dir.join(FUSED).exists()
+}
+
+/// Notes that it was.
+///
+/// # Errors
+/// The note cannot be written.
+pub fn mark_fuse(dir: &Path) -> Result<(), Error> {
+    mark(dir, FUSED)
+}
+
+/// Whether nothing was written yet.
+fn is_fresh(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir.join("upper"));
+    let empty = entries.is_ok_and(|mut entries| entries.next().is_none());
+    empty || (dir.join(COPYING).exists() && !is_copy(dir))
 }
 
 /// A file in the directory of a container that stands on the last rung.

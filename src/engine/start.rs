@@ -38,7 +38,7 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
     volumes::own(context, plan, spec)?;
     views::make(context, plan, spec, dir)?;
     let etc = write_files(start, dir)?;
-    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data);
+    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data, dir);
     let uid = context.caller.uid;
     let env = |name: &str| std::env::var_os(name);
     let group = cgroup::choose(&spec.resources, &spec.id, &spec.name, uid, &env)?;

@@ -195,6 +195,7 @@ pub fn prune_images(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
             continue;
         }
         for removed in images::remove(&store, &image.id.to_string(), true)? {
+            context.image_removed(&removed);
             let word = match removed {
                 images::Removed::Untagged(name) => format!("untagged: {}", name.familiar()),
                 images::Removed::Deleted(id) => format!("deleted: {id}"),

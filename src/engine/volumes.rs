@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{self, DATA};
-use super::{Context, Error, containers, image_for, names};
+use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::userns;
 
@@ -95,6 +95,42 @@ pub fn create(
     }
     context.event("volume", &name, &name, "create");
     Ok(name)
+}
+
+/// Makes the volumes of a container that are not there yet.
+///
+/// # Errors
+/// [`mounts::Error::Volume`].
+pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
+    for mount in &spec.mounts {
+        let MountSource::Volume {
+            name,
+            path,
+            anonymous,
+            ..
+        } = &mount.source
+        else {
+            continue;
+        };
+        if path.is_dir() {
+            continue;
+        }
+        let mark = || match anonymous {
+            true => std::fs::write(path.with_file_name(mounts::ANONYMOUS), ""),
+            false => Ok(()),
+        };
+        std::fs::create_dir_all(path)
+            .and_then(|()| mark())
+            .map_err(|source| {
+                resolve::Error::Mount(mounts::Error::Volume {
+                    name: name.clone(),
+                    path: path.clone(),
+                    source,
+                })
+            })?;
+        context.event("volume", name, name, "create");
+    }
+    Ok(())
 }
 
 /// All volumes, by name.

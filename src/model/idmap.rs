@@ -52,6 +52,30 @@ pub enum IdMapError {
 }
 
 impl IdMap {
+    /// The map with all other ids of the host behind its last id inside, as far as there is room: for root, who may
+    /// map them.
+    pub fn with_the_rest(&self) -> IdMap {
+        let mut taken = self.0.clone();
+        taken.sort_by_key(|r| r.host);
+        let mut ranges = self.0.clone();
+        let last = ranges.iter().map(|r| r.container + r.length).max();
+        let (mut container, mut host) = (last.unwrap_or(0), 0);
+        let ends = taken.iter().map(|r| (r.host, r.host + r.length));
+        for (begin, end) in ends.chain([(u32::MAX, u32::MAX)]) {
+            let length = (begin - host).min(u32::MAX - container);
+            if length > 0 {
+                ranges.push(IdRange {
+                    container,
+                    host,
+                    length,
+                });
+                container += length;
+            }
+            host = end;
+        }
+        IdMap::new(ranges).unwrap_or_else(|_| self.clone())
+    }
+
     /// Checks and sorts (by container id) the ranges.
     ///
     /// # Errors
@@ -205,6 +229,21 @@ mod tests {
                 side: "host",
                 id: 105
             })
+        );
+    }
+
+    #[test]
+    fn the_rest_of_the_host_comes_last() {
+        let map = IdMap::new(vec![r(0, 1000, 10), r(10, 5, 1)]).unwrap();
+        let all = map.with_the_rest();
+        let behind = [r(11, 0, 5), r(16, 6, 994), r(1010, 1010, u32::MAX - 1010)];
+        assert_eq!(all.ranges(), [map.ranges(), &behind].concat());
+        // What is free inside is used up before the host's ids are.
+        let far = IdMap::new(vec![r(u32::MAX - 3, 0, 1)]).unwrap();
+        let behind = [r(u32::MAX - 2, 1, 2)];
+        assert_eq!(
+            far.with_the_rest().ranges(),
+            [far.ranges(), &behind].concat()
         );
     }
 

@@ -22,6 +22,9 @@ pub struct ContainerSpec {
     pub name: String,
     /// Seconds since the epoch.
     pub created: u64,
+    /// Nanoseconds of that second, which tell containers apart that were made in it.
+    #[serde(default)]
+    pub created_part: u32,
     /// The image as the user named it; empty for a plain directory.
     pub image: String,
     /// The image's id: the digest of its configuration.
@@ -178,6 +181,12 @@ pub enum CgroupMode {
 }
 
 impl ContainerSpec {
+    /// Nanoseconds since the epoch at which it was made.
+    pub fn made(&self) -> u64 {
+        let whole = self.created.saturating_mul(1_000_000_000);
+        whole.saturating_add(self.created_part.into())
+    }
+
     /// The volumes that nobody named: their names and directories.
     pub fn anonymous_volumes(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.mounts.iter().filter_map(|mount| match &mount.source {

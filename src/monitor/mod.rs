@@ -29,6 +29,7 @@ pub mod wire;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 pub use clients::SOCKET;
 pub use health::HealthTask;
@@ -257,10 +258,11 @@ fn run(task: &Task<'_>, client: Channel) {
         };
         let gone = match task.spec.remove || end.remove {
             true => {
-                task.container.died(end.ended, end.asked);
+                task.container.died(end.ended);
+                told_stop(task, &end);
                 let gone = task.container.vanish().ok();
                 if task.spec.remove {
-                    remove_volumes(task);
+                    remove_volumes(task.spec, dir, &task.userns);
                 }
                 gone
             }
@@ -269,6 +271,7 @@ fn run(task: &Task<'_>, client: Channel) {
                     .container
                     .change(false, |state| state.oom_killed = out_of_memory);
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());
+                told_stop(task, &end);
                 None
             }
         };
@@ -328,6 +331,13 @@ fn no_group(error: &cgroup::Error) -> StartFailure {
     }
 }
 
+/// Notes that the command ended because it was to stop.
+fn told_stop(task: &Task<'_>, end: &watch::End) {
+    if end.stopped {
+        task.container.event("stop", &[]);
+    }
+}
+
 /// The front end removes what was prepared, or tries another rung with it. Where there is none any more, the
 /// container is left as it is, and says why.
 fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure, restarts: u32) {
@@ -339,6 +349,7 @@ fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure
         });
     } else if clients.owner().is_none() && task.spec.remove {
         let _ = remove_files(task.container, &task.userns);
+        remove_volumes(task.spec, task.container.dir(), &task.userns);
     }
     clients.part(&FromMonitor::Failed(failure));
 }
@@ -382,7 +393,8 @@ fn sweep(task: &Task<'_>) {
     }
 }
 
-/// Removes a container whose monitor was killed, with `plan` as a pattern for who writes its id maps.
+/// Removes a container whose monitor was killed, with `plan` as a pattern for who writes its id maps; and the volumes
+/// that were made for it, if they were to go with it.
 ///
 /// # Errors
 /// As [`remove`].
@@ -396,7 +408,11 @@ pub fn remove_left_over(
         gid: spec.gid_map.clone(),
         ..plan.clone()
     };
-    remove(container, &plan)
+    remove(container, &plan)?;
+    if spec.remove {
+        remove_volumes(spec, container.dir(), &plan);
+    }
+    Ok(())
 }
 
 /// Ends what a killed monitor may have left running of a container, and removes its directory.
@@ -419,14 +435,17 @@ fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), st
     inside_if_needed(plan, || container.remove())
 }
 
-/// Removes the volumes that were made for a container that was to be removed at its end, unless another one has got
-/// hold of them.
-fn remove_volumes(task: &Task<'_>) {
-    for (name, dir) in task.spec.anonymous_volumes() {
-        let all = task.container.dir().parent().unwrap_or(dir);
-        if !state::Containers::new(all.to_owned()).has_volume(name) {
-            let remove = || state::remove_all(dir);
-            let _ = inside_if_needed(&task.userns, remove);
+/// Removes the volumes that were made for a container which was in the directory `container`, unless another one has
+/// got hold of them.
+fn remove_volumes(spec: &ContainerSpec, container: &Path, plan: &userns::Plan) {
+    let Some(all) = container.parent() else {
+        return;
+    };
+    let containers = state::Containers::new(all.to_owned());
+    for (name, dir) in spec.anonymous_volumes() {
+        let free = dir.exists() && !containers.has_volume(name);
+        if free && inside_if_needed(plan, || state::remove_all(dir)).is_ok() {
+            containers.volume_event(name, "destroy");
         }
     }
 }

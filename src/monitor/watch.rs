@@ -42,6 +42,8 @@ pub(super) struct End {
     pub taken: u64,
     /// Somebody asked for it.
     pub asked: bool,
+    /// Somebody asked for it by name: not with a signal.
+    pub stopped: bool,
     /// Nothing of the container is to stay.
     pub remove: bool,
     /// The restart policy, if it was changed meanwhile.
@@ -65,6 +67,7 @@ pub(super) fn watch(
         ended: None,
         signaled: None,
         asked: false,
+        stopped: false,
         remove: false,
         paused: false,
         policy: None,
@@ -96,6 +99,7 @@ pub(super) fn watch(
         ended,
         taken: watch.running.streams.taken(),
         asked: watch.asked,
+        stopped: watch.stopped,
         remove: watch.remove,
         policy: watch.policy,
     }
@@ -113,6 +117,7 @@ struct Watch<'a> {
     signaled: Option<i32>,
     /// Somebody asked for its end: it is not to be started again.
     asked: bool,
+    stopped: bool,
     /// Somebody asked that nothing of the container stay.
     remove: bool,
     paused: bool,
@@ -357,7 +362,7 @@ impl Watch<'_> {
                 self.clients.become_role(number, Role::Other);
             }
             ToMonitor::Stop(signal, seconds) => {
-                self.asked = true;
+                (self.asked, self.stopped) = (true, true);
                 self.tell_kill(signal);
                 let _ = self.pause(false);
                 self.limit = Instant::now().checked_add(Duration::from_secs(seconds.into()));

@@ -269,6 +269,29 @@ fn directory(root: &Root, target: &str) -> Result<OwnedFd, InitError> {
         .at(Stage::Mounts, || format!("mkdirat(root, `{target}`)"))
 }
 
+/// Binds what is open as `from`, in the same mount namespace, at `target` below `root`, for work of our own on a
+/// container that does not run. The place is made where there is none, as at a start.
+///
+/// # Errors
+/// [`InitError`] of stage `mounts`.
+pub fn bind_at(
+    root: &OwnedFd,
+    from: &OwnedFd,
+    target: &str,
+    read_only: bool,
+) -> Result<(), InitError> {
+    let call = || format!("bind(`{target}`)");
+    let root = root.try_clone().map_err(|_| Errno::MFILE);
+    let root = Root::new(root.at(Stage::Mounts, call)?);
+    let point = point_for(from, &root, target)?;
+    mount::bind(from.as_fd(), point.as_fd(), true).at(Stage::Mounts, call)?;
+    if !read_only {
+        return Ok(());
+    }
+    let mounted = root.resolve(target).at(Stage::Mounts, call)?;
+    mount::add_attr(mounted.as_fd(), Attr::RDONLY, true).at(Stage::Mounts, call)
+}
+
 /// A place for a bind of `from`: a directory for a directory, a file for anything else.
 fn point_for(from: &OwnedFd, root: &Root, target: &str) -> Result<OwnedFd, InitError> {
     let stat =

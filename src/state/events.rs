@@ -61,6 +61,11 @@ pub fn log(data: &Path) -> PathBuf {
     directory(data).join("log")
 }
 
+/// The one before it.
+pub fn old_log(data: &Path) -> PathBuf {
+    directory(data).join("log.1")
+}
+
 /// Notes that `action` was done to `subject`. What cannot be noted is not: no verb fails of it.
 pub fn record(data: &Path, subject: &Subject, action: &str, more: &[(&str, String)]) {
     let mut attributes = subject.attributes.clone();
@@ -98,7 +103,7 @@ fn append(data: &Path, line: &[u8]) -> std::io::Result<()> {
         && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         && std::fs::metadata(&path).is_ok_and(|now| now.len() > LIMIT)
     {
-        std::fs::rename(&path, path.with_extension("1"))?;
+        std::fs::rename(&path, old_log(data))?;
     }
     Ok(())
 }

@@ -168,13 +168,10 @@ impl Locked {
         Ok(())
     }
 
-    /// Notes that the command ended, and whether somebody had asked for it. [`Locked::ended`] does it by itself.
-    pub fn died(&self, ended: Ended, stopped: bool) {
+    /// Notes that the command ended. [`Locked::ended`] does it by itself.
+    pub fn died(&self, ended: Ended) {
         let code = ("exitCode", ended.status().to_string());
         self.event("die", &[code]);
-        if stopped {
-            self.event("stop", &[]);
-        }
     }
 
     /// Notes what a change of the state means.
@@ -184,7 +181,7 @@ impl Locked {
             (Status::Running, Status::Paused) => self.event("pause", &[]),
             (old, Status::Exited | Status::Restarting) if old != now.status => {
                 if let Some(ended) = now.ended {
-                    self.died(ended, now.stopped);
+                    self.died(ended);
                 }
             }
             _ => {}

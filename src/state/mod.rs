@@ -249,6 +249,12 @@ impl Containers {
         events::record(data, &Subject::container(spec), action, more);
     }
 
+    /// Notes what was done to a volume.
+    pub fn volume_event(&self, name: &str, action: &str) {
+        let data = self.root.parent().unwrap_or(&self.root);
+        events::record(data, &Subject::named("volume", name, name), action, &[]);
+    }
+
     /// Whether a directory is neither locked nor complete.
     fn abandoned(&self, id: &Path) -> bool {
         lock_file(&self.root.join(id)).is_none_or(|file| !is_locked(&file))
@@ -291,7 +297,7 @@ impl Containers {
                 Err(_) => self.remove_debris(&id),
             }
         }
-        out.sort_by_key(|c| std::cmp::Reverse(c.spec.created));
+        out.sort_by_key(|c| std::cmp::Reverse(c.spec.made()));
         Ok(out)
     }
 

@@ -52,8 +52,10 @@ pub struct Rules<'a> {
     /// Whether a directory of the source hides a directory of the same name in the target instead
     /// of being merged with it.
     pub hides: &'a dyn Fn(BorrowedFd<'_>) -> rustix::io::Result<bool>,
-    /// Everything belongs to this user and group; where `None`, to whom it belongs in the source.
-    pub owner: Option<(u32, u32)>,
+    /// The user and group of what belongs to these in the source.
+    pub owner: &'a dyn Fn((u32, u32)) -> (u32, u32),
+    /// Our notes of owners that could not be given (`user.rl.*`) are kept.
+    pub remembered: bool,
     /// A directory of the target is not removed for something else: that is an error (`EISDIR`).
     pub spare_directories: bool,
 }
@@ -63,7 +65,8 @@ impl Rules<'static> {
     pub const PLAIN: Rules<'static> = Rules {
         device: &|_| Device::Skip,
         hides: &|_| Ok(false),
-        owner: None,
+        owner: &|kept| kept,
+        remembered: true,
         spare_directories: false,
     };
 }

@@ -33,7 +33,7 @@ pub enum Filter {
     Health(String),
     /// A port that is published, inside: `80` or `53/udp`.
     Publish(String),
-    /// It was made before this container, or, once that has been [looked up](settle), this second.
+    /// It was made before this container, or, once that has been [looked up](settle), this nanosecond.
     Before(String),
     /// It was made after.
     Since(String),
@@ -115,8 +115,8 @@ impl Filter {
             Filter::Publish(word) => super::published(spec)
                 .into_iter()
                 .any(|(inside, ..)| inside == *word || inside.split('/').next() == Some(word)),
-            Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.created < at),
-            Filter::Since(at) => at.parse().is_ok_and(|at: u64| spec.created > at),
+            Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.made() < at),
+            Filter::Since(at) => at.parse().is_ok_and(|at: u64| spec.made() > at),
         }
     }
 }
@@ -134,14 +134,14 @@ pub fn settle(
     let mut created = |word: &String| -> Result<String, super::Error> {
         let named = |c: &&Container| c.spec.name == *word || c.spec.id.starts_with(&**word);
         if let Some(container) = found.iter().find(named) {
-            return Ok(container.spec.created.to_string());
+            return Ok(container.spec.made().to_string());
         }
         if everything.is_none() {
             everything = Some(all()?);
         }
         let container = everything.iter().flatten().find(named);
         let container = container.ok_or_else(|| crate::state::Error::NotFound(word.clone()))?;
-        Ok(container.spec.created.to_string())
+        Ok(container.spec.made().to_string())
     };
     let settle = |filter: &Filter| {
         Ok(match filter {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::spec::MountSource;
 use crate::model::time::{ago, now, to_rfc3339};
-use crate::state::{Container, Status};
+use crate::state::{Container, Status, Verdict};
 
 /// What is shown of a container.
 pub struct Row {
@@ -84,7 +84,11 @@ fn status(container: &Container) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running => match &state.health {
-            Some(health) => format!("{} ({})", up(), health.verdict.word()),
+            Some(health) => match health.verdict {
+                // As docker has it.
+                Verdict::Starting => format!("{} (health: starting)", up()),
+                verdict => format!("{} ({})", up(), verdict.word()),
+            },
             None => up(),
         },
         Status::Paused => format!("{} (Paused)", up()),

@@ -9,10 +9,11 @@
 //! | a directory | no directory | an error |
 //! | a directory | a directory | one of its own name in it; with `/.` at the end its contents in it |
 //!
-//! A link is copied as a link, unless `-L` is given or a `/` is at its end; a link in the target is followed. Inside,
+//! A link is copied as a link, unless `-L` is given or a `/` is at its end, and then what it leads to gets its name; a link in the target is followed. Inside,
 //! links never lead out of the container's root. What is copied in belongs to root, what is copied out to the caller,
 //! unless `-a` is given.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -53,6 +54,8 @@ struct Place {
     dir: OwnedFd,
     /// `.` for the directory itself.
     name: CString,
+    /// What it was called, which a link that was followed may not be.
+    called: CString,
     stat: Option<Stat>,
     /// As it was asked for.
     word: String,
@@ -122,7 +125,16 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
             let to = place(&host_root()?, &absolute(host)?, true)?;
             visit(context, &container, View::Whole, |inside| {
                 let from = source_place(&inside.root, path, request.follow)?;
-                carry(context, request, &from, path, &to, inside.own)
+                carry(
+                    context,
+                    request.archive,
+                    (&from, path),
+                    &to,
+                    |(uid, gid)| match request.archive {
+                        true => (uid, gid),
+                        false => inside.own,
+                    },
+                )
             })
         }
         (Side::Host(host), Side::Container(word, path)) => {
@@ -130,7 +142,27 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
             let from = source_place(&host_root()?, &absolute(host)?, request.follow)?;
             visit(context, &container, View::Whole, |inside| {
                 let to = place(&inside.root, path, true)?;
-                carry(context, request, &from, host, &to, (0, 0))
+                let lost = Cell::new(false);
+                let (uids, gids) = (&container.spec.uid_map, &container.spec.gid_map);
+                carry(
+                    context,
+                    request.archive,
+                    (&from, host),
+                    &to,
+                    |(uid, gid)| {
+                        let known = uids.to_host(uid).is_some() && gids.to_host(gid).is_some();
+                        lost.set(lost.get() || (request.archive && !known));
+                        match request.archive && known {
+                            true => (uid, gid),
+                            false => (0, 0),
+                        }
+                    },
+                )?;
+                if lost.get() {
+                    let text = "owners that do not exist in the container became its root";
+                    context.ui.notice(text);
+                }
+                Ok(())
             })
         }
         _ => Err(Error::CopySides),
@@ -177,6 +209,7 @@ fn place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
     // As many as path_resolution(7) allows.
     const LINKS: usize = 40;
     let word = path.to_owned();
+    let mut called = None;
     let mut path = path.as_bytes().to_vec();
     for _ in 0..LINKS {
         let trimmed = trim_slashes(&path);
@@ -199,6 +232,7 @@ fn place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
             call: format!("`{}`", escape_bytes(&path)),
             errno: Errno::INVAL,
         })?;
+        let called = called.get_or_insert_with(|| name.clone());
         let stat = match rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
@@ -215,6 +249,7 @@ fn place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
             return Ok(Place {
                 dir,
                 name,
+                called: called.clone(),
                 stat,
                 word,
             });
@@ -240,25 +275,25 @@ fn is_contents(path: &str) -> bool {
 
 fn carry(
     context: &Context<'_>,
-    request: &Copy,
-    from: &Place,
-    from_word: &str,
+    archive: bool,
+    (from, from_word): (&Place, &str),
     to: &Place,
-    owner: (u32, u32),
+    owner: impl Fn((u32, u32)) -> (u32, u32),
 ) -> Result<(), Error> {
     let rules = Rules {
-        owner: (!request.archive).then_some(owner),
+        owner: &owner,
+        remembered: archive,
         spare_directories: true,
         ..Rules::PLAIN
     };
     let report = match (from.is_directory(), to.is_directory()) {
         (true, true) => {
             let target = to.open()?;
-            let own_name = from.name.to_bytes() != b"." && !is_contents(from_word);
+            let own_name = from.called.to_bytes() != b"." && !is_contents(from_word);
             match own_name {
                 true => {
                     let (dir, name) = (from.dir.as_fd(), &*from.name);
-                    tree::entry(dir, name, target.as_fd(), name, &rules)
+                    tree::entry(dir, name, target.as_fd(), &from.called, &rules)
                 }
                 false => tree::contents(from.open()?.as_fd(), target.as_fd(), &rules),
             }
@@ -266,7 +301,7 @@ fn carry(
         (true, false) if to.stat.is_some() => return Err(to.fail(Errno::NOTDIR)),
         (false, true) => {
             let (dir, name) = (from.dir.as_fd(), &*from.name);
-            tree::entry(dir, name, to.open()?.as_fd(), name, &rules)
+            tree::entry(dir, name, to.open()?.as_fd(), &from.called, &rules)
         }
         (false, false) if to.word.ends_with('/') => {
             let missing = to.stat.map_or(Errno::NOENT, |_| Errno::NOTDIR);
@@ -289,9 +324,9 @@ fn carry(
 /// A tar of one file or directory on standard output.
 fn pack(context: &Context<'_>, from: &Place) -> Result<(), Error> {
     let mut packer = Packer::new(super::export::stdout()?, PackRules::PLAIN);
-    match from.name.to_bytes() {
+    match from.called.to_bytes() {
         b"." => packer.tree(from.open()?.as_fd(), true)?,
-        name => packer.entry(from.dir.as_fd(), &from.name, name)?,
+        called => packer.entry(from.dir.as_fd(), &from.name, called)?,
     }
     for note in packer.finish()?.1 {
         context.ui.notice(&note);

@@ -4,6 +4,11 @@
 //! running container it joins the mount namespace as well, and so sees what the container sees. For one that does not
 //! run it mounts the root, and what `-v` brings, in a mount namespace of its own. Either way nothing inside is
 //! looked up but below the container's root, and what the host has is opened before.
+//!
+//! A caller whose own ids do not exist in that user namespace, as those of root never do, could make nothing in the
+//! container there, and as root of it could not reach what is the caller's. So that child only opens the root, and
+//! a second one works on it, in a user namespace with the container's ids and the caller's, or all that there are
+//! for root.
 
 mod commit;
 mod copy;
@@ -19,15 +24,19 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::start::mount_point;
 use super::{Context, Error, containers, rungs};
 use crate::model::spec::{ContainerSpec, MountSource, RootfsSource};
 use crate::runtime::{self, Rootfs};
 use crate::state::Container;
+use crate::sys::caps::with_fs_ids;
 use crate::sys::fs::{CallError, Root};
-use crate::sys::mount;
-use crate::userns;
+use crate::sys::mount::{self, Attr};
+use crate::sys::process::{Fork, Namespaces, exit_now, fork};
+use crate::sys::socket::Channel;
+use crate::userns::{self, Rank};
 
 /// What is to be seen of a container's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,30 +66,105 @@ pub(super) fn visit(
     view: View,
     work: impl FnOnce(&Inside) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let told = |result: Result<(), Error>| match result {
-        Ok(()) => 0,
-        Err(error) => context.ui.fail(&error),
-    };
-    let status = match container.hold() {
-        Some(target) => {
-            let refused = |errno| {
-                let call = || "setns(pidfd, user|mnt)".to_owned();
-                told(Err(CallError::of(call)(errno).into()))
-            };
-            let work = || told(running(view).and_then(|inside| work(&inside)));
-            userns::run_joined(target.as_fd(), refused, work)?
-        }
-        None => {
-            let _locked = container.lock_at_rest()?;
-            let plan = containers::plan_for(context, &container.spec)?;
-            userns::run_inside(&plan, || {
-                told(at_rest(container, view).and_then(|inside| work(&inside)))
-            })?
-        }
+    let spec = &container.spec;
+    let caller = &context.caller;
+    let target = container.hold();
+    let stranger = spec.uid_map.to_container(caller.uid).is_none()
+        || spec.gid_map.to_container(caller.gid).is_none();
+    let status = match stranger && (target.is_some() || caller.rank == Rank::HostRoot) {
+        true => apart(context, container, view, target, work)?,
+        false => within(context, container, view, target, |inside| {
+            told(context, work(inside))
+        })?,
     };
     match status {
         0 => Ok(()),
         status => Err(Error::Reported(status)),
+    }
+}
+
+fn told(context: &Context<'_>, result: Result<(), Error>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => context.ui.fail(&error),
+    }
+}
+
+/// Runs `work` in the container's user namespace, or one like it, and returns its status.
+fn within(
+    context: &Context<'_>,
+    container: &Container,
+    view: View,
+    target: Option<OwnedFd>,
+    work: impl FnOnce(&Inside) -> u8,
+) -> Result<u8, Error> {
+    let found = |inside: Result<Inside, Error>| match inside {
+        Ok(inside) => work(&inside),
+        Err(error) => told(context, Err(error)),
+    };
+    Ok(match target {
+        Some(target) => {
+            let refused = |errno| {
+                let call = || "setns(pidfd, user|mnt)".to_owned();
+                told(context, Err(CallError::of(call)(errno).into()))
+            };
+            userns::run_joined(target.as_fd(), refused, || found(running(view)))?
+        }
+        None => {
+            let _locked = container.lock_at_rest()?;
+            let plan = containers::plan_for(context, &container.spec)?;
+            userns::run_inside(&plan, || found(at_rest(container, view)))?
+        }
+    })
+}
+
+/// Runs `work` in a user namespace that has the caller's ids as well, on a root that another process holds meanwhile.
+fn apart(
+    context: &Context<'_>,
+    container: &Container,
+    view: View,
+    target: Option<OwnedFd>,
+    work: impl FnOnce(&Inside) -> Result<(), Error>,
+) -> Result<u8, Error> {
+    let failed = |call: &'static str| CallError::of(move || call.to_owned());
+    let mut plan = containers::plan_for(context, &container.spec)?;
+    if context.caller.rank == Rank::HostRoot {
+        (plan.uid, plan.gid) = (plan.uid.with_the_rest(), plan.gid.with_the_rest());
+    }
+    let (worker, holder) = Channel::pair().map_err(failed("socketpair()"))?;
+    match fork(Namespaces::empty()).map_err(failed("clone3()"))? {
+        Fork::Child => {
+            drop(holder);
+            let kill = Some(rustix::process::Signal::KILL);
+            let _ = rustix::process::set_parent_process_death_signal(kill);
+            let root = worker.recv(&mut [0; 1], RecvFlags::empty());
+            // Without a root, the other one has said why.
+            let Ok((1, Some(root))) = root else {
+                exit_now(0)
+            };
+            let work = || {
+                let (root, own) = (Root::from_fd(root), own());
+                let inside = Inside { root, own };
+                with_fs_ids(0, 0, || told(context, work(&inside)))
+            };
+            exit_now(match userns::run_inside(&plan, work) {
+                Ok(status) => status,
+                Err(error) => told(context, Err(error.into())),
+            })
+        }
+        Fork::Parent(child) => {
+            drop(worker);
+            let held = within(context, container, view, target, move |inside| {
+                let root = Some(inside.root.as_fd());
+                if holder.send(b"r", root, SendFlags::empty()).is_ok() {
+                    // Its end is the end of the work.
+                    let _ = holder.recv(&mut [0; 1], RecvFlags::empty());
+                }
+                0
+            });
+            let ended = child.wait().map_err(failed("waitid()"))?;
+            Ok(held?.max(ended.status()))
+        }
     }
 }
 
@@ -106,21 +190,25 @@ fn running(view: View) -> Result<Inside, Error> {
 fn at_rest(container: &Container, view: View) -> Result<Inside, Error> {
     let own = own();
     let spec = &container.spec;
-    let binds = match view {
-        View::Whole => binds(spec)?,
-        View::Bare => Vec::new(),
-    };
     let errno = |e: nix::errno::Errno| rustix::io::Errno::from_raw_os_error(e as i32);
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(errno)
         .and_then(|()| mount::make_private())
         .map_err(CallError::of(|| "unshare(mnt)".to_owned()))?;
-    let root = Root::from_fd(root_of(container)?);
-    for (source, target) in binds {
-        let call = || format!("mount(bind, `{target}`)");
-        let point = root.resolve_in_root(target.as_bytes())?;
-        mount::bind(source.as_fd(), point.as_fd(), true).map_err(CallError::of(call))?;
+    // Here, since another mount namespace's cannot be bound, and before the root is mounted, as the caller.
+    let binds = match view {
+        View::Whole => binds(spec)?,
+        View::Bare => Vec::new(),
+    };
+    let root = root_of(container)?;
+    for (source, target, read_only) in binds {
+        runtime::bind_at(&root, &source, target, read_only).map_err(Error::Files)?;
     }
+    if spec.read_only {
+        let call = || "mount_setattr(root, RDONLY)".to_owned();
+        mount::add_attr(root.as_fd(), Attr::RDONLY, false).map_err(CallError::of(call))?;
+    }
+    let root = Root::from_fd(root);
     Ok(Inside { root, own })
 }
 
@@ -141,37 +229,39 @@ fn root_of(container: &Container) -> Result<OwnedFd, Error> {
         true => rungs::Rung::Copy,
         false => rungs::Rung::Overlay,
     };
-    let refused = match runtime::visit(&rungs::rootfs(rung, spec, dir), &point) {
-        Ok(root) => return Ok(root),
-        Err(error) => error,
+    let refused = match rungs::is_fuse(dir) {
+        true => unfit("stands on fuse-overlayfs, which does not start"),
+        false => match runtime::visit(&rungs::rootfs(rung, spec, dir), &point) {
+            Ok(root) => return Ok(root),
+            Err(error) => Error::Files(error),
+        },
     };
     let options = match (rungs::fuse(spec, dir), rung) {
         (Some(options), rungs::Rung::Overlay) => options,
-        _ => return Err(Error::Files(refused)),
+        _ => return Err(refused),
     };
+    rungs::mark_fuse(dir)?;
     // The kernel's overlay is not to be had: by fuse-overlayfs, which ends with this process.
     let program = Path::new(fuse_overlayfs::PROGRAM);
     let Ok(mut command) = options.command(program, &point) else {
-        return Err(Error::Files(refused));
+        return Err(refused);
     };
     crate::sys::process::die_with_parent(&mut command);
     command.process_group(0);
     let Ok(_server) = command.spawn() else {
-        return Err(Error::Files(refused));
+        return Err(refused);
     };
     runtime::visit(&Rootfs::Provided, &point).map_err(Error::Files)
 }
 
 /// What is mounted from outside, opened as the caller.
-fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str)>, Error> {
+fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str, bool)>, Error> {
     let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => {
-            Some((path, &*mount.target))
-        }
+        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => Some((path, mount)),
         _ => None,
     });
     sources
-        .map(|(path, target)| Ok((open(path)?, target)))
+        .map(|(path, mount)| Ok((open(path)?, &*mount.target, mount.read_only)))
         .collect()
 }
 

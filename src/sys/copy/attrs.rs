@@ -65,7 +65,7 @@ impl Copier<'_> {
 
     /// Whose the copy becomes.
     fn owner(&self, stat: &Stat) -> (u32, u32) {
-        self.rules.owner.unwrap_or((stat.st_uid, stat.st_gid))
+        (self.rules.owner)((stat.st_uid, stat.st_gid))
     }
 
     /// Whether the owner is kept.
@@ -112,9 +112,11 @@ impl Copier<'_> {
     /// The portable attributes of a file; none where the file system has none.
     fn list(&mut self, file: BorrowedFd<'_>) -> Vec<CString> {
         let length = rustix::fs::flistxattr(file, &mut self.names[..]).unwrap_or(0);
+        let remembered = self.rules.remembered;
         self.names[..length]
             .split(|b| *b == 0)
             .filter(|name| !name.is_empty() && is_portable(name))
+            .filter(|name| remembered || !name.starts_with(b"user.rl."))
             .filter_map(|name| CString::new(name).ok())
             .collect()
     }

@@ -1,0 +1,378 @@
+//! What is kept, told and thrown away: events, volumes that nobody named, checks of health, sizes, and the verbs
+//! that prune.
+
+#[macro_use]
+mod support;
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use support::images::Layer;
+use support::{Env, Image, images, wait_for};
+
+/// A container in the background.
+fn detached(t: &Env, name: &str, options: &[&str], image: &str, script: &str) -> String {
+    let run = ["run", "-d", "--name", name, "--network", "none"];
+    let started = t
+        .rl(run)
+        .args(options)
+        .arg(image)
+        .args(["sh", "-c", script]);
+    started.run().ok().out()
+}
+
+/// What happened, a line each.
+fn events(t: &Env, filter: &str, format: &str) -> Vec<String> {
+    let words = [
+        "events", "--since", "1h", "--until", "0s", "--filter", filter,
+    ];
+    let told = t.rl(words).args(["--format", format]).run().ok().out();
+    told.lines().map(str::to_owned).collect()
+}
+
+/// The words that a verb prints, in order of their letters.
+fn listed(t: &Env, words: &[&str]) -> Vec<String> {
+    let out = t.rl(words).run().ok().out();
+    let mut all: Vec<String> = out.lines().map(str::to_owned).collect();
+    all.sort();
+    all
+}
+
+fn volumes(t: &Env) -> Vec<String> {
+    listed(t, &["volume", "ls", "-q"])
+}
+
+/// Megabytes of a size such as `2.1MB`.
+fn megabytes(text: &str) -> f64 {
+    let number = text.strip_suffix("MB").unwrap_or_else(|| panic!("{text}"));
+    number.parse().unwrap()
+}
+
+const UP: &str = "echo up; exec sleep 1000";
+
+identities! {
+    fn what_happens_is_told_in_order(t: [sub nosub root]) {
+        let id = detached(t, "box", &["--label", "a=b"], images::busybox(), "trap : USR1; echo up; while :; do sleep 0.02; done");
+        wait_for("the trap", || t.rl(["logs", "box"]).run().ok().out() == "up");
+        let long = ["rename", "box", "other"];
+        for words in [&["exec", "box", "true"][..], &["exec", "box", "sh", "-c", "exit 3"], &["pause", "box"], &["unpause", "box"], &long, &["kill", "-s", "USR1", "other"]] {
+            t.rl(words).run();
+        }
+        t.rl(["stop", "-t", "0", "other"]).run().ok();
+        t.rl(["start", "other"]).run().ok();
+        t.rl(["rm", "-f", "other"]).run().ok();
+        t.rl(["volume", "create", "data"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().ok();
+        let actions = events(t, &format!("container={id}"), "{{.Action}}");
+        let wanted = ["create", "start", "exec_start: true", "exec_die", "exec_start: sh -c exit 3", "exec_die", "pause", "unpause",
+            "rename", "kill", "kill", "die", "stop", "start", "kill", "die", "destroy"];
+        assert_eq!(actions, wanted);
+        assert_eq!(events(t, "type=volume", "{{.Action}} {{.Actor.ID}}"), ["create data", "destroy data"]);
+        assert_eq!(events(t, "event=exec_die", "{{.Actor.Attributes.exitCode}}"), ["0", "3"]);
+        assert_eq!(events(t, "event=rename", "{{.Actor.Attributes.oldName}} {{.Actor.Attributes.name}}"), ["box other"]);
+        assert_eq!(events(t, "label=a=b", "{{.Action}}").len(), wanted.len());
+        assert_eq!(events(t, "label=a=c", "{{.Action}}").len(), 0);
+        let json = events(t, "event=die", "json");
+        let died: Value = serde_json::from_str(&json[0]).unwrap();
+        assert_eq!((&died["Type"], &died["Action"], &died["Actor"]["ID"]), (&json!("container"), &json!("die"), &json!(id)));
+        assert_eq!(died["Actor"]["Attributes"]["exitCode"], "143");
+        assert_eq!(died["timeNano"].as_u64().unwrap() / 1_000_000_000, died["time"].as_u64().unwrap());
+        let line = t.rl(["events", "--since", "1h", "--until", "0s", "-f", "event=destroy"]).run().ok().out();
+        assert!(line.contains(&format!("Z container destroy {id} (a=b, image=")), "{line}");
+        assert_eq!(t.rl(["events", "--since", "1h", "--until", "30m"]).run().ok().out(), "");
+        t.rl(["events", "--filter", "colour=red"]).run().refuses(125, "colour=red");
+    }
+
+    fn a_follower_misses_nothing_when_the_log_turns_over(t: [sub]) {
+        t.rl(["volume", "create", "first"]).run().ok();
+        let format = ["--format", "{{.Action}} {{.Actor.Attributes.name}}"];
+        let mut follower = t.rl(["events", "--since", "1h"]).args(format).spawn();
+        follower.expect("create first\n");
+        // Each of its events has some hundred kilobytes.
+        let label = format!("big={}", "x".repeat(100_000));
+        let script = "for i in 1 2 3; do for j in 1 2 3; do \
+            $RL run --rm --name m$i$j --network none -l \"$LABEL\" $IMAGE true & done; wait; done";
+        t.sh(script).env("IMAGE", images::busybox()).env("LABEL", label).run().ok();
+        t.rl(["volume", "create", "last"]).run().ok();
+        let told = follower.expect("create last\n");
+        for name in ["m11", "m12", "m13", "m21", "m22", "m23", "m31", "m32", "m33"] {
+            let actions: Vec<&str> = told.lines().filter_map(|line| line.strip_suffix(&format!(" {name}"))).collect();
+            assert_eq!(actions, ["create", "start", "die", "destroy"], "{name}");
+        }
+        follower.signal(Signal::INT);
+        follower.wait();
+        let logs = t.dir().join("data/rl/events");
+        assert!(logs.join("log.1").exists());
+        assert!(fs::metadata(logs.join("log")).unwrap().len() < 2 << 20);
+        // What is left is told from the older one on.
+        assert_eq!(events(t, "volume=last", "{{.Action}}"), ["create"]);
+    }
+
+    fn a_volume_that_nobody_named_goes_with_its_container(t: [sub nosub root]) {
+        t.keeps_containers();
+        let write = "echo x >/data/f; mkdir -m 700 /data/d";
+        t.run_with(&["-v", "/data"], ["sh", "-c", write]).run().ok();
+        t.run_with(&["--mount", "type=volume,dst=/data"], ["sh", "-c", write]).run().ok();
+        assert_eq!(volumes(t), [""; 0]);
+        detached(t, "kept", &["-v", "/data", "-v", "named:/n"], images::busybox(), write);
+        t.rl(["wait", "kept"]).run().ok();
+        let names = volumes(t);
+        assert_eq!((names.len(), names[0].len() == 64 || names[1].len() == 64), (2, true), "{names:?}");
+        // It is the same one at the next start.
+        t.rl(["start", "kept"]).run().ok();
+        t.rl(["wait", "kept"]).run().ok();
+        assert!(t.rl(["logs", "kept"]).run().ok().err().contains("File exists"));
+        t.rl(["rm", "kept"]).run().ok();
+        assert_eq!(volumes(t), names);
+        let pruned = t.rl(["volume", "prune", "-f"]).run().ok().out();
+        assert!(names.iter().any(|name| name.len() == 64 && pruned.contains(name)) && pruned.contains("Total reclaimed space: "), "{pruned}");
+        assert_eq!(volumes(t), ["named"]);
+        for running in [false, true] {
+            detached(t, "box", &["-v", "/data", "-v", "named:/n"], images::busybox(), if running { UP } else { write });
+            if !running {
+                t.rl(["wait", "box"]).run().ok();
+            }
+            assert_eq!(volumes(t).len(), 2);
+            t.rl(["volume", "prune", "-f", "-a"]).run().ok();
+            assert_eq!(volumes(t).len(), 2, "in use");
+            t.rl(["rm", "-f", "-v", "box"]).run().ok();
+            assert_eq!(volumes(t), ["named"]);
+        }
+        t.rl(["volume", "prune", "-f", "-a"]).run().ok();
+        assert_eq!(volumes(t), [""; 0]);
+    }
+
+    fn what_could_not_be_made_leaves_no_volume(t: [sub root]) {
+        t.run_with(&["-v", "/data"], ["no-such-program"]).run().refuses(127, "no-such-program");
+        let plain = ["run", "--network", "none", "-v", "/data"];
+        t.rl(plain).arg(images::busybox()).arg("no-such-program").run().refuses(127, "no-such-program");
+        detached(t, "taken", &[], images::busybox(), UP);
+        t.rl(plain).args(["--name", "taken"]).arg(images::busybox()).run().refuses(125, "in use");
+        t.file("id", "");
+        t.rl(plain).args(["--cidfile", "id"]).arg(images::busybox()).run().refuses(125, "`id`");
+        assert_eq!(volumes(t), [""; 0]);
+        // Nor does a monitor that is killed.
+        t.rl(["rm", "-f", "taken"]).run().ok();
+        detached(t, "killed", &["--rm", "-v", "/data"], images::busybox(), UP);
+        assert_eq!(volumes(t).len(), 1);
+        for process in t.processes() {
+            if process.name.starts_with("rl") {
+                kill_process(Pid::from_raw(process.pid).unwrap(), Signal::KILL).unwrap();
+            }
+        }
+        t.quiet();
+        assert_eq!(listed(t, &["ps", "-aq"]), [""; 0]);
+        assert_eq!(volumes(t), [""; 0]);
+    }
+
+    fn an_image_names_its_volumes(t: [sub nosub root]) {
+        t.keeps_containers();
+        let seed = Layer::new().entry(tar::EntryType::Directory, "seed", 0o750, if t.who.has_many_ids() { 1000 } else { 0 }, "", b"").file("seed/f", 0o644, "of the image");
+        let image = Image::busybox().layer(seed).config("Volumes", json!({"/seed": {}, "/empty/": {}})).write_for(t, "image");
+        let owner = if t.who.has_many_ids() { "1000" } else { "0" };
+        t.rl(["run", "--name", "box", "--network", "none", &image, "sh", "-c", "cat /seed/f; stat -c ' %u %a' /seed; ls /empty; echo w >/seed/w"])
+            .run().ok();
+        let seen = t.rl(["logs", "box"]).run().ok().out();
+        assert_eq!(seen, format!("of the image {owner} 750"));
+        assert_eq!(volumes(t).len(), 2);
+        let told: Value = serde_json::from_str(&t.rl(["inspect", "box"]).run().ok().out()).unwrap();
+        let mounts = told[0]["Mounts"].as_array().unwrap();
+        let seed = mounts.iter().find(|mount| mount["Destination"] == "/seed").unwrap();
+        assert_eq!((&seed["Type"], seed["Name"].as_str().unwrap().len()), (&json!("volume"), 64));
+        // None of it is in the container's own layer.
+        assert_eq!(t.rl(["diff", "box"]).run().ok().out().lines().find(|line| line.contains("seed/w")), None);
+        t.rl(["rm", "-v", "box"]).run().ok();
+        assert_eq!(volumes(t), [""; 0]);
+        t.rl(["run", "--rm", "--network", "none", &image, "true"]).run().ok();
+        assert_eq!(volumes(t), [""; 0]);
+        // Something else is asked for at its place.
+        let asked = ["run", "--name", "asked", "--network", "none", "-v", "mine:/seed", "--tmpfs", "/empty", &image, "cat", "/seed/f"];
+        assert_eq!(t.rl(asked).run().ok().out(), "of the image");
+        assert_eq!(volumes(t), ["mine"]);
+        t.rl(["rm", "-v", "asked"]).run().ok();
+        assert_eq!(volumes(t), ["mine"]);
+    }
+
+    fn an_image_says_how_it_is_checked(t: [sub root]) {
+        let check = json!({"Test": ["CMD-SHELL", "test -e /tmp/well"], "Interval": 50_000_000, "Retries": 2});
+        let image = Image::busybox().config("Healthcheck", check).write_for(t, "checked");
+        let status = |name: &str| listed(t, &["ps", "--format", "{{.Names}} {{.Status}}"]).into_iter().find(|l| l.starts_with(name)).unwrap_or_default();
+        detached(t, "box", &[], &image, UP);
+        wait_for("the verdict", || status("box").contains("(unhealthy)"));
+        assert_eq!(listed(t, &["ps", "--filter", "health=unhealthy", "--format", "{{.Names}}"]), ["box"]);
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        wait_for("the verdict", || status("box").contains("(healthy)"));
+        assert_eq!(listed(t, &["ps", "--filter", "health=healthy", "--format", "{{.Names}}"]), ["box"]);
+        let told = events(t, "event=health_status", "{{.Action}}");
+        assert_eq!(told, ["health_status: unhealthy", "health_status: healthy"]);
+        detached(t, "none", &["--no-healthcheck"], &image, UP);
+        assert!(!status("none").contains("health"), "{}", status("none"));
+        assert_eq!(listed(t, &["ps", "--filter", "health=none", "--format", "{{.Names}}"]), ["none"]);
+        // The command of the image, at another time.
+        detached(t, "rare", &["--health-interval", "1h"], &image, UP);
+        wait_for("the first words", || status("rare").contains("(health: starting)"));
+        detached(t, "other", &["--health-cmd", "true", "--health-interval", "50ms"], &image, UP);
+        wait_for("the verdict", || status("other").contains("(healthy)"));
+        t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
+    fn ps_filters_and_sizes(t: [sub root]) {
+        t.keeps_containers();
+        let names = |filters: &[&str]| {
+            let filters = filters.iter().flat_map(|f| ["--filter", f]);
+            let words: Vec<&str> = ["ps", "-a", "--format", "{{.Names}}"].into_iter().chain(filters).collect();
+            listed(t, &words)
+        };
+        detached(t, "one", &[], images::busybox(), "head -c 3000000 /dev/zero >/file; echo up; exec sleep 1000");
+        wait_for("its file", || t.rl(["logs", "one"]).run().ok().out() == "up");
+        t.rl(["create", "--name", "two", "-p", "127.0.0.1:18080:80", "-p", "127.0.0.1:18053:53/udp"]).arg(images::busybox()).run().ok();
+        detached(t, "three", &[], images::busybox(), UP);
+        t.rl(["pause", "three"]).run().ok();
+        assert_eq!(names(&["before=two"]), ["one"]);
+        assert_eq!(names(&["since=two"]), ["three"]);
+        assert_eq!(names(&["since=one", "before=three"]), ["two"]);
+        assert_eq!(names(&["publish=80"]), ["two"]);
+        assert_eq!(names(&["publish=53/udp"]), ["two"]);
+        assert_eq!(names(&["publish=53/tcp"]), [""; 0]);
+        assert_eq!(names(&["status=paused"]), ["three"]);
+        assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
+        assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
+        t.rl(["ps", "--filter", "since=nobody"]).run().refuses(125, "no such container");
+        t.rl(["ps", "--filter", "health=fine"]).run().refuses(125, "health=fine");
+        let table = t.rl(["ps", "-a", "-s"]).run().ok().out();
+        assert!(table.lines().next().unwrap().trim_end().ends_with("SIZE"), "{table}");
+        let size = t.rl(["ps", "--filter", "name=one", "--format", "{{.Size}}"]).run().ok().out();
+        let (written, whole) = size.split_once(" (virtual ").unwrap();
+        let (written, whole) = (megabytes(written), megabytes(whole.trim_end_matches(')')));
+        assert!((3.0..3.2).contains(&written) && whole > written + 1.0, "{size}");
+        t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
+    fn a_file_for_the_id(t: [sub root]) {
+        t.keeps_containers();
+        let run = ["run", "-d", "--network", "none", "--cidfile", "id"];
+        let id = t.rl(run).arg(images::busybox()).args(["sh", "-c", UP]).run().ok().out();
+        assert_eq!(fs::read_to_string(t.path("id")).unwrap(), id);
+        t.rl(run).arg(images::busybox()).run().refuses(125, "`id`");
+        assert_eq!(listed(t, &["ps", "-aq", "--no-trunc"]), [&*id]);
+        assert_eq!(fs::read_to_string(t.path("id")).unwrap(), id, "the other's");
+        t.rl(["create", "--cidfile", "made", "--name", "made"]).arg(images::busybox()).run().ok();
+        t.rl(["create", "--cidfile", "again", "--name", "made"]).arg(images::busybox()).run().refuses(125, "in use");
+        assert!(t.path("made").exists() && !t.path("again").exists());
+        t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
+    /// What ends the front end hangs up on the command, as a terminal does that is closed.
+    fn signals_are_passed_on_or_not(t: [sub]) {
+        t.keeps_containers();
+        let script = "trap 'exit 5' TERM; trap 'exit 4' HUP; echo up; while :; do sleep 0.02; done";
+        for (option, code) in [("--sig-proxy=true", "5"), ("--sig-proxy=false", "4")] {
+            let options = ["run", "--name", "box", "--network", "none", option];
+            let mut running = t.rl(options).arg(images::busybox()).args(["sh", "-c", script]).spawn();
+            running.expect("up");
+            running.signal(Signal::TERM);
+            running.wait();
+            assert_eq!(t.rl(["wait", "box"]).run().ok().out(), code, "{option}");
+            t.rl(["rm", "-f", "box"]).run().ok();
+        }
+    }
+
+    fn pruning_spares_what_is_in_use(t: [sub nosub root]) {
+        t.keeps_containers();
+        let used = Image::busybox().config("Labels", json!({"is": "used"})).write_for(t, "used");
+        let free = Image::busybox().layer(Layer::new().file("f", 0o644, vec![b'x'; 2_000_000])).write_for(t, "free");
+        for (image, name) in [(&used, "used"), (&free, "free")] {
+            let id = t.rl(["pull", image]).run().ok().out();
+            t.rl(["tag", &id, name]).run().ok();
+        }
+        let running = detached(t, "running", &[], "used", UP);
+        let paused = detached(t, "paused", &[], "used", UP);
+        t.rl(["pause", "paused"]).run().ok();
+        let ended = detached(t, "ended", &[], "used", "head -c 2000000 /dev/zero >/file");
+        t.rl(["wait", "ended"]).run().ok();
+        let made = t.rl(["create", "--name", "made", "used"]).run().ok().out();
+        let ids = |mut ids: Vec<&String>| { ids.sort(); ids.into_iter().cloned().collect::<Vec<_>>() };
+        // Who does not say yes keeps everything.
+        t.rl(["container", "prune"]).stdin("n\n").run().ok().complains("[y/N]");
+        assert_eq!(listed(t, &["container", "ls", "-aq", "--no-trunc"]), ids(vec![&running, &paused, &ended, &made]));
+        let df = |kind: &str| {
+            let format = "{{.Type}}|{{.TotalCount}} {{.Active}}|{{.Size}}|{{.Reclaimable}}";
+            let all = listed(t, &["system", "df", "--format", format]);
+            let line = all.iter().find(|line| line.starts_with(kind)).unwrap();
+            line.split('|').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let containers = df("Containers");
+        assert_eq!(containers[1], "4 2");
+        assert!((2.0..2.2).contains(&megabytes(&containers[2])), "{containers:?}");
+        let (reclaimable, percent) = containers[3].split_once(" (").unwrap();
+        assert!((2.0..2.2).contains(&megabytes(reclaimable)) && percent == "100%)", "{containers:?}");
+        assert_eq!(df("Images")[1], "2 1");
+        let pruned = t.rl(["container", "prune"]).stdin("y\n").run().ok().out();
+        for (id, gone) in [(&running, false), (&paused, false), (&ended, true), (&made, true)] {
+            assert_eq!(pruned.contains(&**id), gone, "{pruned}");
+        }
+        let freed = pruned.lines().last().unwrap().strip_prefix("Total reclaimed space: ").unwrap();
+        assert!((2.0..2.2).contains(&megabytes(freed)), "{freed}");
+        assert_eq!(listed(t, &["ps", "-aq", "--no-trunc"]), ids(vec![&running, &paused]));
+        // An image with a name is spared without -a, one that is used always.
+        let names = || listed(t, &["image", "ls", "--format", "{{.Repository}}"]);
+        t.rl(["image", "prune", "-f"]).run().ok();
+        assert_eq!(names(), ["free", "used"]);
+        t.rl(["commit", "running"]).run().ok();
+        assert_eq!(names(), ["<none>", "free", "used"]);
+        t.rl(["image", "prune", "-f"]).run().ok();
+        assert_eq!(names(), ["free", "used"]);
+        let pruned = t.rl(["image", "prune", "-f", "-a"]).run().ok().out();
+        assert!(pruned.contains("untagged: free") && pruned.contains("deleted: sha256:"), "{pruned}");
+        assert!(events(t, "event=untag", "{{.Actor.ID}}").contains(&"free:latest".to_owned()));
+        let freed = pruned.lines().last().unwrap().strip_prefix("Total reclaimed space: ").unwrap();
+        assert!((2.0..4.5).contains(&megabytes(freed)), "{freed}");
+        assert_eq!(names(), ["used"]);
+        t.rl(["run", "--rm", "--network", "none", "used", "true"]).run().ok();
+        // Everything at once.
+        t.rl(["rm", "-f", "running", "paused"]).run().ok();
+        t.rl(["volume", "create", "named"]).run().ok();
+        t.rl(["create", "--name", "last", "-v", "/x", "used"]).run().ok();
+        t.rl(["system", "prune", "-f"]).run().ok();
+        assert_eq!((names(), volumes(t).len()), (vec!["used".to_owned()], 2));
+        t.rl(["system", "prune", "-f", "-a", "--volumes"]).run().ok();
+        assert_eq!((names().len(), volumes(t)), (0, vec!["named".to_owned()]));
+    }
+
+    fn groups_tell_kinds_apart(t: [sub]) {
+        t.keeps_containers();
+        let id = t.rl(["pull", images::busybox()]).run().ok().out();
+        t.rl(["tag", &id, "same"]).run().ok();
+        t.rl(["create", "--name", "same", "same"]).run().ok();
+        assert_eq!(t.rl(["container", "inspect", "-f", "{{.Name}}", "same"]).run().ok().out(), "/same");
+        assert_eq!(t.rl(["image", "inspect", "-f", "{{.Architecture}}", "same"]).run().ok().out().len(), 5);
+        t.rl(["container", "rm", "same"]).run().ok();
+        t.rl(["container", "inspect", "same"]).run().exits(1).complains("same");
+        t.rl(["image", "rm", "same"]).run().ok();
+        t.rl(["image", "inspect", "same"]).run().exits(1).complains("same");
+        let info: Value = serde_json::from_str(&t.rl(["system", "info"]).run().ok().out()).unwrap();
+        assert_eq!((&info["Containers"], &info["Rootless"]), (&json!(0), &json!(true)));
+        assert_eq!(info["DataRoot"], json!(t.dir().join("data/rl")));
+    }
+
+    fn a_reset_leaves_nothing(t: [sub nosub unshared root]) {
+        let chown = if t.who.has_many_ids() { "chown 5 /v/f; mkdir -m 700 /d; chown 6 /d" } else { "true" };
+        detached(t, "running", &["-v", "data:/v", "-v", "/w"], images::busybox(), &format!("echo x >/v/f; {chown}; echo up; exec sleep 1000"));
+        wait_for("its files", || t.rl(["logs", "running"]).run().ok().out() == "up");
+        detached(t, "ended", &[], images::busybox(), "echo x >/f");
+        let damaged = detached(t, "damaged", &[], images::busybox(), "mkdir -m 0 /d; echo x >/f");
+        t.rl(["wait", "ended", "damaged"]).run().ok();
+        let data = t.dir().join("data/rl");
+        fs::write(data.join("containers").join(&damaged).join("spec.json"), "{\"version\": nonsense").unwrap();
+        t.rl(["system", "reset"]).stdin("no\n").run().ok().complains("[y/N]");
+        assert!(listed(t, &["ps", "-a", "--format", "{{.Names}}"]).contains(&"running".to_owned()));
+        t.rl(["system", "reset", "-f"]).run().ok();
+        t.quiet();
+        let left: Vec<_> = fs::read_dir(&data).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // And it goes on from there.
+        t.run(["true"]).run().ok();
+        assert_eq!(volumes(t), [""; 0]);
+    }
+}
