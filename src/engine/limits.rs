@@ -153,9 +153,11 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
         oom_score_adj: group.oom_score_adj,
         ..Resources::default()
     };
+    let is_group = |parent: &str| parent.starts_with('/') && !parent.split('/').any(|p| p == "..");
+    let is_slice = |parent: &str| parent.ends_with(".slice") && !parent.contains('/');
     if let Some(parent) = &group.cgroup_parent
-        && !(parent.starts_with('/') && !parent.split('/').any(|part| part == ".."))
-        && !(parent.ends_with(".slice") && !parent.contains('/'))
+        && !is_group(parent)
+        && !is_slice(parent)
     {
         let reason = "expected a slice such as `work.slice`, or a group with a `/` in front";
         return Err(bad("--cgroup-parent", parent, reason));
