@@ -211,7 +211,9 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
         } => {
             let short = plan.id.get(..12).unwrap_or(&plan.id);
             let name = format!("rl-{short}-{}.scope", std::process::id());
-            Connection::open(address, *uid)?.start_scope(&Scope {
+            // Nobody waits long for what was not asked for.
+            let patience = Duration::from_secs(if plan.is_asked() { 30 } else { 5 });
+            Connection::open(address, *uid, patience)?.start_scope(&Scope {
                 name: &name,
                 description: &plan.description,
                 slice,
@@ -464,7 +466,9 @@ pub fn approach(
     let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
     if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
         let own = std::process::id();
-        Connection::open(&address, uid)?.attach(name, &format!("/{MONITOR}"), &[own])?;
+        let patience = Duration::from_secs(30);
+        let group = format!("/{MONITOR}");
+        Connection::open(&address, uid, patience)?.attach(name, &group, &[own])?;
     }
     Ok(fd)
 }

@@ -242,6 +242,7 @@ pub fn load(context: &Context<'_>, args: &LoadArgs) -> Result<u8, Error> {
         };
         let mut out = String::new();
         for image in loaded {
+            context.event("image", &image.id.to_string(), &image.id.hex(), "load");
             for name in &image.references {
                 out += &format!("Loaded image: {}\n", name.familiar());
             }

@@ -151,6 +151,9 @@ impl Cgroup {
     }
 }
 
+/// How long a manager may take to answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What a login gives.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Session {
@@ -169,8 +172,8 @@ impl Session {
         let bus = std::env::var_os("DBUS_SESSION_BUS_ADDRESS");
         let uid = rustix::process::geteuid().as_raw();
         let address = systemd_user::Address::find(uid, dir.as_deref(), bus.as_deref());
-        let systemd =
-            address.is_some_and(|address| systemd_user::Connection::open(&address, uid).is_ok());
+        let systemd = address
+            .is_some_and(|address| systemd_user::Connection::open(&address, uid, PATIENCE).is_ok());
         let dir = dir.map(PathBuf::from);
         Session {
             runtime_dir: dir.map(|dir| {

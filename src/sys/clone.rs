@@ -77,12 +77,12 @@ fn clone(
             std::mem::size_of::<CloneArgs>(),
         )
     });
+    // Linux before 5.7 knows the call, and no groups.
+    let no_groups = matches!(first, Err(Errno::TOOBIG | Errno::INVAL)) && group.is_some();
+    let mut moved = true;
     let pid = match first {
-        Err(Errno::NOSYS | Errno::PERM) => {
-            if let Some(group) = group {
-                // clone(2) knows no groups: this process goes there, and the child with it.
-                enter_group(group)?;
-            }
+        Err(_) if no_groups || matches!(first, Err(Errno::NOSYS | Errno::PERM)) => {
+            moved = group.is_none();
             let flags = flags | exit_signal as u64;
             // SAFETY: as above; clone(2) takes (flags, stack, parent_tid = pidfd, child_tid, tls),
             // the first three in this order on x86-64 and arm64, and the last two are unused.
@@ -100,6 +100,12 @@ fn clone(
         other => other?,
     };
     if pid == 0 {
+        if let Some(group) = group.filter(|_| !moved)
+            && enter_group(group).is_err()
+        {
+            // Nobody may believe that it is limited.
+            super::process::exit_now(125);
+        }
         return Ok(None);
     }
     let pid = Pid::from_raw(pid as i32).ok_or(Errno::CHILD)?;

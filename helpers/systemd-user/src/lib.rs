@@ -19,9 +19,6 @@ use std::time::{Duration, Instant};
 
 use wire::{Body, Kind, Message};
 
-/// How long a manager may take for anything. It answers in milliseconds unless the machine is overloaded.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -145,11 +142,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the manager, as user `uid`, whom the kernel confirms.
+    /// Connects to the manager, as user `uid`, whom the kernel confirms. It may take `patience` for all that is asked
+    /// of it: it answers in milliseconds, unless the machine is overloaded.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(address: &Address, uid: u32) -> Result<Connection, Error> {
+    pub fn open(address: &Address, uid: u32, patience: Duration) -> Result<Connection, Error> {
         let path = address.path();
         let socket = UnixStream::connect(path).map_err(|source| Error::Connect {
             path: path.to_owned(),
@@ -158,7 +156,7 @@ impl Connection {
         let mut connection = Connection {
             socket,
             serial: 0,
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + patience,
             buffer: Vec::new(),
             signals: Vec::new(),
         };
@@ -419,7 +417,8 @@ mod tests {
             assert_eq!(message.reader().string().as_deref(), Some("a.scope"));
             answers(&mut socket);
         });
-        let mut connection = Connection::open(&Address::Private(path), 42)?;
+        let mut connection =
+            Connection::open(&Address::Private(path), 42, Duration::from_secs(30))?;
         let done = connection.start_scope(&Scope {
             name: "a.scope",
             description: "a test",
