@@ -28,6 +28,19 @@ identities! {
         t.run(["sh", "-c", "exit 255"]).run().exits(255);
     }
 
+    fn only_some_streams_are_attached(t: [sub]) {
+        let command = ["sh", "-c", "read line; echo out $line; echo err >&2"];
+        let run = |streams: &[&str]| {
+            let options: Vec<String> = streams.iter().map(|s| format!("--attach={s}")).collect();
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let output = t.run_with(&options, command).stdin(*b"in\n").run();
+            (output.out(), output.err())
+        };
+        assert_eq!(run(&["stdin", "stdout", "STDERR"]), ("out in".into(), "err\n".into()));
+        assert_eq!(run(&["stdout"]), ("out".into(), String::new()));
+        assert_eq!(run(&["stdin", "stderr"]), (String::new(), "err\n".into()));
+    }
+
     fn a_command_that_cannot_run_is_126_or_127(t: [sub nosub root]) {
         t.run(["no-such-command"]).run().refuses(127, "`no-such-command`");
         t.run(["/no/such/command"]).run().refuses(127, "`/no/such/command`");

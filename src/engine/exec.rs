@@ -63,6 +63,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         detach_keys: keys::parse(exec.detach_keys.as_deref())?,
         own: true,
         signals: true,
+        muted: [false; 2],
     };
     let client = monitor::spawn_exec(&task)?;
     let containers = Containers::new(context.dirs.containers());

@@ -102,6 +102,7 @@ fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attac
         detach_keys: keys::parse(options.detach_keys.as_deref())?,
         own: false,
         signals: options.signals,
+        muted: [false; 2],
     })
 }
 

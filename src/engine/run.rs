@@ -298,13 +298,18 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     let tty = !args.no_tty && (args.detach || !background) && (args.tty || both);
     let stdin_is_file = rustix::fs::fstat(stdin)
         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
+    let attached = |stream: &str| {
+        let mut streams = args.attach.iter();
+        args.attach.is_empty() || streams.any(|word| word.eq_ignore_ascii_case(stream))
+    };
     Ok(Attach {
         tty,
-        stdin: !background,
-        rewind: stdin_is_file && !background,
+        stdin: !background && attached("stdin"),
+        rewind: stdin_is_file && !background && attached("stdin"),
         detach_keys: keys::parse(args.detach_keys.as_deref())?,
         own: true,
         signals: args.sig_proxy.unwrap_or(true),
+        muted: [!attached("stdout"), !attached("stderr")],
     })
 }
 

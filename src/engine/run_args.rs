@@ -23,6 +23,9 @@ pub struct RunArgs {
     /// Keys that detach from the container
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<String>,
+    /// Attach only to these of its streams: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_parser = ["stdin", "stdout", "stderr"], ignore_case = true, hide_possible_values = true)]
+    pub attach: Vec<String>,
     /// See [`Life`].
     #[command(flatten)]
     pub life: Life,
@@ -235,7 +238,6 @@ pub struct Life {
 
 /// Options of `docker run` and `podman run` that are not there yet: an error that says so.
 pub const NOT_YET: &[&str] = &[
-    "attach",
     "blkio-weight-device",
     "cgroupns",
     "conmon-pidfile",
@@ -285,4 +287,4 @@ pub const NOT_YET: &[&str] = &[
 ];
 
 /// Their short forms.
-pub const NOT_YET_SHORT: &[(char, &str)] = &[('P', "publish-all"), ('a', "attach")];
+pub const NOT_YET_SHORT: &[(char, &str)] = &[('P', "publish-all")];

@@ -43,6 +43,8 @@ pub struct Attach {
     pub own: bool,
     /// Signals are passed on.
     pub signals: bool,
+    /// Standard output and error that are not shown.
+    pub muted: [bool; 2],
 }
 
 /// How an attachment ended.
@@ -176,6 +178,7 @@ impl Client {
             passed: 0,
             waiting: false,
             output: [Pending::new(1), Pending::new(2)],
+            muted: how.muted,
             last: None,
             lost: None,
             raw,
@@ -231,6 +234,7 @@ struct Session<'a> {
     /// Input was sent and not taken yet.
     waiting: bool,
     output: [Pending; 2],
+    muted: [bool; 2],
     /// The last message: delivered when the output is written.
     last: Option<FromMonitor>,
     /// Output that could not be written, though somebody wants it.
@@ -371,8 +375,9 @@ impl Session<'_> {
     fn receive(&mut self) -> Result<Option<FromMonitor>, Errno> {
         match wire::receive(self.channel, &mut self.buffer) {
             Ok(Some(FromMonitor::Output(stream, bytes))) => {
-                let pending = &mut self.output[usize::from(stream == 2)];
-                if pending.open {
+                let number = usize::from(stream == 2);
+                let pending = &mut self.output[number];
+                if pending.open && !self.muted[number] {
                     (pending.bytes, pending.done) = (bytes, 0);
                 }
             }
