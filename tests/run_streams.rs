@@ -51,7 +51,8 @@ identities! {
     fn a_failure_of_rl_itself_is_125(t: [sub nosub root]) {
         t.rl(["run"]).run().refuses(125, "no image");
         t.rl(["run", "--no-such-option", "x"]).run().refuses(125, "`--no-such-option`");
-        t.rl(["run", "--memory=1g", "x"]).run().refuses(125, "not there yet");
+        t.rl(["run", "--gpus=all", "x"]).run().refuses(125, "not there yet");
+        t.rl(["run", "--memory=lots", "x"]).run().refuses(125, "`--memory lots`");
         t.rl(["run", "-P", "x"]).run().refuses(125, "not there yet");
         t.rl(["run", "debian:bad tag"]).run().refuses(125, "bad tag");
     }

@@ -10,7 +10,10 @@ use super::host::{self, Host};
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
-use super::{Context, Error, apply, containers, image_for, keys, mounts, names, network, volumes};
+use super::{
+    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, volumes,
+};
+use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
 use crate::monitor;
 use crate::monitor::client::{Attach, Outcome};
@@ -203,6 +206,10 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         return Err(Error::Name(name.clone()));
     }
     let attach = terminal(args)?;
+    // What cannot be limited is not fetched first.
+    let limits = limits::resolve(&args.limits, &args.group)?;
+    let env = |name: &str| std::env::var_os(name);
+    cgroup::choose(&limits, "", "", context.caller.uid, &env)?;
     let is_host = host::is_meant(args, image);
     let mode = match host::mode(context, args).filter(|_| is_host) {
         Some(mode) => mode,

@@ -80,6 +80,8 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
 fn input(spec: &ContainerSpec, attach: Option<&Attach>) -> Input {
     match attach {
         Some(attach) if attach.rewind => Input::Counted,
+        // Nobody will write, so nobody shall wait for it.
+        Some(attach) if !attach.stdin && !spec.open_stdin => Input::Nothing,
         Some(_) => Input::Clients,
         None if spec.open_stdin => Input::Clients,
         None => Input::Nothing,
