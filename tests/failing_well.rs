@@ -298,7 +298,7 @@ identities! {
     }
 
     fn options_that_are_not_there(t: [sub]) {
-        for (word, long) in [("-Pit", "publish-all"), ("-m", "memory"), ("--memory=1g", "memory"), ("--privileged", "privileged"), ("-P", "publish-all"), ("--pids-limit", "pids-limit"), ("--cpus", "cpus")] {
+        for (word, long) in [("-Pit", "publish-all"), ("--gpus=all", "gpus"), ("--privileged", "privileged"), ("-P", "publish-all"), ("--cgroupns", "cgroupns"), ("--pod", "pod")] {
             // Of several short options in one word, the first one that is not there is named.
             let shown = if word.starts_with("--") { word.split('=').next().unwrap() } else { &word[..2] };
             says(t.rl(["run", word, "x"]).run(), 125, &format!("`{shown}`: the option `--{long}` of docker and podman is not there yet"), "rl run --help");

@@ -7,3 +7,12 @@ has "its group" "$(rl inspect -f '{{.State.CgroupPath}}' a)" /rl.slice/rl-
 check "it is not root's to write" rl exec a sh -c '! mkdir /sys/fs/cgroup/mine 2>/dev/null'
 rl rm -f a >/dev/null
 wait_for "no group is left" sh -c '[ -z "$(find /sys/fs/cgroup -name "rl*")" ]'
+
+# Where a process cannot be born in a group, it goes there before it does anything.
+old() { strace -f -o /dev/null -e inject=clone3:error=ENOSYS rl "$@"; }
+shown='cat /proc/self/cgroup /sys/fs/cgroup/memory.max'
+same "without clone3" "$(old run --rm --network none --memory 20m bb sh -c "$shown" | tr '\n' ' ')" "0::/ 20971520 "
+rl run -d --name b --network none bb sleep 1000 >/dev/null
+same "a command in it" "$(old exec b sh -c "$shown" | tr '\n' ' ')" "0::/ max "
+rl pause b >/dev/null && rl unpause b >/dev/null
+rl rm -f b >/dev/null
