@@ -232,7 +232,7 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
             (top, false)
         }
         Manager::Direct { parent, ours_alone } => {
-            if *ours_alone && enable(parent).is_err() {
+            if enable(parent).is_err() && *ours_alone {
                 make_room(parent);
             }
             let top = parent.join(format!("rl-{}", plan.id));
@@ -331,7 +331,7 @@ pub fn leaf(dir: &Path) -> Result<OwnedFd, Error> {
 
 fn apply(dir: &Path, write: &Write) -> Result<(), Error> {
     let path = dir.join(&write.file);
-    match std::fs::write(&path, &write.value) {
+    match write_to(&path, &write.value) {
         Ok(()) => Ok(()),
         // A default that this kernel has no file for.
         Err(_) if !write.asked => Ok(()),
@@ -513,14 +513,17 @@ fn directory(path: &Path) -> Result<(), Error> {
 }
 
 fn put(path: &Path, value: &str) -> Result<(), Error> {
-    // Not `fs::write`, which would want to make and truncate it.
-    let file = std::fs::File::options().write(true).open(path);
-    file.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|source| Error::Io {
-            call: "write",
-            path: path.to_owned(),
-            source,
-        })
+    write_to(path, value).map_err(|source| Error::Io {
+        call: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Not `fs::write`, which would want to make and truncate it.
+fn write_to(path: &Path, value: &str) -> io::Result<()> {
+    let mut file = std::fs::File::options().write(true).open(path)?;
+    io::Write::write_all(&mut file, value.as_bytes())
 }
 
 fn get(path: &Path) -> Result<String, Error> {
