@@ -25,6 +25,12 @@ impl Write {
         }
     }
 
+    /// Whether a group with these controllers (`cgroup.controllers`) has the file; every group has those of its own.
+    pub(super) fn fits(&self, controllers: &str) -> bool {
+        let own = self.controller();
+        own == "cgroup" || controllers.split_whitespace().any(|word| word == own)
+    }
+
     /// The controller that has the file.
     pub fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()

@@ -34,11 +34,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags};
 use systemd_user::{Address, Connection, Scope};
 
+use crate::host;
 use crate::model::spec::{CgroupMode, Resources};
 
 /// Where version 2 is mounted (systemd.io, CGROUP_DELEGATION).
 pub const ROOT: &str = "/sys/fs/cgroup";
-const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// Ours, below the user's manager.
 const SLICE: &str = "rl.slice";
 
@@ -111,9 +111,7 @@ pub fn choose(
     if resources.mode == CgroupMode::Disabled {
         return lacks("`--cgroups disabled` was given as well");
     }
-    let unified = rustix::fs::statfs(ROOT)
-        .is_ok_and(|s| s.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC);
-    if !unified {
+    if !host::Cgroup::is_unified() {
         return lacks("/sys/fs/cgroup is not version 2");
     }
     if resources.mode == CgroupMode::Split {
@@ -285,9 +283,8 @@ fn furnish(plan: &Plan, top: &Path) -> Result<(PathBuf, OwnedFd), Error> {
     let dir = top.join(CONTAINER);
     directory(&dir)?;
     let has = get(&dir.join("cgroup.controllers"))?;
-    let has: Vec<&str> = has.split_whitespace().collect();
     for write in &plan.writes {
-        if has.contains(&write.controller()) || write.controller() == "cgroup" {
+        if write.fits(&has) {
             apply(&dir, write)?;
         } else if write.asked {
             enabled?;
@@ -422,15 +419,7 @@ pub fn oom_kills(dir: &Path) -> u64 {
 /// [`Error::NotDelegated`], [`Error::Value`].
 pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
     let has = get(&dir.join("cgroup.controllers"))?;
-    let lacks = |write: &&Write| {
-        !has.split_whitespace()
-            .any(|word| word == write.controller())
-    };
-    if let Some(write) = writes
-        .iter()
-        .filter(|w| w.controller() != "cgroup")
-        .find(lacks)
-    {
+    if let Some(write) = writes.iter().find(|write| !write.fits(&has)) {
         return Err(Error::NotDelegated {
             option: write.option,
             controller: write.controller().to_owned(),

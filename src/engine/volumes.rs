@@ -176,13 +176,9 @@ pub fn find(context: &Context<'_>, name: &str) -> Result<Volume, Error> {
 /// # Errors
 /// The containers cannot be read.
 pub fn users(context: &Context<'_>, name: &str) -> Result<Vec<String>, Error> {
-    let has = |spec: &ContainerSpec| {
-        let mut sources = spec.mounts.iter().map(|mount| &mount.source);
-        sources.any(|s| matches!(s, MountSource::Volume { name: n, .. } if n == name))
-    };
     let all = containers::list(context, true)?.into_iter();
     Ok(all
-        .filter(|container| has(&container.spec))
+        .filter(|container| container.spec.has_volume(name))
         .map(|container| container.spec.name)
         .collect())
 }

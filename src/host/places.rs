@@ -118,11 +118,16 @@ pub struct Cgroup {
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
 impl Cgroup {
+    /// Whether `/sys/fs/cgroup` is version 2.
+    pub fn is_unified() -> bool {
+        rustix::fs::statfs("/sys/fs/cgroup")
+            .is_ok_and(|s| s.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC)
+    }
+
     /// Looks at our own group and those above it, and at that of the user's manager, who makes groups for us.
     pub fn find() -> Cgroup {
         let root = Path::new("/sys/fs/cgroup");
-        let unified = rustix::fs::statfs(root)
-            .is_ok_and(|s| s.f_type as u64 & 0xffff_ffff == CGROUP2_SUPER_MAGIC);
+        let unified = Cgroup::is_unified();
         let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let own = table.lines().find_map(|line| line.strip_prefix("0::/"));
         let own = PathBuf::from(own.unwrap_or_default());

@@ -187,6 +187,12 @@ impl ContainerSpec {
         whole.saturating_add(self.created_part.into())
     }
 
+    /// Whether the volume `name` is mounted in it.
+    pub fn has_volume(&self, name: &str) -> bool {
+        let mut sources = self.mounts.iter().map(|mount| &mount.source);
+        sources.any(|s| matches!(s, MountSource::Volume { name: n, .. } if n == name))
+    }
+
     /// The volumes that nobody named: their names and directories.
     pub fn anonymous_volumes(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.mounts.iter().filter_map(|mount| match &mount.source {

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::model::spec::{ContainerSpec, MountSource, VERSION};
+use crate::model::spec::{ContainerSpec, VERSION};
 use crate::sys::process::Ended;
 use events::Subject;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
@@ -237,10 +237,7 @@ impl Containers {
     /// Whether some container has the volume `name`.
     pub fn has_volume(&self, name: &str) -> bool {
         let all = self.list().unwrap_or_default();
-        all.iter().any(|container| {
-            let mut sources = container.spec.mounts.iter().map(|mount| &mount.source);
-            sources.any(|s| matches!(s, MountSource::Volume { name: n, .. } if n == name))
-        })
+        all.iter().any(|container| container.spec.has_volume(name))
     }
 
     /// Notes what was done to a container.

@@ -27,11 +27,9 @@ use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use crate::model::text::escape_bytes;
-use crate::sys::copy::is_portable;
+use crate::sys::copy::{XATTR_MAX, is_portable};
 use crate::sys::fs::{CallError, is_opaque, is_whiteout};
 
-/// The longest list of names and the longest value (linux/limits.h).
-const XATTR_MAX: usize = 65536;
 /// The largest id that seven octal digits hold.
 const ID_MAX: u32 = 0o7_777_777;
 /// The largest size that eleven octal digits hold.

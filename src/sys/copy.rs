@@ -25,8 +25,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::fs::{CallError, Root, next_data, reflink, remove_tree};
-use attrs::XATTR_MAX;
-pub use attrs::is_portable;
+pub use attrs::{XATTR_MAX, is_portable};
 use level::{Level, open_dir};
 
 /// Directories of each tree held open at once.
@@ -96,10 +95,7 @@ pub fn tree(
     to: BorrowedFd<'_>,
     rules: &Rules<'_>,
 ) -> Result<Report, CallError> {
-    let (from, to) = (open_dir(from, c".")?, open_dir(to, c".")?);
-    let mut copier = Copier::new(rules, open_dir(to.as_fd(), c".")?);
-    copier.below(from, to, true)?;
-    Ok(copier.report)
+    merge(from, to, rules, true)
 }
 
 /// Copies what is in `from` into `to` in the same way, and leaves `to` itself as it is.
@@ -111,9 +107,19 @@ pub fn contents(
     to: BorrowedFd<'_>,
     rules: &Rules<'_>,
 ) -> Result<Report, CallError> {
+    merge(from, to, rules, false)
+}
+
+/// With `settle`, `to` gets the attributes of `from`.
+fn merge(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    rules: &Rules<'_>,
+    settle: bool,
+) -> Result<Report, CallError> {
     let (from, to) = (open_dir(from, c".")?, open_dir(to, c".")?);
     let mut copier = Copier::new(rules, open_dir(to.as_fd(), c".")?);
-    copier.below(from, to, false)?;
+    copier.below(from, to, settle)?;
     Ok(copier.report)
 }
 

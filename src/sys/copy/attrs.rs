@@ -11,7 +11,7 @@ use crate::sys::fs::{CallError, lchown, times};
 
 /// The longest list of names and the longest value (linux/limits.h, `XATTR_LIST_MAX`,
 /// `XATTR_SIZE_MAX`).
-pub(super) const XATTR_MAX: usize = 65536;
+pub const XATTR_MAX: usize = 65536;
 /// Set-user-id and set-group-id.
 const SET_IDS: u32 = 0o6000;
 
