@@ -1,4 +1,4 @@
-# Sourced by every case. A case ends at the first check that fails, which says what was expected where, and what
+# Sourced by every case. It ends at the first check that fails, which says what was expected where, and what
 # came instead. `rl` is the program under test; `bb` in the working directory is a root of busybox, which is the
 # image `bb` as well once `image` has been called.
 
