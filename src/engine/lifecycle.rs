@@ -14,6 +14,7 @@ use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
 use crate::state::{Container, Containers, Status};
 use crate::sys::process::Ended;
+use crate::userns;
 
 /// How to attach to a container.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +60,7 @@ pub fn start(
     monitor::end_left(&locked);
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;
+    let user = userns::begin(&plan)?;
     let network = network::decide(&spec.network.request, &context.caller)?;
     let attach = attach
         .map(|options| client_options(spec, options))
@@ -66,6 +68,7 @@ pub fn start(
     let task = Start {
         spec,
         plan: &plan,
+        user,
         network,
         attach: attach.map(|attach| Attach {
             own: true,
@@ -73,7 +76,7 @@ pub fn start(
         }),
         container: &locked,
     };
-    let outcome = start_on(context, &task)?;
+    let outcome = start_on(context, task)?;
     Ok(outcome.map(status))
 }
 

@@ -26,7 +26,7 @@ use crate::{state, userns};
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
 pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let (apply, args) = &written_back(args)?;
-    let mut prepared = prepare(context, args)?;
+    let (mut prepared, user) = prepare(context, args, userns::begin)?;
     // What is to be carried over must outlive the command.
     prepared.spec.remove &= apply.is_none();
     let attach = prepared.attach.take().filter(|_| !args.detach);
@@ -36,11 +36,12 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let task = Start {
         spec,
         plan: &plan,
+        user,
         network,
         attach,
         container: locked,
     };
-    match start(context, &task) {
+    match start(context, task) {
         Ok(None) => {
             context.ui.data(&spec.id);
             Ok(0)
@@ -70,7 +71,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
 /// # Errors
 /// As [`run`].
 pub fn create(context: &Context<'_>, args: &RunArgs) -> Result<String, Error> {
-    let prepared = prepare(context, args)?;
+    let (prepared, ()) = prepare(context, args, |_| Ok(()))?;
     let (spec, locked) = make(context, args, &prepared)?;
     locked.sync()?;
     Ok(spec.id)
@@ -198,7 +199,12 @@ fn request(args: &RunArgs) -> NetworkRequest {
     }
 }
 
-fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
+/// `user` makes the user namespace as soon as it is known which: there is much to do while its maps are written.
+fn prepare<U>(
+    context: &Context<'_>,
+    args: &RunArgs,
+    user: impl FnOnce(&userns::Plan) -> Result<U, userns::Error>,
+) -> Result<(Prepared, U), Error> {
     let (image, command) = words(args)?;
     if let Some(name) = &args.name
         && !mounts::is_name(name)
@@ -219,6 +225,7 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
     if let Some(notice) = &plan.notice {
         tell_once(context, notice);
     }
+    let user = user(&plan)?;
     let mut request = request(args);
     let network = network::decide(&request, &context.caller)?;
     request.publish = network.published();
@@ -263,12 +270,13 @@ fn prepare(context: &Context<'_>, args: &RunArgs) -> Result<Prepared, Error> {
         hidden: built_in.hidden,
     };
     let spec = resolve::resolve(args, command, &defaults, decided)?;
-    Ok(Prepared {
+    let prepared = Prepared {
         spec,
         plan,
         network,
         attach: Some(attach),
-    })
+    };
+    Ok((prepared, user))
 }
 
 /// A notice the first time, a detail after that: what the machine lacks does not change from run to run.

@@ -21,6 +21,8 @@ use crate::{cgroup, net, oci, state, userns};
 pub(super) struct Start<'a> {
     pub spec: &'a ContainerSpec,
     pub plan: &'a userns::Plan,
+    /// Its user namespace, in the making.
+    pub user: userns::Begun,
     pub network: network::Decision,
     /// How to stay attached; not at all where `None`.
     pub attach: Option<Attach>,
@@ -28,7 +30,7 @@ pub(super) struct Start<'a> {
 }
 
 /// Starts on the first rung that holds. Attached it stays to the end, else it returns when the command runs.
-pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<Outcome>, Error> {
+pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Outcome>, Error> {
     let Start { spec, plan, .. } = start;
     let dir = start.container.dir();
     let own = plan.uid.to_host(0) == Some(context.caller.uid);
@@ -37,11 +39,12 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
     }
     volumes::own(context, plan, spec)?;
     views::make(context, plan, spec, dir)?;
-    let etc = write_files(start, dir)?;
+    let etc = write_files(&start, dir)?;
     let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data, dir);
     let uid = context.caller.uid;
     let env = |name: &str| std::env::var_os(name);
     let group = cgroup::choose(&spec.resources, &spec.id, &spec.name, uid, &env)?;
+    let mut user = start.user;
     loop {
         let rung = ladder.rung();
         context.ui.detail(&ladder.told());
@@ -49,7 +52,8 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
         let task = Task {
             plan: init_plan(spec, plan, rung, dir, &etc, group.is_some())?,
             group: group.clone(),
-            userns: (*plan).clone(),
+            userns: plan.clone(),
+            namespace: user.file(),
             network: start.network.task(),
             fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             spec,
@@ -62,11 +66,14 @@ pub(super) fn start(context: &Context<'_>, start: &Start<'_>) -> Result<Option<O
         };
         let notice = |text: &str| context.ui.notice(text);
         let detail = |text: &str| context.ui.detail(text);
-        let client = monitor::spawn(&task);
-        let done = client.and_then(|client| match &start.attach {
+        let client = monitor::spawn(&task)?;
+        let mapped = user.wait();
+        client.mapped(mapped.is_ok());
+        mapped?;
+        let done = match &start.attach {
             Some(attach) => client.attach(attach.clone(), &notice, &detail).map(Some),
             None => client.await_start(&notice, &detail).map(|()| None),
-        });
+        };
         match done {
             Ok(outcome) => return Ok(outcome),
             Err(monitor::Error::Start(failure))

@@ -75,6 +75,14 @@ impl Client {
         }
     }
 
+    /// Tells the monitor whether the user namespace has its maps; if not, waits until it has given up.
+    pub fn mapped(&self, done: bool) {
+        let told = self.tell(&ToMonitor::Mapped(done));
+        if told.is_ok() && !done {
+            let _ = self.await_start(&|_| {}, &|_| {});
+        }
+    }
+
     /// Waits until the command runs. `notice` and `detail` as for [`Client::attach`].
     ///
     /// # Errors

@@ -36,7 +36,8 @@ pub(super) fn start(
 ) -> Result<Running, StartFailure> {
     let (streams, stdio) = Streams::new(task.tty, task.input)?;
     let (program, leaf) = (task.program.clone(), group.map(cgroup::Group::root));
-    let launched = runtime::launch(&task.plan, stdio, program, leaf).map_err(|e| init(&e))?;
+    let user = task.namespace;
+    let launched = runtime::launch(&task.plan, stdio, program, leaf, user).map_err(|e| init(&e))?;
     Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts, group))
 }
 
@@ -73,6 +74,8 @@ struct Steps<'a> {
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
     joiner: Option<Child>,
+    /// The front end has said that the user namespace has its maps.
+    mapped: bool,
 }
 
 enum Network {
@@ -90,6 +93,7 @@ impl<'a> Steps<'a> {
             network: Network::Off,
             fuse: None,
             joiner: None,
+            mapped: false,
         }
     }
 
@@ -158,12 +162,19 @@ impl<'a> Steps<'a> {
         if let Some(score) = task.spec.resources.oom_score_adj {
             set_oom_score(proc_pid, score)?;
         }
-        let writing = userns::start(&task.userns, proc_pid).map_err(|e| maps(&e))?;
-        // While newuidmap and newgidmap work.
         let listening = self.clients.listen();
         listening.map_err(StartFailure::failed("bind(`socket`)"))?;
-        writing.wait().map_err(|e| maps(&e))?;
+        match self.launched.own_user {
+            true => userns::write(&task.userns, proc_pid).map_err(|e| maps(&e))?,
+            false if restarts == 0 => self.await_maps()?,
+            false => {}
+        }
         self.tell(ToInit::Mapped)?;
+        // Told ahead, the child need not be waited for before it may execute.
+        let waits = task.network.is_some() || task.fuse.is_some();
+        if !waits {
+            self.tell(ToInit::Continue)?;
+        }
         if let Some(wanted) = &task.network {
             let request = net::Request {
                 pid: proc_pid,
@@ -215,7 +226,9 @@ impl<'a> Steps<'a> {
                 Event::Owner => {}
             }
         }
-        self.tell(ToInit::Continue)?;
+        if waits {
+            self.tell(ToInit::Continue)?;
+        }
         // Noted while it executes: until then the kernel ends it with us.
         let group = group.map(cgroup::Group::dir);
         let _ = task.container.running(number, restarts, group);
@@ -225,6 +238,18 @@ impl<'a> Steps<'a> {
             Network::Ready(running) => Some(running),
             _ => None,
         })
+    }
+
+    /// Waits for the front end's word that the maps are written.
+    fn await_maps(&mut self) -> Result<(), StartFailure> {
+        while !self.mapped {
+            match self.wait()? {
+                Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
+                Event::InitGone => return Err(self.died()),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn tell(&self, message: ToInit) -> Result<(), StartFailure> {
@@ -296,6 +321,10 @@ impl<'a> Steps<'a> {
             }
             Ok(Some(ToMonitor::Resize(rows, columns))) => self.streams.resize((rows, columns)),
             Ok(Some(ToMonitor::Close(stream))) => self.streams.close(usize::from(stream == 2)),
+            Ok(Some(ToMonitor::Mapped(true))) => self.mapped = true,
+            Ok(Some(ToMonitor::Mapped(false))) => {
+                return Err(StartFailure::other("no id maps".into()));
+            }
             Ok(Some(ToMonitor::Signal(signal))) => {
                 if signals::ends_by_default(signal) {
                     return Err(StartFailure {

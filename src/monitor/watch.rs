@@ -351,7 +351,7 @@ impl Watch<'_> {
             ToMonitor::Resize(rows, columns) => self.running.streams.resize((rows, columns)),
             ToMonitor::Signal(signal) => self.signal(signal),
             ToMonitor::Close(stream) if owner => self.close(stream),
-            ToMonitor::Close(_) => {}
+            ToMonitor::Close(_) | ToMonitor::Mapped(_) => {}
             ToMonitor::Attach => {
                 self.clients.become_role(number, Role::Attached);
                 let pid = self.running.child.pid().as_raw_nonzero().get();

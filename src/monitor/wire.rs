@@ -38,6 +38,8 @@ pub enum ToMonitor {
     Pause(bool),
     /// The specification on disk has changed.
     Reread,
+    /// The user namespace of the start has its maps, or will not get them.
+    Mapped(bool),
 }
 
 /// From the monitor.
@@ -128,6 +130,7 @@ const KILL: u8 = b'k';
 const REMOVE: u8 = b'x';
 const PAUSE: u8 = b'p';
 const REREAD: u8 = b'u';
+const MAPPED: u8 = b'm';
 const DONE: u8 = b'Y';
 const REFUSED: u8 = b'R';
 const CUT: u8 = b'Q';
@@ -167,6 +170,7 @@ impl Message for ToMonitor {
             ToMonitor::Remove => vec![REMOVE],
             ToMonitor::Pause(on) => vec![PAUSE, u8::from(*on)],
             ToMonitor::Reread => vec![REREAD],
+            ToMonitor::Mapped(done) => vec![MAPPED, u8::from(*done)],
         }
     }
 
@@ -190,6 +194,7 @@ impl Message for ToMonitor {
             REMOVE => ToMonitor::Remove,
             PAUSE => ToMonitor::Pause(*rest.first()? != 0),
             REREAD => ToMonitor::Reread,
+            MAPPED => ToMonitor::Mapped(*rest.first()? != 0),
             _ => return None,
         })
     }
@@ -288,6 +293,7 @@ mod tests {
             ToMonitor::Remove,
             ToMonitor::Pause(true),
             ToMonitor::Reread,
+            ToMonitor::Mapped(false),
         ] {
             assert_eq!(ToMonitor::decode(&m.encode()), Some(m));
         }

@@ -79,6 +79,7 @@ pub fn join(
     let forked = process::fork_into(Namespaces::empty(), group);
     match forked.at(Stage::Clone, || "clone3()".into())? {
         Fork::Parent(child) => Ok(Launched {
+            own_user: false,
             child,
             channel: ours,
         }),

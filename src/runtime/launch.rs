@@ -5,6 +5,7 @@ use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 
 use super::error::{At, InitError, Stage};
 use super::init;
@@ -44,11 +45,14 @@ pub struct Launched {
     pub child: Child,
     /// For [`super::proto`].
     pub channel: Channel,
+    /// Whether it is in a new user namespace, whose id maps are to be written.
+    pub own_user: bool,
 }
 
-/// Clones the container's first process with all its namespaces. `program` is the path of this
-/// program as the host knows it; it is born in the control group `group`. The caller must be single-threaded; it then writes the id maps
-/// and sends [`ToInit::Mapped`].
+/// Clones the container's first process with all its namespaces, in the user namespace `user`; in a new one, whose maps are to be written,
+/// where there is none or where joining it is refused. `program` is the path of this
+/// program as the host knows it; it is born in the control group `group`. The caller must be single-threaded; it then
+/// sends [`ToInit::Mapped`].
 ///
 /// # Errors
 /// [`InitError`] of stage `clone`. Later failures come through the channel.
@@ -57,24 +61,42 @@ pub fn launch(
     stdio: Stdio,
     program: Option<CString>,
     group: Option<BorrowedFd<'_>>,
+    user: Option<BorrowedFd<'_>>,
 ) -> Result<Launched, InitError> {
     let plan_file = memory_file(plan)?;
     let (ours, theirs) =
         Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
     let namespaces = plan.namespaces();
-    let forked = process::fork_into(namespaces, group)
-        .at(Stage::Clone, || format!("clone3({})", names(namespaces)))?;
-    match forked {
-        Fork::Parent(child) => Ok(Launched {
-            child,
-            channel: ours,
-        }),
-        Fork::Child => {
-            drop(ours);
-            let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
-            let _ = send(&theirs, &FromInit::Failed(error), None);
-            exit_now(125)
+    let failed = || format!("clone3({})", names(namespaces));
+    let mut ours = Some(ours);
+    let mut life = || {
+        drop(ours.take());
+        let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
+        let _ = send(&theirs, &FromInit::Failed(error), None);
+    };
+    let inside = user
+        .map(|user| process::spawn_within(user, namespaces - Namespaces::USER, group, &mut life));
+    let own_user = !matches!(inside, Some(Ok(_)));
+    let child = match inside {
+        None | Some(Err(Errno::PERM | Errno::NOSYS)) => {
+            match process::fork_into(namespaces, group).at(Stage::Clone, failed)? {
+                Fork::Parent(child) => child,
+                Fork::Child => {
+                    life();
+                    exit_now(125)
+                }
+            }
         }
+        Some(child) => child.at(Stage::Clone, failed)?,
+    };
+    match ours {
+        Some(channel) => Ok(Launched {
+            child,
+            channel,
+            own_user,
+        }),
+        // Only the child takes it.
+        None => exit_now(125),
     }
 }
 
@@ -111,6 +133,13 @@ fn enter(
 ) -> InitError {
     let entered = (|| {
         let stage = Stage::Enter;
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill)
+            .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
+        stdio.install(stage)?;
+        let copy =
+            process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
+        // All of this the namespaces' owner may do while the maps are written.
         match receive::<ToInit>(channel).at(stage, || "recvmsg(launcher)".into())? {
             Some((ToInit::Mapped, _)) => {}
             _ => exit_now(125),
@@ -120,12 +149,6 @@ fn enter(
             // a process only if they are ambient. The init stage drops them with the others.
             caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
         }
-        let kill = Some(rustix::process::Signal::KILL);
-        rustix::process::set_parent_process_death_signal(kill)
-            .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
-        stdio.install(stage)?;
-        let copy =
-            process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
         let placed = process::place_fds(&[channel.as_fd(), plan.as_fd(), copy.as_fd()]);
         // Its number may be that of a placed one by now.
         std::mem::forget(copy);

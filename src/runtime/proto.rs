@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! launcher                                      child
-//!    | -- clone3 ------------------------------> | waits
-//!    |    newuidmap || newgidmap                 |
+//!    | -- clone3 ------------------------------> | copies the program
+//!    |    newuidmap || newgidmap, since long     | waits
 //!    | -- Mapped ------------------------------> | becomes root, executes the init stage
 //!    |    network helper starts                  | host name, lo, rootfs
 //!    | <-- Wire + fd --------------------------- | (only with passt)
@@ -19,6 +19,8 @@
 //!    | <-- end of file ------------------------- | the command runs (close-on-exec)
 //!    | <-- Failed(InitError) at any point        |
 //! ```
+//!
+//! The last word comes ahead, right after `Mapped`, where there is no helper to wait for.
 //!
 //! End-of-file seen by the child means that the launcher is gone: it exits.
 

@@ -274,15 +274,17 @@ impl Locked {
     /// The name goes first: a directory without its name is found by id, a name without its directory is
     /// void.
     fn unname(&self) -> Result<(), Error> {
+        let ours = |link: &Path| std::fs::read_link(link).is_ok_and(|id| self.dir.ends_with(&id));
+        let mut link = self.link.clone();
         // It may have another name by now.
-        let now = self.spec().map_or(self.link.clone(), |spec| {
-            self.link.with_file_name(&spec.name)
-        });
-        match std::fs::read_link(&now) {
-            Ok(id) if self.dir.ends_with(&id) => {
-                std::fs::remove_file(&now).map_err(io("unlink", &now))
-            }
-            _ => Ok(()),
+        if !ours(&link)
+            && let Ok(spec) = self.spec()
+        {
+            link.set_file_name(&spec.name);
+        }
+        match ours(&link) {
+            true => std::fs::remove_file(&link).map_err(io("unlink", &link)),
+            false => Ok(()),
         }
     }
 

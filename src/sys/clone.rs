@@ -6,7 +6,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
 use super::cvt;
-use super::process::{Child, Fork, Namespaces};
+use super::process::{Child, Fork, Namespaces, exit_now, join};
 
 #[repr(C)]
 #[derive(Default)]
@@ -104,7 +104,7 @@ fn clone(
             && enter_group(group).is_err()
         {
             // Nobody may believe that it is limited.
-            super::process::exit_now(125);
+            exit_now(125);
         }
         return Ok(None);
     }
@@ -132,4 +132,108 @@ pub fn fork_sibling() -> Result<Option<OwnedFd>> {
     // No exit signal is given: it is the one that this process itself has (clone(2), CLONE_PARENT).
     let made = clone(libc::CLONE_PARENT as u64, 0, None)?;
     Ok(made.map(|(_, pidfd)| pidfd))
+}
+
+/// Forks with new namespaces that belong to the user namespace `user` (an open file of /proc/PID/ns), into which the
+/// calling process does not go; the child, which may be born in a control group as with [`fork_into`], does
+/// `life` and exits with 125 should that return. The calling process must be single-threaded.
+///
+/// A process that shares the caller's memory and descriptors joins the user namespace and makes the child as the
+/// caller's own (clone(2), `CLONE_PARENT`), while the caller is suspended (`CLONE_VFORK`): nothing is copied for it.
+///
+/// # Errors
+/// Those of clone(2) and setns(2); `EPERM` and `ENOSYS` also of a seccomp filter that refuses the latter.
+pub fn spawn_within(
+    user: BorrowedFd<'_>,
+    namespaces: Namespaces,
+    group: Option<BorrowedFd<'_>>,
+    life: impl FnOnce(),
+) -> Result<Child> {
+    struct Birth<'a, F> {
+        user: BorrowedFd<'a>,
+        flags: u64,
+        group: Option<BorrowedFd<'a>>,
+        life: Option<F>,
+        made: Result<Option<(Pid, OwnedFd)>>,
+    }
+
+    extern "C" fn bear<F: FnOnce()>(birth: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the `Birth` below, whose owner is suspended until this process has ended.
+        let birth = unsafe { &mut *birth.cast::<Birth<'_, F>>() };
+        let joined = join(birth.user, Namespaces::USER);
+        birth.made = joined.and_then(|()| clone(birth.flags, 0, birth.group));
+        if let Ok(None) = birth.made {
+            if let Some(life) = birth.life.take() {
+                life();
+            }
+            exit_now(125);
+        }
+        0
+    }
+
+    fn function<F: FnOnce()>(_: &Birth<'_, F>) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
+        bear::<F>
+    }
+
+    let mut birth = Birth {
+        user,
+        flags: namespaces.bits() | libc::CLONE_PARENT as u64,
+        group,
+        life: Some(life),
+        made: Err(Errno::CHILD),
+    };
+    let stack = Stack::new()?;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+    let function = function(&birth);
+    // SAFETY: the stack is used by nobody else, and like `birth` it outlives the new process, which this one waits
+    // for. That one shares our memory and runs nothing but `bear`; the child has a copy of it.
+    let helper = cvt(i64::from(unsafe {
+        libc::clone(
+            function,
+            stack.top(),
+            flags,
+            std::ptr::from_mut(&mut birth).cast(),
+        )
+    }))?;
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(helper as i32, std::ptr::null_mut(), 0) } < 0
+        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+    {}
+    let (pid, pidfd) = birth.made?.ok_or(Errno::CHILD)?;
+    Ok(Child { pid, pidfd })
+}
+
+/// Memory for a stack, with a page below it that cannot be touched.
+struct Stack(*mut libc::c_void);
+
+impl Stack {
+    const SIZE: usize = 1 << 20;
+    const GUARD: usize = 1 << 16;
+
+    fn new() -> Result<Stack> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: fresh memory at a place of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), Stack::SIZE, rights, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::NOMEM);
+        }
+        let stack = Stack(start);
+        // SAFETY: the lower end of what was just mapped.
+        cvt(i64::from(unsafe {
+            libc::mprotect(start, Stack::GUARD, libc::PROT_NONE)
+        }))?;
+        Ok(stack)
+    }
+
+    fn top(&self) -> *mut libc::c_void {
+        self.0.wrapping_byte_add(Stack::SIZE)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and whoever ran on it has ended.
+        unsafe { libc::munmap(self.0, Stack::SIZE) };
+    }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
 
-pub use super::clone::{fork, fork_into, fork_sibling};
+pub use super::clone::{fork, fork_into, fork_sibling, spawn_within};
 use super::{cvt, sabotage};
 
 bitflags::bitflags! {

@@ -3,7 +3,8 @@
 //! In order: [`Mode`] is what was asked for (`--userns`, `--uidmap`, `--gidmap`); [`Caller::current`]
 //! reads who asks and which ids they may hand out; [`plan`] decides on both maps and on who writes
 //! them, or refuses; after the clone, [`write`] (or [`start`] and [`Writing::wait`], with other work
-//! in between) carries the plan out. The clone itself is not made here.
+//! in between) carries the plan out. The clone itself is made here only by [`begin`], for what is cloned into the
+//! namespace later.
 //!
 //! Every map is drawn from the caller's *default map*, a row of ids:
 //!
@@ -15,12 +16,14 @@
 //!
 //! so that root of the host never stands inside, and an ordinary user's root is that user.
 
+mod ahead;
 mod caller;
 mod inside;
 mod mode;
 mod plan;
 mod write;
 
+pub use ahead::{Begun, begin};
 pub use caller::{Caller, Rank};
 pub use inside::{run_inside, run_inside_passing_signals, run_joined};
 pub use mode::{Mode, parse_id_range};
