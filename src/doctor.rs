@@ -58,13 +58,22 @@ pub struct Finding {
     pub evidence: String,
     /// What comes of it, where it is not as it should be.
     pub effect: Option<String>,
-    /// What mends it. In JSON a text that begins with `as root: ` where it is for root.
-    #[serde(serialize_with = "fix_text")]
+    /// What mends it. In JSON two fields: the line as `fix`, and `as_root`.
+    #[serde(flatten, serialize_with = "fix_fields")]
     pub fix: Option<Fix>,
 }
 
-fn fix_text<S: serde::Serializer>(fix: &Option<Fix>, to: S) -> Result<S::Ok, S::Error> {
-    fix.as_ref().map(Fix::hint).serialize(to)
+fn fix_fields<S: serde::Serializer>(fix: &Option<Fix>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        fix: Option<&'a str>,
+        as_root: bool,
+    }
+    Fields {
+        fix: fix.as_ref().map(|fix| fix.line.as_str()),
+        as_root: fix.as_ref().is_some_and(|fix| fix.root),
+    }
+    .serialize(to)
 }
 
 /// Ids that a container may have.
@@ -80,6 +89,8 @@ pub struct Ids {
     pub gids: u64,
     /// What gives the user some.
     pub grant: Fix,
+    /// The files grant some, which the user namespace around does not have.
+    pub outside: bool,
     /// newuidmap and newgidmap: where the first is.
     pub programs: Result<String, Obstacle>,
     /// A user namespace with the usual map, made: how many ids it has.
@@ -130,7 +141,8 @@ impl Facts {
             host: HostFacts::gather(place, path, &caller.name),
             ids: ids(&caller, path),
             network: network(path),
-            tun: helper_process::open_device(Path::new("/dev/net/tun"))
+            tun: helper_process::TUN
+                .open()
                 .map_err(|refused| obstacle(&net::Error::NoTun(refused))),
             store,
         })
@@ -138,7 +150,7 @@ impl Facts {
 }
 
 fn ids(caller: &Caller, path: Option<&OsStr>) -> Ids {
-    use newuidmap_sys::{Files, Kind, Programs, SubRange, grant};
+    use newuidmap_sys::{Files, Kind, Programs, SubRange, grant, lookup};
     let sum = |ranges: &[SubRange]| ranges.iter().map(|r| u64::from(r.length)).sum();
     let programs = Programs::find(path).and_then(|programs| {
         programs.check()?;
@@ -148,12 +160,28 @@ fn ids(caller: &Caller, path: Option<&OsStr>) -> Ids {
         userns::run_inside(&plan, || 0)?;
         Ok(plan.uid.len())
     });
+    let granted = |kind| {
+        !lookup(
+            &Files::default(),
+            kind,
+            Some(&caller.name),
+            caller.uid,
+            path,
+        )
+        .ranges
+        .is_empty()
+    };
     Ids {
+        outside: caller.rank == Rank::Ordinary && caller.lacking_kinds().into_iter().any(granted),
         user: caller.name.clone(),
         rank: caller.rank,
         uids: sum(&caller.sub_uid),
         gids: sum(&caller.sub_gid),
-        grant: Fix::root(grant(&Files::default(), &caller.name)),
+        grant: Fix::root(grant(
+            &Files::default(),
+            &caller.lacking_kinds(),
+            &caller.name,
+        )),
         programs: programs.map_err(|error| Obstacle {
             why: chain(&error),
             fix: error.hint(&caller.name).map(|hint| {

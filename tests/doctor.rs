@@ -35,10 +35,8 @@ fn finding<'a>(found: &'a [Value], id: &str) -> &'a Value {
 /// The line for root.
 #[track_caller]
 fn line(finding: &Value) -> String {
-    let fix = finding["fix"].as_str().unwrap_or_default();
-    fix.strip_prefix("as root: ")
-        .unwrap_or_else(|| panic!("{finding:#?}"))
-        .to_owned()
+    assert_eq!(finding["as_root"], true, "{finding:#?}");
+    finding["fix"].as_str().unwrap().to_owned()
 }
 
 #[track_caller]
@@ -130,6 +128,28 @@ fn no_subordinate_ids_and_their_line() {
         is(finding(&found, "subordinate-ids"), "ok") && is(finding(&found, "id-maps"), "ok"),
         "{found:#?}"
     );
+    // Of ids of one kind no more are given.
+    let groups = std::fs::read_to_string("/etc/subgid").unwrap();
+    let name = support::identity::name_of(t.uid());
+    let others = groups
+        .lines()
+        .filter(|l| !l.starts_with(&format!("{name}:")));
+    std::fs::write(
+        "/etc/subgid",
+        others.map(|l| format!("{l}\n")).collect::<String>(),
+    )
+    .unwrap();
+    let found = findings(&t);
+    let before = finding(&found, "subordinate-ids");
+    assert!(
+        before["fix"]
+            .as_str()
+            .unwrap()
+            .starts_with("usermod --add-subgids "),
+        "{before}"
+    );
+    sh(&self::line(before));
+    assert!(is(finding(&findings(&t), "subordinate-ids"), "ok"));
     // Once more does nothing more.
     let granted = std::fs::read_to_string("/etc/subuid").unwrap();
     sh(&line);
@@ -198,4 +218,75 @@ fn the_script_mends_what_it_names() {
     }
     let script = t.rl(["doctor", "--admin-script"]).run().out();
     assert!(script.contains("there is nothing to do"), "{script}");
+}
+
+#[test]
+fn no_device_or_no_true_one_and_their_lines() {
+    let Some(t) = alone(Identity::Sub, "mount -t tmpfs none /dev/net") else {
+        return;
+    };
+    let node = "mknod -m 0666 /dev/net/tun c 10 200";
+    for (lack, begins, ends) in [
+        ("true", "modprobe tun", node),
+        (
+            "rm /dev/net/tun; touch /dev/net/tun; chmod 666 /dev/net/tun",
+            "rm ",
+            node,
+        ),
+        (
+            "touch /dev/net/file; mount --bind /dev/net/file /dev/net/tun",
+            "umount ",
+            "/dev/net/tun",
+        ),
+    ] {
+        sh(lack);
+        let found = findings(&t);
+        let tun = finding(&found, "tun");
+        assert!(is(tun, "degraded"), "{tun}");
+        let line = line(tun);
+        assert!(line.starts_with(begins) && line.ends_with(ends), "{line}");
+        sh(&line);
+        assert!(is(finding(&findings(&t), "tun"), "ok"));
+    }
+}
+
+/// As that of a file server that is gone.
+#[test]
+fn a_store_that_never_answers() {
+    let Some(t) = alone(Identity::Sub, "true") else {
+        return;
+    };
+    if !support::have("fuse-overlayfs") {
+        return;
+    }
+    let (lower, hung) = (t.directory("lower"), t.directory("hung"));
+    let mut server = Command::new("fuse-overlayfs")
+        .arg("-f")
+        .arg(format!("-oallow_other,lowerdir={}", lower.display()))
+        .arg(&hung)
+        .spawn()
+        .unwrap();
+    support::wait_for("the file system is there", || {
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        table.contains(&hung.display().to_string())
+    });
+    let pid = nix::unistd::Pid::from_raw(server.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let output = t
+        .rl(["doctor", "--json"])
+        .env("XDG_DATA_HOME", &hung)
+        .run()
+        .exits(1);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let store = finding(&found, "store");
+    assert!(is(store, "missing"), "{store}");
+    let evidence = store["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("ETIMEDOUT: the file system does not answer"),
+        "{evidence}"
+    );
+    assert!(is(finding(&found, "user-namespace"), "ok"), "{found:#?}");
+    sh(&format!("umount -l {}", hung.display()));
 }

@@ -719,7 +719,7 @@ identities! {
 
     fn a_tun_device_for_root_only(t: [sub nosub]) {
         let Some(host) = Host::new() else { return };
-        run(&["mount -t tmpfs none /dev/net", "touch /dev/net/tun", "chmod 600 /dev/net/tun"]);
+        run(&["mount -t tmpfs none /dev/net", "mknod -m 600 /dev/net/tun c 10 200"]);
         let up = Up::start(t, &[]);
         assert_eq!(up.named("passt").len(), 1, "{:?}", t.processes());
         up.end();

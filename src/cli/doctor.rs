@@ -1,11 +1,12 @@
 //! `rl doctor`.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use crate::doctor::{self, Facts, Finding, Verdict};
 use crate::engine::Error;
-use crate::engine::dirs::Dirs;
-use crate::host::{Fix, Obstacle};
+use crate::engine::dirs::{self, Dirs};
+use crate::host::{self, Fix, Obstacle};
 use crate::model::text::escape;
 
 /// Look at this machine: what containers can do here, what they cannot, and the line that mends it
@@ -14,7 +15,7 @@ use crate::model::text::escape;
 /// otherwise; what is only noted does not count.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Print the findings as JSON: a list of id, verdict, evidence, effect, fix
+    /// Print the findings as JSON: a list of id, verdict, evidence, effect, fix, as_root
     #[arg(long)]
     json: bool,
     /// Print a shell script with all that root has to do
@@ -27,14 +28,8 @@ pub struct DoctorArgs {
 /// # Errors
 /// No /proc.
 pub fn doctor(args: &DoctorArgs) -> Result<(String, u8), Error> {
-    let dirs = Dirs::find();
-    let data = dirs
-        .as_ref()
-        .map(|dirs| &*dirs.data)
-        .map_err(|error| Obstacle {
-            why: error.to_string(),
-            fix: error.hint().as_deref().map(Fix::parse),
-        });
+    let store = store();
+    let data = store.as_deref().map_err(Obstacle::clone);
     let facts = Facts::gather(data, std::env::var_os("PATH").as_deref())?;
     let findings = doctor::examine(&facts);
     let bad = |f: &&Finding| matches!(f.verdict, Verdict::Degraded | Verdict::Missing);
@@ -53,6 +48,20 @@ pub fn doctor(args: &DoctorArgs) -> Result<(String, u8), Error> {
         text
     };
     Ok((text, status))
+}
+
+/// The store's directory, once its file system has answered.
+fn store() -> Result<PathBuf, Obstacle> {
+    let obstacle = |error: dirs::Error| Obstacle {
+        why: error.to_string(),
+        fix: error.hint().as_deref().map(Fix::parse),
+    };
+    let place = Dirs::place().map_err(obstacle)?;
+    host::answers(&place).map_err(|refused| Obstacle {
+        why: format!("{refused}: the file system does not answer"),
+        fix: Some(Fix::own("export XDG_DATA_HOME=/var/tmp/$(id -u)")),
+    })?;
+    Dirs::find().map(|dirs| dirs.data).map_err(obstacle)
 }
 
 /// Where evidence begins, and how long a line may get.

@@ -2,7 +2,7 @@
 
 use super::{Facts, Finding, NoNetwork, Verdict, works};
 use crate::cgroup;
-use crate::host::{FileSystem, Fix, Obstacle, Refused};
+use crate::host::{Around, FileSystem, Fix, Obstacle, Refused, UMASK};
 use crate::net;
 use crate::userns::Rank;
 
@@ -10,6 +10,12 @@ use crate::userns::Rank;
 const LITTLE_SPACE: u64 = 1 << 30;
 /// A minimal distribution has some 6,000 files.
 const FEW_INODES: u64 = 20_000;
+
+/// Descriptors: a start has some 30 open, and one for each layer.
+const FEW_FILES: u64 = 256;
+const FEW_PROCESSES: u64 = 64;
+/// A pull takes up to 64 MiB.
+const LITTLE_MEMORY: u64 = 128 << 20;
 
 fn ok(id: &'static str, evidence: impl Into<String>) -> Finding {
     Finding {
@@ -46,6 +52,57 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     found.extend(calls(facts));
     found.extend(store(facts));
     found.extend(session(facts));
+    found.extend(limits(&facts.host.around));
+    found
+}
+
+/// What this process was started with that is too little; nothing where all is well.
+fn limits(around: &Around) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut little = |id, verdict, evidence: String, effect, setting, otherwise| {
+        let fix = Fix::own(around.mend(setting, otherwise));
+        found.push(bad(id, verdict, evidence, effect, Some(fix)));
+    };
+    if around.umask & 0o700 != 0 {
+        little(
+            "umask",
+            Verdict::Missing,
+            format!("{:04o}", around.umask),
+            "what is made cannot be read or entered by its maker",
+            "UMask=0022",
+            UMASK,
+        );
+    }
+    if let Some(n) = around.files.filter(|n| *n < FEW_FILES) {
+        little(
+            "open-files",
+            Verdict::Degraded,
+            format!("RLIMIT_NOFILE is {n}"),
+            "images of many layers, and many programs, need more",
+            "LimitNOFILE=1024:524288",
+            "`ulimit -n 1024`, then again",
+        );
+    }
+    if let Some(n) = around.processes.filter(|n| *n < FEW_PROCESSES) {
+        little(
+            "processes",
+            Verdict::Degraded,
+            format!("RLIMIT_NPROC is {n}, for all that the user runs"),
+            "a container, its monitor and its network may not start",
+            "LimitNPROC=infinity",
+            "`ulimit -u` shows the limit, and the hard one that it may be raised to",
+        );
+    }
+    if let Some(n) = around.memory.filter(|n| *n < LITTLE_MEMORY) {
+        little(
+            "memory",
+            Verdict::Degraded,
+            format!("memory.max of the control group is {} MiB", n >> 20),
+            "pulling an image may be ended by the kernel",
+            "MemoryMax=infinity",
+            "let the outer container, or who made the control group, give more",
+        );
+    }
     found
 }
 
@@ -75,15 +132,16 @@ fn ids(facts: &Facts) -> Vec<Finding> {
     let count = format!("{} user ids and {} group ids", ids.uids, ids.gids);
     found.push(match ids.rank {
         Rank::HostRoot => ok("subordinate-ids", "root of the machine may map any"),
-        Rank::NestedRoot if few => bad(
+        _ if few && (ids.rank == Rank::NestedRoot || ids.outside) => bad(
             "subordinate-ids",
             Verdict::Degraded,
-            "the user namespace around this process has one id",
+            "the user namespace around this process has no ids to hand out",
             ONE_ID,
-            Some(Fix::own(
+            Some(Fix::own(facts.host.around.mend(
+                "PrivateUsers=no",
                 "make the outer namespace with more: `unshare --map-root-user --map-auto`, or an outer \
                  container with subordinate ids",
-            )),
+            ))),
         ),
         Rank::NestedRoot => ok(
             "subordinate-ids",

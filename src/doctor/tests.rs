@@ -1,7 +1,7 @@
 //! Facts as data, and what is made of them.
 
 use super::*;
-use crate::host::{Cgroup, FileSystem, Refused, Session, Switches};
+use crate::host::{Around, Cgroup, FileSystem, Refused, Session, Switches, Unit};
 use crate::sys::probe::Call;
 
 /// A machine that has everything.
@@ -16,6 +16,7 @@ fn good() -> Facts {
             fresh_proc: Ok(()),
             proc_masks: Vec::new(),
             calls: Call::ALL.map(|call| (call, Ok(()))).to_vec(),
+            around: Around::default(),
             cgroup: Cgroup::default(),
             session: Session::default(),
             store: FileSystem {
@@ -34,6 +35,7 @@ fn good() -> Facts {
             uids: 65_536,
             gids: 65_536,
             grant: Fix::root("usermod … ann"),
+            outside: false,
             programs: Ok("/usr/bin/newuidmap".into()),
             tried: Ok(65_537),
         },
@@ -131,6 +133,14 @@ fn ids_and_their_lines() {
     assert_eq!(ill(&facts), []);
     facts.ids.rank = Rank::NestedRoot;
     assert!(ill(&facts)[0].2.contains("--map-auto"));
+    // The files have some, the namespace that a unit made has not.
+    (facts.ids.rank, facts.ids.outside) = (Rank::Ordinary, true);
+    facts.host.around.unit = Some(Unit {
+        name: "backup.service".into(),
+        of_user: false,
+    });
+    let fix = "in the unit: `PrivateUsers=no` (`systemctl edit backup.service`)";
+    assert_eq!(ill(&facts)[0].2, fix);
 
     let mut facts = good();
     facts.ids.programs = Err(lacks(
@@ -296,4 +306,33 @@ fn the_script_has_each_line_once_and_text_stays_in_comments() {
     );
     assert!(!script.contains("\nrm"), "{script}");
     assert!(script.contains("\nmodprobe overlay\n"));
+}
+
+#[test]
+fn limits_of_this_process_are_told_with_their_settings() {
+    let mut facts = good();
+    facts.host.around = Around {
+        unit: None,
+        umask: 0o777,
+        files: Some(64),
+        processes: Some(8),
+        memory: Some(32 << 20),
+    };
+    let ids = |facts: &Facts| ill(facts).into_iter().map(|f| f.0).collect::<Vec<_>>();
+    assert_eq!(ids(&facts), ["umask", "open-files", "processes", "memory"]);
+    assert_eq!(ill(&facts)[0].2, "`umask 022`, then again");
+    facts.host.around.unit = Some(Unit {
+        name: "backup.service".into(),
+        of_user: false,
+    });
+    for ((.., fix), setting) in
+        ill(&facts)
+            .iter()
+            .zip(["UMask=", "LimitNOFILE=", "LimitNPROC=", "MemoryMax="])
+    {
+        assert!(
+            fix.starts_with(&format!("in the unit: `{setting}")),
+            "{fix}"
+        );
+    }
 }

@@ -43,23 +43,31 @@ impl Dirs {
     /// # Errors
     /// [`Error`] when there is no place to write.
     pub fn find() -> Result<Dirs, Error> {
+        let data = Dirs::place()?;
+        if let Err(source) = prepare(&data) {
+            return Err(Error::NotWritable { path: data, source });
+        }
+        Ok(Dirs { data })
+    }
+
+    /// Where [`Dirs::data`] is, without a look at it.
+    ///
+    /// # Errors
+    /// [`Error::NoHome`].
+    pub fn place() -> Result<PathBuf, Error> {
         let absolute = |name: &str| {
             let path = PathBuf::from(std::env::var_os(name)?);
             path.is_absolute().then_some(path)
         };
         let root = rustix::process::geteuid().is_root();
-        let data = match absolute("XDG_DATA_HOME") {
+        Ok(match absolute("XDG_DATA_HOME") {
             Some(path) => path.join("rl"),
             None if root && initial_userns() => PathBuf::from("/var/lib/rl"),
             None => absolute("HOME")
                 .or_else(home)
                 .ok_or(Error::NoHome)?
                 .join(".local/share/rl"),
-        };
-        if let Err(source) = prepare(&data) {
-            return Err(Error::NotWritable { path: data, source });
-        }
-        Ok(Dirs { data })
+        })
     }
 
     /// The containers' directory.

@@ -35,6 +35,12 @@ const AGAIN: &str = "fetch it again; if that does not help, whoever made the ima
 
 /// The hint for an error that has none of its own.
 pub(super) fn fallback(error: &Error) -> Option<String> {
+    if let (false, Some(hint)) = (
+        matches!(error, Error::Reported(_)),
+        crate::host::umask_hint(),
+    ) {
+        return Some(hint);
+    }
     Some(match error {
         Error::Reported(_) => return None,
         Error::Filter(_) => "such as `--filter status=exited`".to_owned(),

@@ -37,11 +37,15 @@ impl std::fmt::Display for Refused {
 /// The outcome of a try.
 pub type Tried = Result<(), Refused>;
 
+/// How long a try may take, in seconds. All of them take milliseconds, but where a file system does not answer.
+const PATIENCE: i64 = 5;
+
 /// Runs `work` in a child with these namespaces, as root with the caller's own id where a user namespace is one
 /// of them. The calling process must be single-threaded.
 ///
 /// # Errors
-/// The call that was refused, that of the clone and of the maps included.
+/// The call that was refused, that of the clone and of the maps included; `ETIMEDOUT` where the child did not
+/// end in time.
 pub fn attempt(namespaces: Namespaces, work: impl FnOnce() -> Tried) -> Tried {
     let own = (
         rustix::process::geteuid().as_raw(),
@@ -66,6 +70,11 @@ pub fn attempt(namespaces: Namespaces, work: impl FnOnce() -> Tried) -> Tried {
         }
         Fork::Parent(child) => {
             drop(write);
+            if !ends_in_time(&read) {
+                let _ = child.signal(libc::SIGKILL);
+                // It may be beyond that signal, so it is left to whoever reaps orphans.
+                return Err(Refused::at("the try")(Errno::TIMEDOUT));
+            }
             let mut text = String::new();
             let _ = std::fs::File::from(read).read_to_string(&mut text);
             match child.wait().map_err(Refused::at("waitid()"))? {
@@ -82,6 +91,24 @@ pub fn attempt(namespaces: Namespaces, work: impl FnOnce() -> Tried) -> Tried {
                     })
                 }
             }
+        }
+    }
+}
+
+/// Waits until there is something to read, or the other end is closed.
+fn ends_in_time(read: &std::os::fd::OwnedFd) -> bool {
+    let limit = rustix::event::Timespec {
+        tv_sec: PATIENCE,
+        tv_nsec: 0,
+    };
+    let mut end = [rustix::event::PollFd::new(
+        read,
+        rustix::event::PollFlags::IN,
+    )];
+    loop {
+        match rustix::event::poll(&mut end, Some(&limit)) {
+            Err(Errno::INTR) => {}
+            ready => return ready != Ok(0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What this machine offers: read-only facts, each found by trying the real thing in a forked child, with
 //! what the kernel answered.
 
+mod around;
 mod attempt;
 mod places;
 mod refusal;
@@ -8,6 +9,7 @@ mod refusal;
 use std::ffi::OsStr;
 use std::path::Path;
 
+pub use around::{Around, UMASK, Unit, umask_hint};
 pub use attempt::{Refused, Tried, attempt};
 pub use places::{Cgroup, FileSystem, Session, masks};
 pub use refusal::{Fix, Obstacle, Switches, restriction_hint, userns_hint};
@@ -36,6 +38,8 @@ pub struct HostFacts {
     pub proc_masks: Vec<String>,
     /// Each system call with what came of it.
     pub calls: Vec<(Call, Tried)>,
+    /// Limits that this process was started with.
+    pub around: Around,
     /// Control groups.
     pub cgroup: Cgroup,
     /// The user's session.
@@ -54,7 +58,9 @@ impl HostFacts {
             })
         };
         let session = Session::find(user);
+        let cgroup = Cgroup::find();
         HostFacts {
+            around: Around::find(&cgroup.own),
             user_namespace: attempt(Namespaces::USER, || Ok(())),
             switches: Switches::read(),
             overlay: overlay(data),
@@ -71,7 +77,7 @@ impl HostFacts {
             ),
             proc_masks: masks(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()),
             calls: Call::ALL.map(|call| (call, in_child(call))).to_vec(),
-            cgroup: Cgroup::find(),
+            cgroup,
             session,
             store: FileSystem::of(data),
         }
@@ -86,6 +92,24 @@ fn open_dir(path: &Path) -> Result<std::os::fd::OwnedFd, Refused> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(Refused::at(format!("open(`{}`)", path.display())))
+}
+
+/// Whether the file system of `path`, which need not be there yet, answers: that of a server that is gone may
+/// keep whoever asks waiting for ever, so a child asks. The calling process must be single-threaded.
+///
+/// # Errors
+/// No answer in time.
+pub fn answers(path: &Path) -> Tried {
+    attempt(Namespaces::empty(), || {
+        // The first that is there.
+        path.ancestors()
+            .find(|place| rustix::fs::statfs(*place).is_ok());
+        Ok(())
+    })
+    .map_err(|refused| Refused {
+        call: format!("statfs(`{}`)", path.display()),
+        ..refused
+    })
 }
 
 /// The mount as a container has it, and what layers need of it: a file changed, one removed.

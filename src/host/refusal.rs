@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Around;
+
 /// A line that mends something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
@@ -63,8 +65,10 @@ pub struct Switches {
     pub switched_off: bool,
     /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu) is 1.
     pub apparmor: bool,
-    /// A seccomp filter is in force for this process: that of an outer container.
+    /// A seccomp filter is in force for this process: that of an outer container or of a unit.
     pub filtered: bool,
+    /// RLIMIT_NPROC and the unit.
+    pub around: Around,
     /// The program's file.
     pub program: PathBuf,
 }
@@ -83,6 +87,7 @@ impl Switches {
             limit: sysctl("user/max_user_namespaces").parse().ok(),
             switched_off: sysctl("kernel/unprivileged_userns_clone") == "0",
             apparmor: sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+            around: Around::find(&super::Cgroup::find().own),
             filtered: is_filtered(&read("/proc/self/status")),
             program,
         }
@@ -96,6 +101,17 @@ impl Switches {
                 fix: Some(fix),
             })
         };
+        // RestrictNamespaces= answers clone3(2) with ENOSYS, clone(2) with EPERM.
+        if let (true, Some(unit)) = (self.filtered, &self.around.unit)
+            && [libc::EPERM, libc::ENOSYS].contains(&errno)
+            && !self.switched_off
+        {
+            let settings = "RestrictNamespaces=no` and `SystemCallFilter=";
+            return obstacle(
+                &format!("a seccomp filter is in force, that of `{}`", unit.name),
+                Fix::own(unit.edit(settings)),
+            );
+        }
         let limit = self.limit.unwrap_or(1);
         match errno {
             // user_namespaces(7): the limit, or 32 namespaces one in the other.
@@ -115,6 +131,16 @@ impl Switches {
             libc::EPERM if self.switched_off => obstacle(
                 "kernel.unprivileged_userns_clone is 0",
                 Fix::root("sysctl -w kernel.unprivileged_userns_clone=1"),
+            ),
+            libc::EAGAIN => obstacle(
+                &match self.around.processes {
+                    Some(n) => format!("RLIMIT_NPROC is {n}, or a control group's pids.max is reached"),
+                    None => "a control group's pids.max is reached".to_owned(),
+                },
+                Fix::own(self.around.mend(
+                    "LimitNPROC=infinity` and `TasksMax=infinity",
+                    "`ulimit -u` shows the limit of processes, and the hard one that it may be raised to",
+                )),
             ),
             libc::EPERM if self.filtered => obstacle(
                 "a seccomp filter is in force, that of an outer container",
@@ -180,6 +206,7 @@ pub fn restriction_hint() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Unit;
     use super::*;
 
     fn line(switches: &Switches, errno: i32) -> String {
@@ -207,6 +234,22 @@ mod tests {
         );
         switches.filtered = true;
         assert!(line(&switches, libc::EPERM).contains("--cap-add SYS_ADMIN"));
+        switches.around.unit = Some(Unit {
+            name: "backup.service".into(),
+            of_user: true,
+        });
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let line = line(&switches, errno);
+            assert!(
+                line.starts_with("in the unit: `RestrictNamespaces=no` "),
+                "{line}"
+            );
+            assert!(
+                line.ends_with("(`systemctl --user edit backup.service`)"),
+                "{line}"
+            );
+        }
+        assert!(line(&switches, libc::EAGAIN).contains("`LimitNPROC=infinity`"));
         switches.switched_off = true;
         assert_eq!(
             line(&switches, libc::EPERM),

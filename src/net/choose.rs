@@ -6,7 +6,7 @@
 //! first there.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Error, Mode};
 
@@ -112,7 +112,7 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
     if let Link::Passt(_) = link {
         return Ok(Choice { link, evidence });
     }
-    let Err(refused) = helper_process::open_device(Path::new("/dev/net/tun")) else {
+    let Err(refused) = helper_process::TUN.open() else {
         evidence.push("/dev/net/tun: opened".to_owned());
         return Ok(Choice { link, evidence });
     };

@@ -176,12 +176,10 @@ impl Error {
                     "as root: apt-get install {package}; or run with `--network none`"
                 ))
             }
-            Error::NoTun(source) => Some(match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "as root: chmod 0666 /dev/net/tun (or apt-get install passt, which can do without); or run with `--network none`".to_owned()
-                }
-                _ => "as root: modprobe tun (or apt-get install passt, which can do without); or run with `--network none`".to_owned(),
-            }),
+            Error::NoTun(source) => Some(format!(
+                "as root: {} (or apt-get install passt, which can do without); or run with `--network none`",
+                helper_process::TUN.fix(source)
+            )),
             Error::Privileged { port, .. } => Some(format!(
                 "as root: sysctl net.ipv4.ip_unprivileged_port_start={port}"
             )),

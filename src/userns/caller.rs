@@ -41,6 +41,13 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The kinds of ids of which they have none to hand out.
+    pub fn lacking_kinds(&self) -> Vec<Kind> {
+        let both = [(Kind::Uid, &self.sub_uid), (Kind::Gid, &self.sub_gid)];
+        let lacking = both.into_iter().filter(|(_, ranges)| ranges.is_empty());
+        lacking.map(|(kind, _)| kind).collect()
+    }
+
     /// Reads it from the running process and from /etc. `path` is the value of PATH.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ fn lacking(caller: &Caller) -> Option<Lacking> {
         let why = format!("`{name}` has no subordinate ids in {files}");
         return Some(Lacking {
             why,
-            fix: grant(&Files::default(), name),
+            fix: grant(&Files::default(), &caller.lacking_kinds(), name),
         });
     }
     match Programs::find(caller.path.as_deref()).and_then(|programs| programs.check()) {

@@ -254,18 +254,84 @@ pub fn ended(status: ExitStatus) -> String {
     }
 }
 
-/// Whether `path` can be opened for reading and writing, as a device like /dev/net/tun or /dev/fuse
-/// must be.
-///
-/// # Errors
-/// Those of open(2).
-pub fn open_device(path: &Path) -> io::Result<()> {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)?;
-    drop(file);
-    Ok(())
+/// A character device that a helper program opens.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Where it is.
+    pub path: &'static str,
+    /// Major and minor number (the kernel's Documentation/admin-guide/devices.txt).
+    numbers: (u32, u32),
+    /// The module of its driver.
+    module: &'static str,
+}
+
+/// What pasta and slirp4netns carry packets through.
+pub const TUN: Device = Device {
+    path: "/dev/net/tun",
+    numbers: (10, 200),
+    module: "tun",
+};
+
+/// What every FUSE mount is made with.
+pub const FUSE: Device = Device {
+    path: "/dev/fuse",
+    numbers: (10, 229),
+    module: "fuse",
+};
+
+impl Device {
+    /// Opens it for reading and writing, and closes it.
+    ///
+    /// # Errors
+    /// Those of open(2); another kind where something that is no device has its place.
+    pub fn open(self) -> io::Result<()> {
+        use std::os::unix::fs::FileTypeExt as _;
+        if !std::fs::metadata(self.path)?.file_type().is_char_device() {
+            return Err(io::Error::other(
+                "something that is no device has its place",
+            ));
+        }
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path)?;
+        drop(file);
+        Ok(())
+    }
+
+    /// The shell commands for root after which it opens for everybody, from what [`Device::open`] said. A
+    /// driver that is built in has no module, and a container no modprobe: that one may fail.
+    pub fn fix(self, refused: &io::Error) -> String {
+        let Device {
+            path,
+            module,
+            numbers: (major, minor),
+        } = self;
+        let node = format!("mknod -m 0666 {path} c {major} {minor}");
+        match refused.kind() {
+            io::ErrorKind::PermissionDenied => format!("chmod 0666 {path}"),
+            io::ErrorKind::NotFound => {
+                let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
+                // The module may make the node.
+                format!(
+                    "modprobe {module} || true; mkdir -p {}; test -c {path} || {node}",
+                    dir.display()
+                )
+            }
+            io::ErrorKind::Other if is_mount_point(path) => format!("umount {path}"),
+            io::ErrorKind::Other => format!("rm -r {path}; {node}"),
+            // The node is there, the driver is not.
+            _ => format!("modprobe {module}; chmod 0666 {path}"),
+        }
+    }
+}
+
+/// From proc_pid_mountinfo(5), of which the fifth field is the mount point.
+fn is_mount_point(path: &str) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(path))
 }
 
 #[cfg(test)]

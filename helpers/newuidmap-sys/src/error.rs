@@ -108,7 +108,13 @@ impl Error {
                     "start it outside of what set no_new_privs (a sandbox, a unit with NoNewPrivileges=yes)"
                         .to_owned(),
                 ),
-                Cause::RangeNotAllowed => Some(grant(&Files::default(), user)),
+                Cause::RangeNotAllowed => {
+                    let kind = match self {
+                        Error::Failed { kind, .. } => *kind,
+                        _ => return None,
+                    };
+                    Some(grant(&Files::default(), &[kind], user))
+                }
                 Cause::Unknown => None,
             },
         }
@@ -125,8 +131,27 @@ fn mount_of(path: &Path) -> Option<String> {
     above.max_by_key(|point| point.len()).map(str::to_owned)
 }
 
-/// The command that grants `user` 65,536 ids of each kind that nobody has on this machine.
-pub fn grant(files: &Files, user: &str) -> String {
+/// The command that grants `user` 65,536 ids that nobody has on this machine, of each kind in `kinds`.
+pub fn grant(files: &Files, kinds: &[Kind], user: &str) -> String {
     let (first, last) = free_range(files);
-    format!("usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}")
+    let options: String = kinds
+        .iter()
+        .map(|kind| format!(" --add-{}s {first}-{last}", kind.file()))
+        .collect();
+    format!("usermod{options} {user}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kind_that_is_lacking_is_granted() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::below(dir.path());
+        assert_eq!(
+            grant(&files, &[Kind::Gid], "ann"),
+            "usermod --add-subgids 100000-165535 ann"
+        );
+    }
 }

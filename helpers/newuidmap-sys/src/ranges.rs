@@ -96,19 +96,30 @@ pub struct Files {
     pub subgid: PathBuf,
     /// nsswitch.conf(5).
     pub nsswitch: PathBuf,
+    /// passwd(5).
+    pub passwd: PathBuf,
+    /// group(5).
+    pub group: PathBuf,
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Files {
-            subuid: "/etc/subuid".into(),
-            subgid: "/etc/subgid".into(),
-            nsswitch: "/etc/nsswitch.conf".into(),
-        }
+        Files::below(Path::new("/etc"))
     }
 }
 
 impl Files {
+    /// Those in the directory `etc`.
+    pub fn below(etc: &Path) -> Self {
+        Files {
+            subuid: etc.join("subuid"),
+            subgid: etc.join("subgid"),
+            nsswitch: etc.join("nsswitch.conf"),
+            passwd: etc.join("passwd"),
+            group: etc.join("group"),
+        }
+    }
+
     fn of(&self, kind: Kind) -> &Path {
         match kind {
             Kind::Uid => &self.subuid,
@@ -233,29 +244,34 @@ fn answer(text: &str) -> Vec<SubRange> {
         .collect()
 }
 
-/// The first 65,536 ids from 100,000 on that neither file gives to anyone: (first, last), for
-/// `usermod --add-subuids FIRST-LAST`.
+/// The first 65,536 ids from 100,000 on that neither file gives to anyone, and no user or group has for its
+/// own: (first, last), for `usermod --add-subuids FIRST-LAST`.
 pub fn free_range(files: &Files) -> (u32, u32) {
     const LENGTH: u32 = 65_536;
-    let mut taken: Vec<SubRange> = [&files.subuid, &files.subgid]
-        .into_iter()
-        .filter_map(|file| std::fs::read(file).ok())
-        .flat_map(|bytes| {
-            String::from_utf8_lossy(&bytes)
-                .lines()
-                .filter_map(|line| range_of(line.trim()).ok())
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let granted = [&files.subuid, &files.subgid].map(|file| each_line(file, |l| range_of(l).ok()));
+    // The id is the third field of both.
+    let own = |line: &str| {
+        let start = line.split(':').nth(2)?.parse().ok()?;
+        Some(SubRange { start, length: 1 })
+    };
+    let owned = [&files.passwd, &files.group].map(|file| each_line(file, own));
+    let mut taken: Vec<SubRange> = granted.into_iter().chain(owned).flatten().collect();
     taken.sort_unstable();
     let mut first = 100_000u32;
     for range in taken {
-        let end = range.start + range.length;
+        let end = range.start.saturating_add(range.length);
         if range.start < first.saturating_add(LENGTH) && end > first {
             first = end;
         }
     }
     (first, first.saturating_add(LENGTH - 1))
+}
+
+/// What `read` makes of the lines of a file; one that cannot be read has none.
+fn each_line(file: &Path, read: impl Fn(&str) -> Option<SubRange>) -> Vec<SubRange> {
+    let text = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().filter_map(|line| read(line.trim())).collect()
 }
 
 #[cfg(test)]
@@ -319,26 +335,26 @@ mod tests {
     #[test]
     fn a_free_range_is_free_in_both_files() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            subuid: dir.path().join("subuid"),
-            subgid: dir.path().join("subgid"),
-            nsswitch: dir.path().join("nsswitch"),
-        };
+        let files = Files::below(dir.path());
         assert_eq!(free_range(&files), (100_000, 165_535));
         std::fs::write(&files.subuid, "a:100000:65536\nb:300000:65536\n").unwrap();
         std::fs::write(&files.subgid, "a:150000:65536\n").unwrap();
         assert_eq!(free_range(&files), (215_536, 281_071));
+        // Nor is it somebody's own id.
+        std::fs::write(
+            &files.passwd,
+            "far:x:220000:1::/:\nnone:x:4294967295:1::/:\n",
+        )
+        .unwrap();
+        std::fs::write(&files.group, "far:x:220001:\n").unwrap();
+        assert_eq!(free_range(&files), (220_002, 285_537));
     }
 
     #[test]
     fn getsubids_is_asked_when_nsswitch_says_so() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let files = Files {
-            subuid: dir.path().join("subuid"),
-            subgid: dir.path().join("subgid"),
-            nsswitch: dir.path().join("nsswitch"),
-        };
+        let files = Files::below(dir.path());
         std::fs::write(&files.subuid, "ann:1000000:5\n").unwrap();
         let program = dir.path().join("getsubids");
         std::fs::write(&program, "#!/bin/sh\necho \"0: $1 777000 65536\"\n").unwrap();

@@ -64,7 +64,7 @@ fn program() -> Option<std::path::PathBuf> {
         skip("slirp4netns");
         return None;
     }
-    if helper_process::open_device(std::path::Path::new("/dev/net/tun")).is_err() {
+    if helper_process::TUN.open().is_err() {
         skip("/dev/net/tun");
         return None;
     }

@@ -12,9 +12,9 @@ finding() { jq -r --arg id "$1" --arg field "$2" '.[] | select(.id == $id)[$fiel
 mends() {
     local line
     line=$(finding "$1" fix)
-    has "the line of $1" "$line" "as root: "
+    same "whose the line of $1 is" "$(finding "$1" as_root)" true
     echo "$1: $line"
-    sh -ec "${line#as root: }" >/dev/null
+    sh -ec "$line" >/dev/null
 }
 
 # lacks ID VERDICT CMD…: after CMD the finding is VERDICT, and its line mends it.
@@ -63,3 +63,17 @@ mends linger
 look bob
 same "cgroup of bob after its line" "$(finding cgroup verdict)" ok
 same "linger of bob after its line" "$(finding linger verdict)" ok
+
+# What a unit keeps from its processes is said to be the unit's.
+# within ID PROPERTY WORDS: the finding ID, under a unit with PROPERTY, has WORDS in its fix.
+within() {
+    systemd-run --quiet --wait --pipe --collect --uid alice -E HOME=/home/alice -p "$2" rl doctor --json >found || true
+    has "$1 with $2" "$(finding "$1" fix)" "$3"
+    has "$1 with $2" "$(finding "$1" fix)" "systemctl edit run-"
+}
+within subordinate-ids PrivateUsers=yes PrivateUsers=no
+within user-namespace RestrictNamespaces=yes RestrictNamespaces=no
+within umask UMask=0777 UMask=0022
+within open-files LimitNOFILE=64 LimitNOFILE=
+within memory MemoryMax=64M MemoryMax=
+within processes LimitNPROC=32 LimitNPROC=
