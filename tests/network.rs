@@ -620,6 +620,30 @@ identities! {
         assert_eq!(asked.try_iter().count(), 0);
     }
 
+    fn names_where_the_host_has_one_address_family(t: [sub nosub]) {
+        let Some(host) = Host::new() else { return };
+        // slirp4netns announces its IPv6 network some time after the start.
+        let script = "timeout 30 sh -c 'until nslookup -type=a name.test; do sleep 0.1; done'";
+        let finds = |options: &[&str]| {
+            let out = container(t, options, &["sh", "-c", script]).run().ok().out();
+            assert!(out.contains("198.51.100.7"), "{options:?}: {out}");
+        };
+        let (_six, _four) = (name_server("[::1]:53"), name_server("127.0.0.53:53"));
+        run(&["ip -4 route del default", "ip -4 addr flush dev eth0"]);
+        host.resolver("nameserver ::1\n");
+        for helper in HELPERS {
+            finds(&["--network", helper]);
+        }
+        finds(&[]);
+        // pasta has no IPv4 here, in which alone this one can be asked.
+        host.resolver("nameserver 127.0.0.53\n");
+        finds(&[]);
+        run(&["ip addr add 192.0.2.2/24 dev eth0", "ip route add default via 192.0.2.1", "ip -6 route del default", "ip -6 addr flush dev eth0"]);
+        finds(&[]);
+        host.resolver("nameserver ::1\n");
+        finds(&[]);
+    }
+
     fn names_for_hosts(t: [sub nosub unshared root]) {
         let Some(_host) = Host::new() else { return };
         for helper in HELPERS.into_iter().chain(["none", "host"]) {

@@ -3,7 +3,8 @@
 //!
 //! Found by trying: the programs are looked for, /dev/net/tun is opened. pasta of before 2024 cannot
 //! start on a host without a default route (a laptop on a train), slirp4netns can; so that one comes
-//! first there.
+//! first there. So it does where the host's resolver is on loopback in an address family that has no default
+//! route: slirp4netns carries both.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -91,7 +92,8 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
         None => {
             let pasta = find("pasta").map(Link::Pasta);
             let offline = !has_default_route();
-            let slirp = if pasta.is_none() || offline {
+            let deaf = deaf(super::HostResolver::read().only_family());
+            let slirp = if pasta.is_none() || offline || deaf {
                 find("slirp4netns").map(Link::Slirp4netns)
             } else {
                 None
@@ -99,7 +101,13 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
             if offline {
                 evidence.push("no default route: slirp4netns before pasta".to_owned());
             }
-            let (first, second) = if offline {
+            if deaf && !offline {
+                evidence.push(
+                    "the resolver on loopback is of a family that has no default route: slirp4netns before pasta"
+                        .to_owned(),
+                );
+            }
+            let (first, second) = if offline || deaf {
                 (slirp, pasta)
             } else {
                 (pasta, slirp)
@@ -128,6 +136,14 @@ fn helper(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, Error
         }
         _ => Err(Error::NoTun(refused)),
     }
+}
+
+/// Whether the only resolver is of an address family without a default route, in which pasta carries nothing.
+fn deaf(only_family: Option<bool>) -> bool {
+    only_family.is_some_and(|v6| match v6 {
+        true => !has_ipv6(),
+        false => !has_ipv4(),
+    })
 }
 
 /// Whether the host knows a way to everywhere, in either address family.

@@ -6,12 +6,12 @@
 //! after it.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Mode, PASTA_DNS};
+use super::{Error, Mode, PASTA_DNS, PASTA_DNS6};
 
 /// `--dns`, `--dns-search`, `--dns-option`; what is empty is taken from the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +48,25 @@ impl HostResolver {
     }
 }
 
+impl HostResolver {
+    /// The address family without which a container has no resolver, as a helper forwards to one on the host's
+    /// loopback and that is of this family alone: whether it is IPv6.
+    pub(super) fn only_family(&self) -> Option<bool> {
+        let (etc, behind) = (parse(&self.etc).servers, parse(&self.systemd).servers);
+        let local = loopback(&etc);
+        let first = local.first()?.is_ipv6();
+        let alone = reachable(&etc).is_empty() && reachable(&behind).is_empty();
+        (alone && local.iter().all(|server| server.is_ipv6() == first)).then_some(first)
+    }
+}
+
 /// The container's resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolver {
     /// The text of /etc/resolv.conf.
     pub text: String,
-    /// Whether pasta has to forward [`PASTA_DNS`] to the host's resolver.
+    /// Whether the helper has to be told to forward to the host's resolver: pasta what comes to [`PASTA_DNS`] and
+    /// [`PASTA_DNS6`]; slirp4netns, which does so for IPv4 anyway, to carry IPv6 for it.
     pub forward: bool,
 }
 
@@ -91,6 +104,26 @@ fn reachable(servers: &[&str]) -> Vec<IpAddr> {
         .collect()
 }
 
+/// The servers on the host's loopback.
+fn loopback(servers: &[&str]) -> Vec<IpAddr> {
+    let addresses = servers.iter().filter_map(|server| server.parse().ok());
+    addresses.filter(IpAddr::is_loopback).collect()
+}
+
+/// The addresses at which a helper forwards to servers on the host's loopback: it asks one of the family that it
+/// is asked in.
+fn forwarders(loopback: &[IpAddr], v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<IpAddr> {
+    let only_v6 = !loopback.is_empty() && loopback.iter().all(IpAddr::is_ipv6);
+    let some_v6 = loopback.iter().any(IpAddr::is_ipv6);
+    [
+        (!only_v6).then_some(IpAddr::V4(v4)),
+        some_v6.then_some(IpAddr::V6(v6)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 fn link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80)
 }
@@ -108,11 +141,14 @@ pub fn resolver(mode: Mode, host: &HostResolver, dns: &Dns) -> Resolver {
             Mode::Pasta | Mode::Passt | Mode::Slirp4netns => {
                 let mut servers = reachable(&etc.servers);
                 if servers.is_empty() {
-                    servers.push(IpAddr::V4(match mode {
-                        Mode::Pasta | Mode::Passt => PASTA_DNS,
-                        _ => slirp4netns_rs::DNS,
-                    }));
-                    forward = mode != Mode::Slirp4netns;
+                    let slirp = mode == Mode::Slirp4netns;
+                    let (v4, v6) = match slirp {
+                        true => (slirp4netns_rs::DNS, slirp4netns_rs::DNS6),
+                        false => (PASTA_DNS, PASTA_DNS6),
+                    };
+                    let through = forwarders(&loopback(&etc.servers), v4, v6);
+                    forward = !slirp || through.iter().any(IpAddr::is_ipv6);
+                    servers.extend(through);
                     servers.extend(reachable(&parse(&host.systemd).servers));
                 }
                 servers.iter().map(IpAddr::to_string).collect()
@@ -289,6 +325,27 @@ mod tests {
         );
         assert!(!forward);
         assert!(text(Mode::Pasta, &host("", "")).1, "no server at all");
+        assert_eq!(behind.only_family(), None);
+        assert_eq!(stub.only_family(), Some(false));
+    }
+
+    #[test]
+    fn a_resolver_is_asked_in_its_own_family() {
+        let six = host("nameserver ::1\n", "");
+        let of = |mode, host: &HostResolver| text(mode, host);
+        assert_eq!(
+            of(Mode::Pasta, &six),
+            ("nameserver fd00::53\n".into(), true)
+        );
+        assert_eq!(
+            of(Mode::Slirp4netns, &six),
+            ("nameserver fd00::3\n".into(), true)
+        );
+        assert_eq!(six.only_family(), Some(true));
+        let both = host("nameserver ::1\nnameserver 127.0.0.1\n", "");
+        let expected = "nameserver 10.0.2.3\nnameserver fd00::3\n".to_owned();
+        assert_eq!(of(Mode::Slirp4netns, &both), (expected, true));
+        assert_eq!(both.only_family(), None);
     }
 
     #[test]

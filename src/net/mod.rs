@@ -22,12 +22,15 @@ pub use start::{Ended, Request, Running, Starting, addresses, start, wire};
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Where the host's resolver answers inside when pasta forwards to it: a link-local address that no
 /// one else has (the one podman uses).
 pub const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The same in IPv6; a link-local one would need a zone.
+pub const PASTA_DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x53);
 
 pub use crate::model::spec::NetworkMode as Mode;
 

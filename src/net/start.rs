@@ -14,7 +14,7 @@ use super::choose::{has_ipv4, has_ipv6};
 use super::pump::Pump;
 use crate::sys::wire::{Address, enlarge_queues};
 
-use super::{Choice, Error, Link, Mode, PASTA_DNS, Proto, Reserved};
+use super::{Choice, Error, Link, Mode, PASTA_DNS, PASTA_DNS6, Proto, Reserved};
 
 /// What the helper is asked to do.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ fn pasta_options(request: &Request<'_>) -> pasta::Options {
         // Images expect the first interface to be eth0; the host's may be `wlp3s0`.
         interface: Some("eth0".to_owned()),
         dns_forward: if request.forward_dns {
-            vec![IpAddr::V4(PASTA_DNS)]
+            vec![IpAddr::V4(PASTA_DNS), IpAddr::V6(PASTA_DNS6)]
         } else {
             Vec::new()
         },
@@ -173,7 +173,7 @@ fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
     });
     let forwards: Vec<_> = forwards.collect();
     slirp4netns_rs::Options {
-        ipv6: has_ipv6(),
+        ipv6: has_ipv6() || request.forward_dns,
         api_socket: (!forwards.is_empty()).then(|| request.api_socket.clone()),
         forwards,
         ..slirp4netns_rs::Options::default()

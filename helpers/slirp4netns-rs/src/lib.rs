@@ -15,7 +15,7 @@ mod api;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -25,6 +25,8 @@ use helper_process::{Helper, ended, pipe, socketpair, wait_readable};
 
 /// Where the host's resolver answers inside (slirp4netns(1), default of `--cidr`).
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// The same in IPv6, with [`Options::ipv6`].
+pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 /// The namespace's own address.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The address inside that stands for the host (its loopback stays closed unless asked for).
