@@ -33,6 +33,8 @@ pub struct Caller {
     pub sub_uid: Vec<SubRange>,
     /// The same for groups.
     pub sub_gid: Vec<SubRange>,
+    /// The files grant ids of a kind of which the current user namespace has none to hand out.
+    pub outside: bool,
     /// Whether setgroups(2) is allowed in the current user namespace; a nested one inherits a
     /// refusal (user_namespaces(7), "/proc/pid/setgroups").
     pub setgroups: bool,
@@ -62,14 +64,18 @@ impl Caller {
         let gid = rustix::process::getegid().as_raw();
         let rank = rank(uid, &uid_map);
         let name = user_name(uid, path).unwrap_or_else(|| uid.to_string());
+        let mut outside = false;
         let (sub_uid, sub_gid) = match rank {
             Rank::NestedRoot => (without(uid_map, uid), without(gid_map()?, gid)),
             Rank::Ordinary => {
-                let granted = |kind| lookup(&Files::default(), kind, Some(&name), uid, path).ranges;
-                (
-                    within(granted(Kind::Uid), &uid_map),
-                    within(granted(Kind::Gid), &gid_map()?),
-                )
+                let mut usable = |kind, map: &[SubRange]| {
+                    let granted = lookup(&Files::default(), kind, Some(&name), uid, path).ranges;
+                    let none = granted.is_empty();
+                    let usable = within(granted, map);
+                    outside |= !none && usable.is_empty();
+                    usable
+                };
+                (usable(Kind::Uid, &uid_map), usable(Kind::Gid, &gid_map()?))
             }
             Rank::HostRoot => root_ranges(path),
         };
@@ -83,6 +89,7 @@ impl Caller {
             rank,
             sub_uid,
             sub_gid,
+            outside,
             setgroups,
             path,
         })

@@ -133,10 +133,8 @@ impl Error {
     /// The line that mends it, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NeedsSubIds { fix, .. } => Some(format!("as root: {fix}")),
-            Error::Helpers { source, user } => {
-                source.hint(user).map(|hint| format!("as root: {hint}"))
-            }
+            Error::NeedsSubIds { fix, .. } => Some(plan::for_whom(fix)),
+            Error::Helpers { source, user } => source.hint(user).as_deref().map(plan::for_whom),
             Error::Clone { source, .. } => crate::host::userns_hint(source.raw_os_error()?),
             Error::Write { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
                 crate::host::restriction_hint()

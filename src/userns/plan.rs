@@ -131,9 +131,12 @@ fn finish(
     };
     let notice = lacking
         .filter(|_| matches!(mode, Mode::Default | Mode::KeepId { .. }))
-        .map(|Lacking { why, fix }| format!(
-                "{why}: only one id is mapped, and giving files to others is passed over (fix, as root: {fix})"
-            ));
+        .map(|Lacking { why, fix }| {
+            format!(
+                "{why}: only one id is mapped, and giving files to others is passed over (fix, {})",
+                for_whom(&fix)
+            )
+        });
     Ok(Plan {
         uid,
         gid,
@@ -157,6 +160,17 @@ impl Lacking {
     }
 }
 
+/// A fix with who has to make it: root, but for what is no command.
+pub(super) fn for_whom(fix: &str) -> String {
+    match fix.starts_with("start it outside") {
+        true => fix.to_owned(),
+        false => format!("as root: {fix}"),
+    }
+}
+
+/// What gives the current user namespace ids, where it is that of a sandbox or a unit.
+const MORE_OUTSIDE: &str = "start it outside of the sandbox, or of the unit with PrivateUsers=yes";
+
 fn lacking(caller: &Caller) -> Option<Lacking> {
     if caller.rank != Rank::Ordinary {
         return None;
@@ -168,6 +182,12 @@ fn lacking(caller: &Caller) -> Option<Lacking> {
         (false, true) => Some("/etc/subgid"),
         (false, false) => None,
     };
+    if files.is_some() && caller.outside {
+        return Some(Lacking {
+            why: "the user namespace around this process has no ids to hand out".to_owned(),
+            fix: MORE_OUTSIDE.to_owned(),
+        });
+    }
     if let Some(files) = files {
         let why = format!("`{name}` has no subordinate ids in {files}");
         return Some(Lacking {
@@ -366,6 +386,7 @@ mod tests {
             rank,
             sub_uid: sub.to_vec(),
             sub_gid: sub.to_vec(),
+            outside: false,
             setgroups: true,
             path: None,
         }
@@ -432,6 +453,16 @@ mod tests {
         ));
         let single = plan(&Mode::Single, &eve).unwrap();
         assert_eq!(single.notice, None, "asked for, so nothing to say");
+        // Those of the files do not help in a sandbox that maps one id.
+        let inside = Caller {
+            outside: true,
+            ..eve.clone()
+        };
+        let notice = plan(&Mode::Default, &inside).unwrap().notice.unwrap();
+        assert!(
+            notice.contains("(fix, start it outside of the sandbox"),
+            "{notice}"
+        );
         // One kind is not enough.
         let half = Caller {
             sub_uid: vec![r(100_000, 5)],
