@@ -162,7 +162,7 @@ pub const PLACES: &[Place] = &[
             Says("--cap-add SYS_ADMIN"),
             Says("--cap-add SYS_ADMIN"),
             Says("--cap-add SYS_ADMIN"),
-            Says("--network none"),
+            Says("--cap-add SYS_ADMIN"),
             Says("--cap-add SYS_ADMIN"),
             Says("--cap-add SYS_ADMIN"),
         ],
