@@ -68,7 +68,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         let detail = |text: &str| context.ui.detail(text);
         let client = monitor::spawn(&task)?;
         let mapped = user.wait();
-        client.mapped(mapped.is_ok());
+        client.mapped(mapped.is_ok())?;
         mapped?;
         let done = match &start.attach {
             Some(attach) => client.attach(attach.clone(), &notice, &detail).map(Some),

@@ -76,11 +76,24 @@ impl Client {
     }
 
     /// Tells the monitor whether the user namespace has its maps; if not, waits until it has given up.
-    pub fn mapped(&self, done: bool) {
-        let told = self.tell(&ToMonitor::Mapped(done));
-        if told.is_ok() && !done {
+    ///
+    /// # Errors
+    /// [`Error::Call`]: it cannot be told. Without its client it gives up.
+    pub fn mapped(&self, done: bool) -> Result<(), Error> {
+        match wire::send(&self.channel, &ToMonitor::Mapped(done)) {
+            // Why it went away is in the messages that it sent before.
+            Ok(()) | Err(Errno::PIPE) => {}
+            Err(errno) => {
+                return Err(Error::Call {
+                    call: "sendmsg(monitor)",
+                    errno,
+                });
+            }
+        }
+        if !done {
             let _ = self.await_start(&|_| {}, &|_| {});
         }
+        Ok(())
     }
 
     /// Waits until the command runs. `notice` and `detail` as for [`Client::attach`].
