@@ -12,6 +12,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::spec::{self, LogDriver};
@@ -203,7 +204,11 @@ impl Writer {
             self.open()?;
         }
         if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
+            if let Err(error) = file.write_all(bytes) {
+                // No half of a record, which the next one would be taken for the rest of.
+                let _ = file.set_len(self.size);
+                return Err(error);
+            }
             self.size += bytes.len() as u64;
         }
         Ok(())
@@ -217,11 +222,22 @@ impl Writer {
             _ => {}
         }
         self.number = self.number.max(files(here).last().copied().unwrap_or(1));
-        let file = File::options()
+        let mut options = File::options();
+        let mut file = options
             .create(true)
+            .read(true)
             .append(true)
             .open(path(here, self.number))?;
         self.size = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if self.size > 0 {
+            file.read_exact_at(&mut last, self.size - 1)?;
+        }
+        if last != *b"\n" {
+            // A power cut has left a part of a record.
+            file.write_all(b"\n")?;
+            self.size += 1;
+        }
         self.file = Some(file);
         Ok(())
     }
