@@ -57,12 +57,17 @@ impl Lines {
     }
 
     fn next(&mut self) -> Option<String> {
-        while self.file.read_line(&mut self.part).is_ok_and(|n| n > 0) {
-            if self.part.ends_with('\n') {
-                return Some(std::mem::take(&mut self.part));
+        loop {
+            match self.file.read_line(&mut self.part) {
+                Ok(1..) if self.part.ends_with('\n') => {
+                    return Some(std::mem::take(&mut self.part));
+                }
+                Ok(1..) => {}
+                // What a power cut has left of a line.
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => self.part.clear(),
+                Ok(0) | Err(_) => return None,
             }
         }
-        None
     }
 }
 
