@@ -222,33 +222,29 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
     let ask = |word: &String| {
         let container = find(context, word)?;
         match connect(&container, word) {
-            Ok(client) => Ok((Some(client), container)),
-            Err(Error::NotRunning(_)) => Ok((None, find(context, word).unwrap_or(container))),
+            Ok(client) => Ok(Waited::For(client)),
+            // It may have ended since it was found.
+            Err(Error::NotRunning(_)) => Ok(Waited::Since(find(context, word)?.state.ended)),
             Err(error) => Err(error),
         }
     };
-    let asked: Vec<Result<_, Error>> = words.iter().map(ask).collect();
-    let wait = |(client, container): (Option<Client>, Container)| {
-        let recorded = container.state.ended.map_or(0, Ended::status);
-        match client {
-            Some(client) => match client.await_end() {
-                Ok(ended) => Ok(ended.status()),
-                // It may have ended just before it could hear us.
-                Err(error) => match find(context, &container.spec.id) {
-                    Ok(now) if !now.state.is_alive() => match now.state.ended {
-                        Some(ended) => Ok(ended.status()),
-                        None => Err(error.into()),
-                    },
-                    _ => Err(error.into()),
-                },
-            },
-            None => Ok(recorded),
-        }
+    let asked: Vec<Result<Waited, Error>> = words.iter().map(ask).collect();
+    let wait = |waited: Waited| match waited {
+        Waited::For(client) => Ok(client.await_end()?.status()),
+        Waited::Since(ended) => Ok(ended.map_or(0, Ended::status)),
     };
     asked
         .into_iter()
         .map(|asked| asked.and_then(wait))
         .collect()
+}
+
+/// What is waited for.
+enum Waited {
+    /// The end of a command that runs.
+    For(Client),
+    /// It has ended, if ever it was started.
+    Since(Option<Ended>),
 }
 
 /// Gives a container another name.

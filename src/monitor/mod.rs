@@ -289,6 +289,7 @@ fn run(task: &Task<'_>, client: Channel) {
             Some(wait) if restart::wait(&mut clients, wait) => {}
             Some(_) => {
                 let _ = task.container.ended(end.ended, true, false);
+                clients.close(&last);
                 break;
             }
             None => break,
@@ -353,7 +354,7 @@ fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure
         let _ = remove_files(task.container, &task.userns);
         remove_volumes(task.spec, task.container.dir(), &task.userns);
     }
-    clients.part(&FromMonitor::Failed(failure));
+    clients.close(&FromMonitor::Failed(failure));
 }
 
 /// The life of the monitor of a command in a running container.
