@@ -14,7 +14,7 @@ use crate::model::reference::Source;
 use crate::model::template::Template;
 use crate::model::text::escape_json;
 use crate::store::{MapKey, Store};
-use crate::userns;
+use crate::{state, userns};
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -412,6 +412,7 @@ fn look_at(
     if kind != Some("image") {
         match lifecycle::find(context, name) {
             Ok(container) => return Ok(containers::inspect(&container)),
+            Err(error @ Error::State(state::Error::Damaged { .. })) => return Err(error),
             Err(error) if kind.is_some() => return Err(error),
             Err(_) => {}
         }

@@ -14,7 +14,7 @@ use crate::model::spec::ContainerSpec;
 use crate::monitor;
 use crate::monitor::client::Client;
 use crate::monitor::wire::ToMonitor;
-use crate::state::{Container, Containers};
+use crate::state::{self, Container, Containers, Locked};
 use crate::sys::process;
 use crate::userns;
 
@@ -24,20 +24,49 @@ use crate::userns;
 /// The containers' directory cannot be read.
 pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
     let containers = Containers::new(context.dirs.containers());
-    let mut found = containers.list()?;
+    let survey = containers.survey()?;
+    let mut found = survey.containers;
+    let left_over = |spec: Option<&ContainerSpec>, locked: &Locked| {
+        let plan = default_plan(context);
+        let _ = plan.map(|plan| monitor::remove_left_over(spec, locked, &plan));
+    };
     found.retain(|container| {
-        let left_over = container.is_left_over();
-        if left_over && let Ok(locked) = container.lock() {
-            let spec = &container.spec;
-            let _ =
-                plan_for(context, spec).map(|plan| monitor::remove_left_over(spec, &locked, &plan));
+        if container.is_left_over() {
+            if let Ok(locked) = container.lock() {
+                left_over(Some(&container.spec), &locked);
+            }
+            return false;
         }
-        !left_over && (all || container.state.is_alive())
+        end_orphan(container);
+        all || container.state.is_alive()
     });
+    for locked in &survey.unfinished {
+        left_over(None, locked);
+    }
     for (spec, gone) in containers.gone() {
-        let _ = plan_for(context, &spec).map(|plan| monitor::remove_left_over(&spec, &gone, &plan));
+        left_over(spec.as_ref(), &gone);
+    }
+    for error in &survey.damaged {
+        let hint = error
+            .hint()
+            .map_or(String::new(), |hint| format!("; {hint}"));
+        context.ui.notice(&format!("{error}{hint}"));
     }
     Ok(found)
+}
+
+/// Ends what a killed monitor has left running of a container: without its monitor nothing of it is to run.
+pub(super) fn end_orphan(container: &Container) {
+    if container.orphan
+        && let Ok(locked) = container.lock()
+    {
+        monitor::end_left(&locked);
+    }
+}
+
+/// A plan in which every id exists that a container of the caller's can have given to a file.
+fn default_plan(context: &Context<'_>) -> Result<userns::Plan, Error> {
+    Ok(userns::plan(&userns::Mode::Default, &context.caller)?)
 }
 
 /// What each has written, and with its image, in Docker's words.
@@ -83,9 +112,16 @@ pub fn remove_all(
 ) -> Vec<Result<String, Error>> {
     let containers = Containers::new(context.dirs.containers());
     let begin = |word: &String| {
-        let container = containers.find(word)?;
+        let container = match containers.find(word) {
+            Err(state::Error::Damaged { .. }) => {
+                let locked = containers.lock_damaged(word)?;
+                monitor::remove(&locked, &default_plan(context)?)?;
+                return Ok(None);
+            }
+            other => other?,
+        };
         let client = (force && container.state.is_alive()).then(|| end(&container));
-        Ok((container, client.flatten()))
+        Ok(Some((container, client.flatten())))
     };
     let begun: Vec<Result<_, Error>> = words.iter().map(begin).collect();
     let finish = |word: &String,
@@ -110,7 +146,10 @@ pub fn remove_all(
         }
         Ok(word.clone())
     };
-    let finish = |word: &String, begun: (Container, Option<Client>)| -> Result<String, Error> {
+    let finish = |word: &String, begun: Option<(Container, _)>| -> Result<String, Error> {
+        let Some(begun) = begun else {
+            return Ok(word.clone());
+        };
         let spec = begun.0.spec.clone();
         let done = finish(word, begun)?;
         if volumes {

@@ -371,7 +371,7 @@ fn remove_left_over(containers: &state::Containers, name: &str, plan: &userns::P
         return false;
     };
     container.is_left_over()
-        && container
-            .lock()
-            .is_ok_and(|locked| monitor::remove_left_over(&container.spec, &locked, plan).is_ok())
+        && container.lock().is_ok_and(|locked| {
+            monitor::remove_left_over(Some(&container.spec), &locked, plan).is_ok()
+        })
 }

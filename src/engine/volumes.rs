@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::mounts::{self, DATA};
 use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
-use crate::userns;
+use crate::{state, userns};
 
 /// Gives new volumes to root inside where the caller, who made their directories, is not mapped:
 /// nobody inside could write to them.
@@ -87,12 +87,18 @@ pub fn create(
     if data.is_dir() {
         return Ok(name);
     }
-    std::fs::create_dir_all(&data).map_err(failed(&data))?;
+    std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
     if !labels.is_empty() {
         let path = dir.join(LABELS);
         let text = serde_json::to_vec(labels).unwrap_or_default();
-        std::fs::write(&path, text).map_err(failed(&path))?;
+        let written = std::fs::write(&path, text);
+        let synced = written.and_then(|()| std::fs::File::open(&path)?.sync_data());
+        synced.map_err(failed(&path))?;
     }
+    // Last, since with it there is a volume.
+    std::fs::create_dir(&data).map_err(failed(&data))?;
+    state::sync_dir(&dir)?;
+    state::sync_dir(&context.dirs.volumes())?;
     context.event("volume", &name, &name, "create");
     Ok(name)
 }
@@ -119,8 +125,10 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
             true => std::fs::write(path.with_file_name(mounts::ANONYMOUS), ""),
             false => Ok(()),
         };
-        std::fs::create_dir_all(path)
+        // The mark first: with its data directory there is a volume.
+        std::fs::create_dir_all(path.parent().unwrap_or(path))
             .and_then(|()| mark())
+            .and_then(|()| std::fs::create_dir(path))
             .map_err(|source| {
                 resolve::Error::Mount(mounts::Error::Volume {
                     name: name.clone(),

@@ -392,20 +392,24 @@ fn sweep(task: &Task<'_>) {
         return;
     };
     for (spec, container) in state::Containers::new(root.to_owned()).left_over() {
-        let _ = remove_left_over(&spec, &container, &task.userns);
+        let _ = remove_left_over(spec.as_ref(), &container, &task.userns);
     }
 }
 
 /// Removes a container whose monitor was killed, with `plan` as a pattern for who writes its id maps; and the volumes
-/// that were made for it, if they were to go with it.
+/// that were made for it, if they were to go with it. Without a specification it was never finished, and `plan` has to
+/// know the ids of its files.
 ///
 /// # Errors
 /// As [`remove`].
 pub fn remove_left_over(
-    spec: &ContainerSpec,
+    spec: Option<&ContainerSpec>,
     container: &state::Locked,
     plan: &userns::Plan,
 ) -> Result<(), state::Error> {
+    let Some(spec) = spec else {
+        return remove(container, plan);
+    };
     let plan = userns::Plan {
         uid: spec.uid_map.clone(),
         gid: spec.gid_map.clone(),
@@ -421,21 +425,24 @@ pub fn remove_left_over(
 /// Ends what a killed monitor may have left running of a container, and removes its directory.
 ///
 /// # Errors
-/// [`state::Error`] of the second try.
+/// [`state::Error`] of the last try; what could not be removed is [left over](state::Containers::gone) then.
 pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
     end_left(container);
     remove_files(container, plan)
 }
 
-/// Ends what a killed monitor may have left running of a container, and its control group.
+/// Ends what a killed monitor may have left running of a container, and its control group; and notes that.
 pub fn end_left(container: &state::Locked) {
     if let Some(group) = container.end_orphan() {
         cgroup::clear(&group);
     }
+    let _ = container.orphan_ended();
 }
 
 fn remove_files(container: &state::Locked, plan: &userns::Plan) -> Result<(), state::Error> {
-    inside_if_needed(plan, || container.remove())
+    // At once no container any more, so that one which is removed in part is never started.
+    let gone = container.vanish()?;
+    inside_if_needed(plan, || gone.remove())
 }
 
 /// Removes the volumes that were made for a container which was in the directory `container`, unless another one has

@@ -80,9 +80,17 @@ pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Er
     let text = File::open(path)
         .and_then(|file| read_small(&file))
         .map_err(io("read", path))?;
-    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
+    // A file that grew before what is in it came to the disk is filled up with zeros.
+    let filled = text
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |n| n + 1);
+    serde_json::from_slice(&text[..filled]).map_err(|e| match e.is_eof() {
+        true => Error::Torn(path.to_owned()),
+        false => Error::Damaged {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        },
     })
 }
 
@@ -128,7 +136,8 @@ pub(super) fn start_time(pid: i32) -> Option<u64> {
         .ok()
 }
 
-/// Replaces a file atomically; with `sync` it is on disk before the new name shows.
+/// Replaces a file atomically. With `sync` what is in it is on disk before it has the name, so that a power cut leaves
+/// the old file or the new one; that it is the new one is only sure after [`sync_dir`].
 pub(super) fn replace(
     dir: &Path,
     name: &str,
@@ -142,9 +151,21 @@ pub(super) fn replace(
         reason: e.to_string(),
     })?;
     let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
-    file.write_all(&bytes).map_err(io("write", &temporary))?;
-    if sync {
-        file.sync_data().map_err(io("fdatasync", &temporary))?;
-    }
-    std::fs::rename(&temporary, &path).map_err(io("rename", &path))
+    let mut put = || {
+        file.write_all(&bytes).map_err(io("write", &temporary))?;
+        if sync {
+            file.sync_data().map_err(io("fdatasync", &temporary))?;
+        }
+        std::fs::rename(&temporary, &path).map_err(io("rename", &path))
+    };
+    put().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+/// Waits until the names in a directory are on disk: fsync(2) of a file does not include its name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_dir(path: &Path) -> Result<(), Error> {
+    let dir = File::open(path).map_err(io("open", path))?;
+    dir.sync_all().map_err(io("fsync", path))
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::events::{self, Subject};
-use super::files::{boot_id, io, now, read_json, remove_tree, replace, start_time, try_lock};
+use super::files::{
+    boot_id, io, now, read_json, remove_tree, replace, start_time, sync_dir, try_lock,
+};
 use super::{Error, State, Status};
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
@@ -28,6 +30,11 @@ impl Gone {
     /// # Errors
     /// [`Error::Io`]: files of other ids can only be removed inside the user namespace.
     pub fn remove(&self) -> Result<(), Error> {
+        // The lock goes last: who finds the rest without it would begin to remove the same.
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name() != "lock") {
+            super::remove_all(&entry.path())?;
+        }
         remove_tree(&self.0)
     }
 }
@@ -38,13 +45,12 @@ impl Gone {
 pub struct Locked {
     dir: PathBuf,
     subject: Subject,
-    pub(super) link: PathBuf,
     /// Held, never read.
     _lock: File,
 }
 
 impl Locked {
-    pub(super) fn open(dir: PathBuf, subject: Subject, link: &Path) -> Result<Locked, Error> {
+    pub(super) fn open(dir: PathBuf, subject: Subject) -> Result<Locked, Error> {
         let path = dir.join("lock");
         let file = File::options()
             .create(true)
@@ -60,7 +66,6 @@ impl Locked {
         Ok(Locked {
             dir,
             subject,
-            link: link.to_owned(),
             _lock: file,
         })
     }
@@ -91,14 +96,17 @@ impl Locked {
         events::record(all.parent().unwrap_or(all), &self.subject, action, more);
     }
 
-    /// Waits until the specification is on disk, whatever happens to the machine.
+    /// Waits until the container is on disk, with its name, whatever happens to the machine.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<(), Error> {
         let path = self.dir.join("spec.json");
         let file = File::open(&path).map_err(io("open", &path))?;
-        file.sync_data().map_err(io("fdatasync", &path))
+        file.sync_data().map_err(io("fdatasync", &path))?;
+        sync_dir(&self.dir)?;
+        sync_dir(&self.names())?;
+        self.dir.parent().map_or(Ok(()), sync_dir)
     }
 
     /// The specification as it is on disk.
@@ -153,14 +161,13 @@ impl Locked {
         })
     }
 
-    /// Changes the state as it is on disk; with `sync` it is there when this returns, whatever happens to the
-    /// machine.
+    /// Changes the state as it is on disk. With `sync` a power cut leaves it as it was or as it is now; without, it can
+    /// be [lost](State::lost).
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn change(&self, sync: bool, edit: impl FnOnce(&mut State)) -> Result<(), Error> {
-        let path = self.dir.join("state.json");
-        let mut state: State = read_json(&path).unwrap_or_else(|_| State::created());
+        let mut state = State::of(&self.dir);
         let before = state.clone();
         edit(&mut state);
         self.write("state.json", &state, !sync)?;
@@ -201,9 +208,7 @@ impl Locked {
     /// since the machine was.
     pub fn end_orphan(&self) -> Option<PathBuf> {
         use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-        let Ok(state) = read_json::<State>(&self.dir.join("state.json")) else {
-            return None;
-        };
+        let state = State::of(&self.dir);
         let group = state.group.clone().filter(|_| state.boot_id == boot_id());
         let pid = state
             .pid
@@ -232,20 +237,18 @@ impl Locked {
         group
     }
 
-    /// Removes the container's directory and its claim to the name. Files that belong to other ids
-    /// can only be removed inside the user namespace.
+    /// Notes that the command ended with the monitor, or by a reboot, unless its end is noted already.
     ///
     /// # Errors
-    /// [`Error::Io`] with the first thing that could not be removed; the directory then still is a
-    /// container that can be removed again.
-    pub fn remove(&self) -> Result<(), Error> {
-        for sub in WRITABLE {
-            remove_tree(&self.dir.join(sub))?;
+    /// [`Error::Io`].
+    pub fn orphan_ended(&self) -> Result<(), Error> {
+        if !State::of(&self.dir).is_alive() {
+            return Ok(());
         }
-        self.unname()?;
-        remove_tree(&self.dir)?;
-        self.destroyed();
-        Ok(())
+        self.change(false, |state| {
+            state.orphaned();
+            state.finished = Some(now());
+        })
     }
 
     fn destroyed(&self) {
@@ -262,6 +265,9 @@ impl Locked {
     /// # Errors
     /// [`Error::Io`]; it then still is a container.
     pub fn vanish(&self) -> Result<Gone, Error> {
+        if self.dir.to_string_lossy().ends_with(GONE) {
+            return Ok(Gone(self.dir.clone()));
+        }
         self.unname()?;
         let mut gone = self.dir.clone().into_os_string();
         gone.push(GONE);
@@ -274,16 +280,36 @@ impl Locked {
     /// The name goes first: a directory without its name is found by id, a name without its directory is
     /// void.
     fn unname(&self) -> Result<(), Error> {
-        let ours = |link: &Path| std::fs::read_link(link).is_ok_and(|id| self.dir.ends_with(&id));
-        let mut link = self.link.clone();
-        // It may have another name by now.
-        if !ours(&link)
-            && let Ok(spec) = self.spec()
-        {
-            link.set_file_name(&spec.name);
+        let names = self.names();
+        let first = names.join(self.name());
+        if self.has(&first) {
+            return self.release(&first);
         }
-        match ours(&link) {
-            true => std::fs::remove_file(&link).map_err(io("unlink", &link)),
+        // It may have another name by now, or nobody knows which one it has.
+        match self.spec() {
+            Ok(spec) => self.release(&names.join(&spec.name)),
+            Err(_) => {
+                let all = std::fs::read_dir(&names).into_iter().flatten().flatten();
+                all.map(|claim| claim.path())
+                    .try_for_each(|claim| self.release(&claim))
+            }
+        }
+    }
+
+    /// Where the claims to names are.
+    fn names(&self) -> PathBuf {
+        self.dir.with_file_name("by-name")
+    }
+
+    /// Whether a claim to a name is ours.
+    fn has(&self, claim: &Path) -> bool {
+        std::fs::read_link(claim).is_ok_and(|id| self.dir.ends_with(&id))
+    }
+
+    /// Removes a claim to a name if it is ours.
+    fn release(&self, claim: &Path) -> Result<(), Error> {
+        match self.has(claim) {
+            true => std::fs::remove_file(claim).map_err(io("unlink", claim)),
             false => Ok(()),
         }
     }

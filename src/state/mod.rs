@@ -18,10 +18,16 @@
 //! killed, or to another boot: the container is not running, whatever its file says. There is no
 //! other repair and no index: a crash at any point leaves a directory that the next command
 //! understands or removes.
+//!
+//! A power cut can take back what is not synced, or leave a file with its name and without its content. The container
+//! is on disk, name and all, when `create` returns, and a moment after `run` has started it; one that is removed at its end
+//! never need be. So a specification that is not whole was promised to nobody, and a state that is not whole is of a
+//! command that ran.
 
 pub mod events;
 mod files;
 mod locked;
+mod names;
 mod status;
 
 use std::fs::File;
@@ -33,8 +39,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::model::spec::{ContainerSpec, VERSION};
-use crate::sys::process::Ended;
 use events::Subject;
+pub use files::sync_dir;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 use locked::GONE;
 pub use locked::{Gone, Locked};
@@ -61,6 +67,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of which not all came to the disk before a power cut.
+    #[error("`{0}` is not whole")]
+    Torn(PathBuf),
     /// Another container has the name.
     #[error("the name `{name}` is in use by container {id}")]
     NameTaken {
@@ -104,7 +113,21 @@ impl Error {
                     path.display()
                 ))
             }
+            Error::Damaged { path, .. } => {
+                let id = path.parent()?.file_name()?.to_str()?.get(..12)?;
+                Some(format!(
+                    "put the file right, or remove that container: `rl rm {id}`"
+                ))
+            }
             _ => None,
+        }
+    }
+
+    /// Whether a specification is missing or [torn](Error::Torn): its container was never finished.
+    fn is_unfinished(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
+            other => matches!(other, Error::Torn(_)),
         }
     }
 }
@@ -122,7 +145,20 @@ pub struct Container {
     pub spec: ContainerSpec,
     /// Its state, corrected for a monitor that is gone.
     pub state: State,
+    /// It was corrected: something of the container may still run.
+    pub orphan: bool,
     dir: PathBuf,
+}
+
+/// Everything in the directory of the containers.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The containers, the newest first.
+    pub containers: Vec<Container>,
+    /// What became no container, for the caller to remove.
+    pub unfinished: Vec<Locked>,
+    /// Why others cannot be read.
+    pub damaged: Vec<Error>,
 }
 
 impl Containers {
@@ -140,14 +176,14 @@ impl Containers {
         let names = self.root.join("by-name");
         make_dir(&names)?;
         self.make_mount_point()?;
-        let locked = self.make(spec, &names)?;
+        let locked = self.make(spec)?;
         let made = self
-            .claim(spec, &names, &locked.link)
+            .claim(spec, &names.join(&spec.name), None)
             .and_then(|()| locked.furnish(spec));
         match made {
             Ok(()) => Ok(locked),
             Err(error) => {
-                let _ = locked.remove();
+                let _ = locked.vanish().and_then(|gone| gone.remove());
                 Err(error)
             }
         }
@@ -172,66 +208,14 @@ impl Containers {
     }
 
     /// The directory, locked. Makers share the lock of the directory above from before theirs exists
-    /// until it is locked, so what [`Containers::remove_debris`] finds unlocked has no maker any more.
-    fn make(&self, spec: &ContainerSpec, names: &Path) -> Result<Locked, Error> {
+    /// until it is locked, so what [`Containers::unfinished`] finds unlocked has no maker any more.
+    fn make(&self, spec: &ContainerSpec) -> Result<Locked, Error> {
         let root = File::open(&self.root).map_err(io("open", &self.root))?;
         rustix::fs::flock(&root, FlockOperation::LockShared)
             .map_err(|errno| io("flock", &self.root)(errno.into()))?;
         let dir = self.root.join(&spec.id);
         make_dir(&dir)?;
-        Locked::open(dir, Subject::container(spec), &names.join(&spec.name))
-    }
-
-    /// Claims the name. A claim whose container was never finished, or is gone, is void; one at a
-    /// time takes it away, so that it is never the next one's claim that goes.
-    fn claim(&self, spec: &ContainerSpec, names: &Path, link: &Path) -> Result<(), Error> {
-        let mut turn = None;
-        loop {
-            match std::os::unix::fs::symlink(&spec.id, link) {
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                other => return other.map_err(io("symlink", link)),
-            }
-            let Ok(id) = std::fs::read_link(link) else {
-                continue;
-            };
-            if self.root.join(&id).join("spec.json").exists() || !self.abandoned(&id) {
-                return Err(Error::NameTaken {
-                    name: spec.name.clone(),
-                    id: id.to_string_lossy().chars().take(12).collect(),
-                });
-            }
-            if turn.is_some() {
-                std::fs::remove_file(link).map_err(io("unlink", link))?;
-                continue;
-            }
-            let dir = File::open(names).map_err(io("open", names))?;
-            rustix::fs::flock(&dir, FlockOperation::LockExclusive)
-                .map_err(|errno| io("flock", names)(errno.into()))?;
-            turn = Some(dir);
-        }
-    }
-
-    /// Gives a container another name. It need not be at rest.
-    ///
-    /// # Errors
-    /// [`Error::NameTaken`], [`Error::Io`].
-    pub fn rename(&self, container: &Container, name: &str) -> Result<(), Error> {
-        let names = self.root.join("by-name");
-        let spec = ContainerSpec {
-            name: name.to_owned(),
-            ..container.spec.clone()
-        };
-        self.claim(&spec, &names, &names.join(name))?;
-        container.rewrite(&spec)?;
-        let before = ("oldName", container.spec.name.clone());
-        self.event(&spec, "rename", &[before]);
-        let before = names.join(&container.spec.name);
-        match std::fs::read_link(&before) {
-            Ok(id) if container.dir.ends_with(&id) => {
-                std::fs::remove_file(&before).map_err(io("unlink", &before))
-            }
-            _ => Ok(()),
-        }
+        Locked::open(dir, Subject::container(spec))
     }
 
     /// Whether some container has the volume `name`.
@@ -257,88 +241,77 @@ impl Containers {
         lock_file(&self.root.join(id)).is_none_or(|file| !is_locked(&file))
     }
 
-    /// The container of this name, id or unique id prefix.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Io`].
-    pub fn find(&self, word: &str) -> Result<Container, Error> {
-        let missing = || Error::NotFound(word.to_owned());
-        if word.is_empty() || word.contains('/') || word.starts_with('.') {
-            return Err(missing());
-        }
-        if let Ok(id) = std::fs::read_link(self.root.join("by-name").join(word)) {
-            return self.read(&id.to_string_lossy());
-        }
-        let mut found = None;
-        for id in self.ids()? {
-            if id.starts_with(word) {
-                if found.is_some() {
-                    return Err(Error::Ambiguous(word.to_owned()));
-                }
-                found = Some(id);
-            }
-        }
-        self.read(&found.ok_or_else(missing)?)
-    }
-
-    /// All containers. What a killed command left behind is removed on the way; one that cannot be
-    /// read is passed over.
+    /// All containers, the newest first. One that cannot be read is passed over.
     ///
     /// # Errors
     /// [`Error::Io`] when the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Container>, Error> {
-        let mut out = Vec::new();
+        Ok(self.survey()?.containers)
+    }
+
+    /// Everything that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be read.
+    pub fn survey(&self) -> Result<Survey, Error> {
+        let mut out = Survey::default();
         for id in self.ids()? {
             match self.read(&id) {
-                Ok(container) => out.push(container),
-                Err(_) => self.remove_debris(&id),
+                Ok(container) => out.containers.push(container),
+                Err(error) if error.is_unfinished() => out.unfinished.extend(self.unfinished(&id)),
+                Err(error) => out.damaged.push(error),
             }
         }
-        out.sort_by_key(|c| std::cmp::Reverse(c.spec.made()));
+        let newest = |c: &Container| std::cmp::Reverse(c.spec.made());
+        out.containers.sort_by_key(newest);
         Ok(out)
     }
 
-    /// Removes a directory without a specification that nobody holds: its maker was killed in between.
-    /// While some container is being made this waits for another time.
-    fn remove_debris(&self, id: &str) {
+    /// Locks a directory without a whole specification that nobody holds: its maker was killed in between, or the
+    /// machine stopped before it was on disk. While some container is being made this waits for another time.
+    fn unfinished(&self, id: &str) -> Option<Locked> {
         let dir = self.root.join(id);
-        let bare = || !dir.join("spec.json").exists();
-        if bare()
-            && let Ok(root) = File::open(&self.root)
-            && rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && let Ok(locked) = Locked::open(dir.clone(), Subject::default(), &dir)
-            && bare()
-        {
-            let _ = locked.remove();
-        }
+        let root = File::open(&self.root).ok()?;
+        rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let locked = Locked::open(dir, Subject::default()).ok()?;
+        let torn = |error: Error| error.is_unfinished();
+        locked.spec().is_err_and(torn).then_some(locked)
     }
 
-    /// Locks every container that was to be removed at its end and whose monitor was killed before,
-    /// for the caller to remove.
-    pub fn left_over(&self) -> Vec<(ContainerSpec, Locked)> {
-        self.abandoned_of(|name| is_id(name) || is_gone(name))
-    }
-
-    /// The same of those alone that [vanished](Locked::vanish).
-    pub fn gone(&self) -> Vec<(ContainerSpec, Locked)> {
-        self.abandoned_of(is_gone)
-    }
-
-    fn abandoned_of(&self, wanted: impl Fn(&str) -> bool) -> Vec<(ContainerSpec, Locked)> {
-        let mut found = Vec::new();
-        for id in self.entries(wanted).unwrap_or_default() {
+    /// Locks every directory that was to be removed and whose monitor was killed before, for the caller to remove:
+    /// each with its specification, if it has one.
+    pub fn left_over(&self) -> Vec<(Option<ContainerSpec>, Locked)> {
+        let mut found = self.gone();
+        for id in self.ids().unwrap_or_default() {
             if !self.abandoned(Path::new(&id)) {
                 continue;
             }
             match self.read(&id) {
-                Ok(container) if container.is_left_over() || is_gone(&id) => {
-                    found.extend(container.lock().ok().map(|locked| (container.spec, locked)));
+                Ok(container) if container.is_left_over() => {
+                    found.extend(container.lock().ok().map(|l| (Some(container.spec), l)));
                 }
-                Ok(_) => {}
-                Err(_) => self.remove_debris(&id),
+                Err(error) if error.is_unfinished() => {
+                    found.extend(self.unfinished(&id).map(|locked| (None, locked)));
+                }
+                _ => {}
             }
         }
         found
+    }
+
+    /// The same of those alone that [vanished](Locked::vanish).
+    pub fn gone(&self) -> Vec<(Option<ContainerSpec>, Locked)> {
+        let all = self.entries(is_gone).unwrap_or_default().into_iter();
+        all.filter_map(|id| {
+            let dir = self.root.join(&id);
+            if std::fs::remove_dir(&dir).is_ok() {
+                // Nothing but the directory was left.
+                return None;
+            }
+            let locked = Locked::open(dir, Subject::default()).ok()?;
+            Some((locked.spec().ok(), locked))
+        })
+        .collect()
     }
 
     fn ids(&self) -> Result<Vec<String>, Error> {
@@ -364,15 +337,18 @@ impl Containers {
                 reason: format!("version {} is of a newer rl", spec.version),
             });
         }
-        let mut state = read_json(&dir.join("state.json")).unwrap_or_else(|_| State::created());
+        let mut state = State::of(&dir);
         let held = || lock_file(&dir).is_some_and(|file| is_locked(&file));
-        if state.is_alive() && !held() {
-            // Killed with its monitor, or by a reboot: 137 is what a SIGKILL would have left.
-            state.status = Status::Exited;
-            state.pid = None;
-            state.ended = Some(Ended::Signaled(libc::SIGKILL));
+        let orphan = state.is_alive() && !held();
+        if orphan {
+            state.orphaned();
         }
-        Ok(Container { spec, state, dir })
+        Ok(Container {
+            spec,
+            state,
+            orphan,
+            dir,
+        })
     }
 }
 
@@ -401,8 +377,7 @@ impl Container {
     /// # Errors
     /// [`Error::Running`] while its monitor lives.
     pub fn lock(&self) -> Result<Locked, Error> {
-        let link = self.link();
-        Locked::open(self.dir.clone(), Subject::container(&self.spec), &link)
+        Locked::open(self.dir.clone(), Subject::container(&self.spec))
     }
 
     /// Replaces its specification.
@@ -410,7 +385,11 @@ impl Container {
     /// # Errors
     /// [`Error::Io`].
     pub fn rewrite(&self, spec: &ContainerSpec) -> Result<(), Error> {
-        files::replace(&self.dir, "spec.json", spec, !spec.remove)
+        files::replace(&self.dir, "spec.json", spec, !spec.remove)?;
+        match spec.remove {
+            true => Ok(()),
+            false => sync_dir(&self.dir),
+        }
     }
 
     /// Locks it for a change, waiting for a monitor that is about to end: its state says how the command ended a
@@ -465,10 +444,5 @@ impl Container {
         self.state.boot_id == boot_id()
             && self.state.start_time.is_some()
             && self.state.start_time == start_time(pid.as_raw_nonzero().get())
-    }
-
-    fn link(&self) -> PathBuf {
-        let root = self.dir.parent().unwrap_or(&self.dir);
-        root.join("by-name").join(&self.spec.name)
     }
 }

@@ -1,7 +1,12 @@
 //! What changes in a container's life, as it is kept on disk.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::Error;
+use super::files::read_json;
 use crate::model::spec::VERSION;
 use crate::sys::process::Ended;
 
@@ -109,6 +114,33 @@ impl State {
             self.status,
             Status::Running | Status::Paused | Status::Restarting
         )
+    }
+
+    /// What is on disk in the directory of a container.
+    pub(super) fn of(dir: &Path) -> State {
+        match read_json(&dir.join("state.json")) {
+            Ok(state) => state,
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                State::created()
+            }
+            Err(error) => State::lost(&error),
+        }
+    }
+
+    /// Its command ran, since something was noted, and no more is known: a power cut took the file before it was on
+    /// disk.
+    fn lost(error: &Error) -> State {
+        let mut state = State::created();
+        state.orphaned();
+        state.error = Some(error.to_string());
+        state
+    }
+
+    /// The command was killed with its monitor, or by a reboot: 137 is what a SIGKILL would have left.
+    pub(super) fn orphaned(&mut self) {
+        self.status = Status::Exited;
+        self.pid = None;
+        self.ended = Some(Ended::Signaled(libc::SIGKILL));
     }
 
     pub(super) fn created() -> State {

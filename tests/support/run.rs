@@ -22,6 +22,7 @@ pub struct Program<'a> {
     cwd: PathBuf,
     deadline: Duration,
     trace: Vec<String>,
+    record: Option<PathBuf>,
 }
 
 enum Input {
@@ -42,6 +43,7 @@ impl<'a> Program<'a> {
             cwd: env.path("."),
             deadline: DEADLINE,
             trace: Vec::new(),
+            record: None,
         }
     }
 
@@ -56,6 +58,15 @@ impl<'a> Program<'a> {
             self.trace.push("-e".into());
             self.trace.push(expression.as_ref().into());
         }
+        self
+    }
+
+    /// Runs it under strace(1), which notes in a file what is done to files, of every process; bytes as `\xHH`,
+    /// descriptors with their paths.
+    pub fn recorded(mut self, record: &Path) -> Self {
+        let calls = "trace=openat,mkdir,mkdirat,symlink,rename,unlink,unlinkat,rmdir,chmod,write,fsync,fdatasync";
+        self = self.traced([calls]);
+        self.record = Some(record.to_owned());
         self
     }
 
@@ -116,7 +127,11 @@ impl<'a> Program<'a> {
         let mut command = Command::new("prlimit");
         command.arg(format!("--rttime={}:", env.tag)).args(prefix);
         if !self.trace.is_empty() {
-            command.args(["strace", "-f", "-qq", "-o", "/dev/null"]);
+            command.args(["strace", "-f", "-qq", "-o"]);
+            match &self.record {
+                Some(record) => command.arg(record).args(["-y", "-xx", "-s", "1000000"]),
+                None => command.arg("/dev/null"),
+            };
             command.args(&self.trace);
             if env.who != Identity::Root {
                 command.args(["-u", &super::identity::name_of(env.user.uid)]);

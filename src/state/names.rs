@@ -1,0 +1,142 @@
+//! Who has which name: a symbolic link in `by-name/` is the claim, the name in the specification says whether it holds.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use super::files::{io, sync_dir};
+use super::{Container, Containers, Error, Locked, Subject};
+use crate::model::spec::ContainerSpec;
+
+impl Containers {
+    /// Claims the name. Void claims are taken away by one at a time, so that it is never the next one's claim that goes;
+    /// `turn` is held by who has the turn already.
+    pub(super) fn claim(
+        &self,
+        spec: &ContainerSpec,
+        link: &Path,
+        mut turn: Option<File>,
+    ) -> Result<(), Error> {
+        loop {
+            match std::os::unix::fs::symlink(&spec.id, link) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                other => return other.map_err(io("symlink", link)),
+            }
+            let Ok(id) = std::fs::read_link(link) else {
+                continue;
+            };
+            if id == Path::new(&spec.id) {
+                return Ok(());
+            }
+            if !self.is_void(&id, &spec.name) {
+                return Err(Error::NameTaken {
+                    name: spec.name.clone(),
+                    id: id.to_string_lossy().chars().take(12).collect(),
+                });
+            }
+            if turn.is_some() {
+                std::fs::remove_file(link).map_err(io("unlink", link))?;
+                continue;
+            }
+            turn = Some(self.turn()?);
+        }
+    }
+
+    /// Waits for the turn to change claims of others.
+    fn turn(&self) -> Result<File, Error> {
+        let names = self.root.join("by-name");
+        let dir = File::open(&names).map_err(io("open", &names))?;
+        rustix::fs::flock(&dir, FlockOperation::LockExclusive)
+            .map_err(|errno| io("flock", &names)(errno.into()))?;
+        Ok(dir)
+    }
+
+    /// Whether the claim of `id` to a name does not hold: it is gone, was never finished, or has another name, as after
+    /// a rename that was cut short.
+    fn is_void(&self, id: &Path, name: &str) -> bool {
+        match self.read(&id.to_string_lossy()) {
+            Ok(container) => container.spec.name != name,
+            Err(error) => error.is_unfinished() && self.abandoned(id),
+        }
+    }
+
+    /// Gives a container another name. It need not be at rest.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::Io`].
+    pub fn rename(&self, container: &Container, name: &str) -> Result<(), Error> {
+        let names = self.root.join("by-name");
+        let spec = ContainerSpec {
+            name: name.to_owned(),
+            ..container.spec.clone()
+        };
+        // Held to the end: before the specification says so, the claim looks void.
+        let turn = self.turn()?;
+        let copy = turn.try_clone().map_err(io("dup", &names))?;
+        self.claim(&spec, &names.join(name), Some(copy))?;
+        container.rewrite(&spec)?;
+        let before = ("oldName", container.spec.name.clone());
+        self.event(&spec, "rename", &[before]);
+        let before = names.join(&container.spec.name);
+        match std::fs::read_link(&before) {
+            Ok(id) if before != names.join(name) && container.dir.ends_with(&id) => {
+                std::fs::remove_file(&before).map_err(io("unlink", &before))?;
+            }
+            _ => {}
+        }
+        sync_dir(&names)
+    }
+
+    /// The container of this name, id or unique id prefix.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Io`], [`Error::Damaged`].
+    pub fn find(&self, word: &str) -> Result<Container, Error> {
+        let missing = || Error::NotFound(word.to_owned());
+        match self.locate(word).and_then(|id| self.read(&id)) {
+            Err(Error::NotFound(_)) => {}
+            Err(error) if error.is_unfinished() => {}
+            other => return other,
+        }
+        // A claim can be lost in a power cut.
+        let all = self.list()?.into_iter();
+        let found = all.filter(|c| c.spec.name == word).next_back();
+        let found = found.ok_or_else(missing)?;
+        let _ = self.claim(&found.spec, &self.root.join("by-name").join(word), None);
+        Ok(found)
+    }
+
+    /// Locks the container of this name or id, whose specification cannot be read.
+    ///
+    /// # Errors
+    /// As [`Containers::find`], [`Error::Running`].
+    pub fn lock_damaged(&self, word: &str) -> Result<Locked, Error> {
+        let dir = self.root.join(self.locate(word)?);
+        Locked::open(dir, Subject::default())
+    }
+
+    /// The id that a word stands for.
+    fn locate(&self, word: &str) -> Result<String, Error> {
+        let missing = || Error::NotFound(word.to_owned());
+        if word.is_empty() || word.contains('/') || word.starts_with('.') {
+            return Err(missing());
+        }
+        if let Ok(id) = std::fs::read_link(self.root.join("by-name").join(word))
+            && !self.is_void(&id, word)
+        {
+            return Ok(id.to_string_lossy().into_owned());
+        }
+        let mut found = None;
+        for id in self.ids()? {
+            if id.starts_with(word) {
+                if found.is_some() {
+                    return Err(Error::Ambiguous(word.to_owned()));
+                }
+                found = Some(id);
+            }
+        }
+        found.ok_or_else(missing)
+    }
+}
