@@ -16,9 +16,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 use super::changes::{self, Change, Kind, Tree, failed, open_dir, stat_at, stat_fd};
-use super::{Context, Error};
+use super::{Context, Error, lifecycle};
 use crate::model::text::escape_bytes;
-use crate::state::{Container, Containers, Status};
+use crate::state::{Container, Status};
 use crate::sys::copy::is_portable;
 use crate::sys::fs::{CallError, is_opaque, is_whiteout, remove_tree, times};
 
@@ -37,7 +37,7 @@ pub struct Report {
 /// No such container, or it runs; nothing it could be carried over to; nobody to ask;
 /// [`Error::Applied`] when some changes were not carried over.
 pub fn apply(context: &Context<'_>, word: &str, yes: bool) -> Result<(), Error> {
-    let container = Containers::new(context.dirs.containers()).find(word)?;
+    let container = lifecycle::find(context, word)?;
     let name = container.spec.name.clone();
     // The monitor of a command that has just ended still holds it for a moment.
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -16,9 +16,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Error, containers, image_for, rungs, views};
+use super::{Context, Error, containers, image_for, lifecycle, rungs, views};
 use crate::model::spec::RootfsSource;
-use crate::state::{Container, Containers};
+use crate::state::Container;
 use crate::sys::fs::{CallError, is_opaque, is_whiteout};
 
 /// What became of a path, by Docker's letters.
@@ -70,7 +70,7 @@ pub struct Tree {
 /// # Errors
 /// No such container; its root is a directory or a copy; its files cannot be read.
 pub fn diff(context: &Context<'_>, word: &str) -> Result<Vec<Change>, Error> {
-    let container = Containers::new(context.dirs.containers()).find(word)?;
+    let container = lifecycle::find(context, word)?;
     let trees = trees(&container)?;
     // Files of other ids can be closed to the caller; root of the container's id maps sees them all.
     match list(&container, &trees) {

@@ -32,7 +32,9 @@ pub struct AttachOptions {
 /// # Errors
 /// There is none, or several.
 pub fn find(context: &Context<'_>, word: &str) -> Result<Container, Error> {
-    Ok(Containers::new(context.dirs.containers()).find(word)?)
+    let container = Containers::new(context.dirs.containers()).find(word)?;
+    containers::end_orphan(&container);
+    Ok(container)
 }
 
 /// Starts a container that does not run. Without `attach` it returns `None` when the command runs.

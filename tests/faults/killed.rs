@@ -256,6 +256,60 @@ fn a_first_process_that_changed_its_user() {
     nothing_left(&t, "a kill of the front end and the monitor");
 }
 
+/// The same of one that stays, detached: whichever verb comes first ends it, and says how it ended.
+#[test]
+fn a_detached_first_process_that_changed_its_user() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let command = "echo up; exec sleep 1000";
+    let run = [
+        "run",
+        "-d",
+        "--quiet",
+        "--network",
+        "none",
+        "--name",
+        "same",
+    ];
+    let stays = || t.processes().iter().any(|p| p.command == "sleep 1000");
+    let verbs: [&[&str]; 6] = [
+        &["ps"],
+        &["inspect", "same"],
+        &["logs", "same"],
+        &["stop", "same"],
+        &["start", "same"],
+        &["rm", "-f", "same"],
+    ];
+    for verb in verbs {
+        t.rl(run)
+            .args([&image, "su", "-s", "/bin/sh", "app", "-c", command])
+            .run()
+            .ok();
+        wait_for("it", || t.rl(["logs", "same"]).run().ok().out() == "up");
+        let mut all = t.processes().into_iter();
+        let monitor = all.find(|p| p.name == "rl" && p.state != 'Z');
+        let monitor = monitor.expect("a monitor").pid;
+        let before: Vec<_> = t.processes().iter().map(|p| p.pid).collect();
+        kill(monitor);
+        wait_for("the monitor's end", || has_ended(monitor));
+        assert!(stays(), "the kernel ended it: nothing is tried here");
+        t.rl(verb).run().ok();
+        let after = t.processes().into_iter().filter(|p| p.state != 'Z');
+        let still: Vec<_> = after.filter(|p| before.contains(&p.pid)).collect();
+        assert!(still.is_empty(), "after {verb:?}: {still:#?}");
+        if !matches!(verb[0], "start" | "rm") {
+            let ended = t.rl(["ps", "-a"]).run().ok().out();
+            assert!(ended.contains("Exited (137)"), "after {verb:?}: {ended}");
+            no_processes(&t, verb[0]);
+        }
+        if verb[0] != "rm" {
+            t.rl(["rm", "-f", "same"]).run().ok();
+        }
+        nothing_left(&t, verb[0]);
+    }
+}
+
 /// A command that is deaf to the hang-up is ended all the same.
 #[test]
 fn a_command_that_ignores_the_hang_up() {
