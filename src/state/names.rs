@@ -101,8 +101,8 @@ impl Containers {
             other => return other,
         }
         // A claim can be lost in a power cut.
-        let all = self.list()?.into_iter();
-        let found = all.filter(|c| c.spec.name == word).next_back();
+        let mut all = self.list()?.into_iter();
+        let found = all.rfind(|c| c.spec.name == word);
         let found = found.ok_or_else(missing)?;
         let _ = self.claim(&found.spec, &self.root.join("by-name").join(word), None);
         Ok(found)

@@ -13,6 +13,7 @@ mod support;
 mod disk;
 mod killed;
 mod refused;
+mod verbs;
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,0 +1,266 @@
+//! Verbs on containers that stay, killed at each of their stages: the front end, the monitor, the first process, and
+//! the programs that they start. What is left is whole or gone with the next command.
+
+use crate::support::{Env, Program, wait_for};
+use crate::{nothing_left, run, with_image};
+
+/// Stays when it is started first, and ends at once when it is again.
+const ONCE: &str = "[ -e /again ] && exit; echo >/again; echo up; exec sleep 1000";
+
+/// Makes and starts `same`.
+fn start<'a>(t: &'a Env, image: &str, script: &str) -> Program<'a> {
+    let words = ["run", "-d", "--quiet", "--network", "none", "--name"];
+    t.rl(words).args(["same", image, "sh", "-c", script])
+}
+
+fn living(t: &Env) -> Vec<i32> {
+    let all = t.processes().into_iter().filter(|p| p.state != 'Z');
+    all.map(|p| p.pid).collect()
+}
+
+/// Kills whoever of a verb makes a call for the `n`th time, for every such point; `prepare` makes what the verb is about.
+fn kill_at(
+    t: &Env,
+    image: &str,
+    prepare: &dyn Fn(),
+    verb: &[&str],
+    points: &[(&str, std::ops::RangeInclusive<usize>)],
+) {
+    for (call, numbers) in points {
+        for n in numbers.clone() {
+            let what = format!("a kill of {verb:?} at {call} {n}");
+            prepare();
+            let before = living(t);
+            let fault = format!("inject={call}:signal=SIGKILL:when={n}");
+            let output = t.rl(verb).traced([fault]).run();
+            assert!(
+                !output.err().contains("panicked"),
+                "{what}: {}",
+                output.err()
+            );
+            // Nothing of the verb's own goes on, but a container that it had started.
+            let stays = |pid: &i32| before.contains(pid);
+            wait_for(&what, || living(t).iter().all(stays));
+            if matches!(verb[0], "cp" | "commit") {
+                // It also tidies up what the store was left with.
+                t.rl(verb).run().ok();
+            }
+            converges(t, image, &what);
+        }
+    }
+}
+
+fn converges(t: &Env, image: &str, what: &str) {
+    let listed = t.rl(["ps", "-a"]).run();
+    assert_eq!(
+        (listed.code(), listed.err().as_str()),
+        (0, ""),
+        "after {what}"
+    );
+    let there = listed.out().contains("same");
+    let removed = t.rl(["rm", "-f", "same"]).run();
+    assert_eq!(
+        removed.code(),
+        i32::from(!there),
+        "after {what}: {}",
+        removed.err()
+    );
+    let next = run(t, image, &["--name", "same"], &["echo", "works"]).run();
+    let seen = (next.code(), next.out());
+    assert_eq!(seen, (0, "works".into()), "after {what}: {}", next.err());
+    nothing_left(t, what);
+}
+
+#[test]
+fn killed_while_it_is_made_and_started() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let detached = [
+        "run",
+        "-d",
+        "--quiet",
+        "--network",
+        "none",
+        "--name",
+        "same",
+        &image,
+        "true",
+    ];
+    let create = [
+        "create",
+        "--quiet",
+        "--network",
+        "none",
+        "--name",
+        "same",
+        &image,
+        "true",
+    ];
+    let prepare = || drop(t.rl(create).run().ok());
+    let making = [
+        ("mkdir", 1..=5),
+        ("symlink", 1..=1),
+        ("chmod", 1..=2),
+        ("rename", 1..=3),
+        ("fdatasync", 1..=2),
+        ("fsync", 1..=3),
+        ("write", 1..=5),
+    ];
+    let starting = [
+        ("clone3", 1..=4),
+        ("setsid", 1..=1),
+        ("bind", 1..=1),
+        ("execve", 2..=2),
+        ("execveat", 1..=1),
+        ("sendmsg", 1..=3),
+        ("recvmsg", 1..=4),
+        ("ppoll", 1..=3),
+        ("pivot_root", 1..=1),
+        ("seccomp", 1..=1),
+        ("shutdown", 1..=1),
+        ("unlink", 1..=1),
+        ("exit_group", 1..=1),
+    ];
+    kill_at(&t, &image, &|| (), &create, &making);
+    kill_at(&t, &image, &|| (), &detached, &making);
+    kill_at(&t, &image, &|| (), &detached, &starting);
+    kill_at(&t, &image, &prepare, &["start", "same"], &starting);
+}
+
+#[test]
+fn killed_while_it_works_on_one_that_runs() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let up = || {
+        start(&t, &image, ONCE).run().ok();
+        wait_for("it", || t.rl(["logs", "same"]).run().ok().out() == "up");
+    };
+    let joining = [
+        ("pidfd_open", 1..=1),
+        ("clone3", 1..=2),
+        ("setsid", 1..=1),
+        ("setns", 1..=2),
+        ("execve", 2..=2),
+        ("execveat", 1..=1),
+        ("sendmsg", 1..=2),
+        ("recvmsg", 1..=4),
+        ("ppoll", 1..=4),
+        ("seccomp", 1..=1),
+        ("write", 1..=2),
+        ("exit_group", 1..=1),
+    ];
+    kill_at(&t, &image, &up, &["exec", "same", "echo", "x"], &joining);
+    kill_at(&t, &image, &up, &["exec", "-d", "same", "true"], &joining);
+    let asking = [
+        ("connect", 1..=1),
+        ("sendmsg", 1..=1),
+        ("recvmsg", 1..=1),
+        ("ppoll", 1..=1),
+    ];
+    for verb in ["stop", "rm"] {
+        let option = if verb == "rm" { "-f" } else { "-t0" };
+        kill_at(&t, &image, &up, &[verb, option, "same"], &asking);
+    }
+    let again = [
+        ("connect", 1..=1),
+        ("clone3", 1..=3),
+        ("rename", 1..=3),
+        ("bind", 1..=1),
+        ("execveat", 1..=1),
+        ("recvmsg", 1..=3),
+        ("ppoll", 1..=4),
+    ];
+    kill_at(&t, &image, &up, &["restart", "-t0", "same"], &again);
+}
+
+#[test]
+fn killed_while_it_copies_and_removes() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let made = || {
+        start(&t, &image, "echo >/file; chown 5:5 /file").run().ok();
+        t.rl(["wait", "same"]).run().ok();
+        t.quiet();
+    };
+    let removing = [
+        ("clone3", 1..=2),
+        ("rename", 1..=1),
+        ("unlink", 1..=2),
+        ("unlinkat", 1..=8),
+        ("rmdir", 1..=1),
+        ("write", 1..=2),
+    ];
+    kill_at(&t, &image, &made, &["rm", "same"], &removing);
+    let copying = [
+        ("clone3", 1..=1),
+        ("copy_file_range", 1..=1),
+        ("fchmod", 1..=1),
+        ("openat2", 1..=1),
+        ("ppoll", 1..=1),
+    ];
+    t.file("in", "text");
+    kill_at(&t, &image, &made, &["cp", "same:/file", "out"], &copying);
+    kill_at(&t, &image, &made, &["cp", "in", "same:/tmp/in"], &copying);
+    let committing = [
+        ("clone3", 1..=3),
+        ("flock", 1..=3),
+        ("renameat", 1..=3),
+        ("pwrite64", 1..=1),
+        ("mkdir", 6..=7),
+        ("unlinkat", 1..=6),
+        ("fsync", 1..=1),
+    ];
+    let commit = ["commit", "same", "new"];
+    kill_at(&t, &image, &made, &commit, &committing);
+    made();
+    t.rl(commit).run().ok();
+    t.rl(["rm", "same"]).run().ok();
+    run(&t, "new", &[], &["test", "-e", "/file"]).run().ok();
+}
+
+/// The monitor, when it is asked to end: the verb sees that it is gone, or is told what it asked for.
+#[test]
+fn a_monitor_killed_while_it_ends() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let points = [
+        ("rename", 2..=4),
+        ("shutdown", 1..=1),
+        ("sendmsg", 2..=5),
+        ("unlink", 1..=2),
+        ("unlinkat", 1..=6),
+        ("fdatasync", 1..=2),
+        ("waitid", 1..=2),
+        ("exit_group", 1..=1),
+    ];
+    let verbs: [&[&str]; 3] = [
+        &["stop", "-t0", "same"],
+        &["rm", "-f", "same"],
+        &["kill", "same"],
+    ];
+    for verb in verbs {
+        for (call, numbers) in &points {
+            for n in numbers.clone() {
+                let what = format!("a kill of the monitor at {call} {n} in {verb:?}");
+                let fault = format!("inject={call}:signal=SIGKILL:when={n}");
+                let running = start(&t, &image, ONCE).traced([fault]).spawn();
+                let has = |text: &str| {
+                    let out = t.rl(["ps", "-a"]).run().ok().out();
+                    out.contains(text)
+                };
+                wait_for("its start or end", || {
+                    has(" Up ") || has("Exited") || (living(&t).is_empty() && !has("same"))
+                });
+                let asked = t.rl(verb).run();
+                assert!(!asked.err().contains("panicked"), "{what}: {}", asked.err());
+                wait_for(&what, || living(&t).is_empty());
+                running.wait();
+                converges(&t, &image, &what);
+            }
+        }
+    }
+}
