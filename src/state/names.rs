@@ -76,7 +76,12 @@ impl Containers {
         let turn = self.turn()?;
         let copy = turn.try_clone().map_err(io("dup", &names))?;
         self.claim(&spec, &names.join(name), Some(copy))?;
-        container.rewrite(&spec)?;
+        if let Err(error) = container.rewrite(&spec) {
+            if spec.name != container.spec.name {
+                let _ = std::fs::remove_file(names.join(name));
+            }
+            return Err(error);
+        }
         let before = ("oldName", container.spec.name.clone());
         self.event(&spec, "rename", &[before]);
         let before = names.join(&container.spec.name);

@@ -199,6 +199,29 @@ fn a_full_disk() {
     fs::remove_file(&fill).unwrap();
     on_disk(&["--name", "same"], &["true"]).run().ok();
 
+    // A name that cannot be changed to is still free.
+    t.rl([
+        "create",
+        "--name",
+        "kept",
+        "--network",
+        "none",
+        &image,
+        "true",
+    ])
+    .env("XDG_DATA_HOME", &disk)
+    .run()
+    .ok();
+    let verb = |words: &[&str]| t.rl(words).env("XDG_DATA_HOME", &disk).run();
+    let full = "inject=write:error=ENOSPC:when=1";
+    let renaming = t.rl(["rename", "kept", "other"]).traced([full]);
+    let renaming = renaming.env("XDG_DATA_HOME", &disk).run();
+    renaming.refuses(125, "o space left");
+    verb(&["inspect", "kept"]).ok();
+    verb(&["inspect", "other"]).complains("`other`");
+    verb(&["rm", "kept"]).ok();
+    wait_for("no container", || kept().is_empty());
+
     // Filled by the container.
     let script = [
         "sh",
