@@ -167,10 +167,11 @@ identities! {
     }
 
     fn a_foreground_container_can_be_left(t: [sub]) {
-        let mut terminal = t.run_with(&["--name", "left"], ["sh", "-c", "echo here; while :; do sleep 0.1; done"]).terminal();
+        let mut terminal = t.run_with(&["--name", "left"], ["sh", "-c", "printf here; while :; do sleep 0.1; done"]).terminal();
         terminal.expect("here");
         terminal.send("\u{10}\u{11}");
         terminal.exits(0);
+        assert!(terminal.shown().ends_with('\n'), "{:?}", terminal.shown());
         assert!(status(t, "left").contains("Up "));
         t.rl(["stop", "-t", "0", "left"]).run().ok();
         assert_eq!(status(t, "left"), "", "--rm");

@@ -212,7 +212,13 @@ impl Client {
         };
         loop {
             match session.turn() {
-                Ok(None) if session.detached => return Ok(Outcome::Detached),
+                Ok(None) if session.detached => {
+                    if session.raw.take().is_some() {
+                        // What is shown next begins a line, not in the middle of the command's.
+                        let _ = rustix::io::write(rustix::stdio::stderr(), b"\n");
+                    }
+                    return Ok(Outcome::Detached);
+                }
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
                 Ok(Some(FromMonitor::Detail(text))) => session.outside_raw(|| detail(&text)),
