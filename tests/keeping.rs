@@ -84,6 +84,20 @@ identities! {
         t.rl(["events", "--filter", "colour=red"]).run().refuses(125, "colour=red");
     }
 
+    fn a_follower_ends_with_its_reader(t: [sub]) {
+        t.rl(["volume", "create", "only"]).run().ok();
+        let words = ["run", "-d", "--name", "box", "--network", "none"];
+        t.rl(words).arg(images::busybox()).args(["sh", "-c", "echo only; exec sleep 1000"]).run().ok();
+        // Nothing more comes that could not be written.
+        for verb in ["events --since 1h", "logs -f box"] {
+            let first = t.sh(&format!("$RL {verb} | head -n 1")).run().ok();
+            assert!(first.out().contains("only"), "{verb}: {}", first.out());
+            assert_eq!(first.err(), "", "{verb}");
+        }
+        t.rl(["rm", "-f", "box"]).run().ok();
+        t.rl(["volume", "rm", "only"]).run().ok();
+    }
+
     fn a_follower_misses_nothing_when_the_log_turns_over(t: [sub]) {
         t.rl(["volume", "create", "first"]).run().ok();
         let format = ["--format", "{{.Action}} {{.Actor.Attributes.name}}"];

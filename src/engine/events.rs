@@ -7,11 +7,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use serde_json::Value;
 
-use super::{Context, Error};
+use super::{Context, Error, output};
 use crate::model::text::escape;
 use crate::model::time::to_rfc3339;
 use crate::state::events;
@@ -141,7 +140,9 @@ pub fn events(
         if options.until.is_some_and(|until| now > until) {
             return Ok(());
         }
-        wait(watch.as_ref());
+        if !output::wait(watch.as_ref(), LOOK) {
+            return Ok(());
+        }
     }
 }
 
@@ -151,17 +152,6 @@ fn watch(directory: &Path) -> Option<std::os::fd::OwnedFd> {
     let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
     inotify::add_watch(&fd, directory, events).ok()?;
     Some(fd)
-}
-
-fn wait(watch: Option<&std::os::fd::OwnedFd>) {
-    let limit = Timespec::try_from(LOOK).ok();
-    let mut fds: Vec<_> = watch
-        .map(|fd| PollFd::new(fd, PollFlags::IN))
-        .into_iter()
-        .collect();
-    let _ = poll(&mut fds, limit.as_ref());
-    let mut buffer = [0u8; 4096];
-    while watch.is_some_and(|fd| rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0)) {}
 }
 
 fn wanted(line: &str, since: i64, options: &Events) -> Option<Value> {

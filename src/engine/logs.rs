@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::inotify;
 
-use super::{Context, Error, lifecycle, units};
+use super::{Context, Error, lifecycle, output, units};
 use crate::model::spec::LogDriver;
 use crate::model::time;
 use crate::monitor::log::{self, Record};
@@ -108,8 +108,8 @@ pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(
         }
         let mut alive = alive.into_iter();
         readers.retain(|_| alive.next() == Some(true));
-        if !readers.is_empty() {
-            watch.wait();
+        if !readers.is_empty() && !output::wait(watch.0.as_ref(), LOOK) {
+            return Ok(());
         }
     }
     Ok(())
@@ -182,21 +182,6 @@ impl Watch {
             }
         }
         Watch(fd)
-    }
-
-    fn wait(&self) {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let limit = Timespec::try_from(LOOK).ok();
-        let mut fds: Vec<_> = self
-            .0
-            .iter()
-            .map(|fd| PollFd::new(fd, PollFlags::IN))
-            .collect();
-        let _ = poll(&mut fds, limit.as_ref());
-        if let Some(fd) = &self.0 {
-            let mut buffer = [0u8; 4096];
-            while rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0) {}
-        }
     }
 }
 

@@ -1,8 +1,12 @@
-//! Where an archive goes.
+//! Where an archive goes, and who reads what is printed bit by bit.
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Error;
 
@@ -49,4 +53,18 @@ pub fn stdout() -> Result<BufWriter<File>, Error> {
         source: errno.into(),
     })?;
     Ok(BufWriter::with_capacity(BUFFER, File::from(out)))
+}
+
+/// Waits until `watch`, of inotify(7), has something to tell, or as long as `limit`. False when nobody reads standard
+/// output any more: a write would find that out, but there may be nothing to write for long.
+pub fn wait(watch: Option<&OwnedFd>, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).ok();
+    let output = rustix::stdio::stdout();
+    // Errors are told unasked (poll(2)).
+    let mut fds = vec![PollFd::from_borrowed_fd(output, PollFlags::empty())];
+    fds.extend(watch.map(|fd| PollFd::new(fd, PollFlags::IN)));
+    let _ = poll(&mut fds, limit.as_ref());
+    let mut buffer = [0u8; 4096];
+    while watch.is_some_and(|fd| rustix::io::read(fd, &mut buffer).is_ok_and(|n| n > 0)) {}
+    !fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
