@@ -99,8 +99,14 @@ impl Containers {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Io`], [`Error::Damaged`].
     pub fn find(&self, word: &str) -> Result<Container, Error> {
-        let missing = || Error::NotFound(word.to_owned());
-        match self.locate(word).and_then(|id| self.read(&id)) {
+        if let Some(id) = self.claimed(word) {
+            match self.read(&id) {
+                Ok(container) if container.spec.name != word => {}
+                Err(error) if error.is_unfinished() => {}
+                other => return other,
+            }
+        }
+        match self.prefixed(word).and_then(|id| self.read(&id)) {
             Err(Error::NotFound(_)) => {}
             Err(error) if error.is_unfinished() => {}
             other => return other,
@@ -108,7 +114,7 @@ impl Containers {
         // A claim can be lost in a power cut.
         let mut all = self.list()?.into_iter();
         let found = all.rfind(|c| c.spec.name == word);
-        let found = found.ok_or_else(missing)?;
+        let found = found.ok_or_else(|| Error::NotFound(word.to_owned()))?;
         let _ = self.claim(&found.spec, &self.root.join("by-name").join(word), None);
         Ok(found)
     }
@@ -118,20 +124,25 @@ impl Containers {
     /// # Errors
     /// As [`Containers::find`], [`Error::Running`].
     pub fn lock_damaged(&self, word: &str) -> Result<Locked, Error> {
-        let dir = self.root.join(self.locate(word)?);
-        Locked::open(dir, Subject::default())
+        let id = self.claimed(word).map_or_else(|| self.prefixed(word), Ok)?;
+        Locked::open(self.root.join(id), Subject::default())
     }
 
-    /// The id that a word stands for.
-    fn locate(&self, word: &str) -> Result<String, Error> {
-        let missing = || Error::NotFound(word.to_owned());
-        if word.is_empty() || word.contains('/') || word.starts_with('.') {
-            return Err(missing());
+    /// The id whose claim to a name is there.
+    fn claimed(&self, name: &str) -> Option<String> {
+        if name.contains('/') || name.starts_with('.') {
+            return None;
         }
-        if let Ok(id) = std::fs::read_link(self.root.join("by-name").join(word))
-            && !self.is_void(&id, word)
-        {
-            return Ok(id.to_string_lossy().into_owned());
+        let link = self.root.join("by-name").join(name);
+        let id = std::fs::read_link(link).ok()?;
+        id.to_str().map(str::to_owned)
+    }
+
+    /// The id that begins like this.
+    fn prefixed(&self, word: &str) -> Result<String, Error> {
+        let missing = || Error::NotFound(word.to_owned());
+        if word.is_empty() {
+            return Err(missing());
         }
         let mut found = None;
         for id in self.ids()? {
