@@ -96,7 +96,9 @@ fn proc_pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let info = std::fs::read_to_string(path).unwrap_or_default();
     let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    Pid::from_raw(number.trim().parse().ok()?)
+    // -1 once it was reaped, 0 where it is in no namespace that is seen from here.
+    let number = number.trim().parse().ok().filter(|number| *number > 0);
+    Pid::from_raw(number?)
 }
 
 impl AsFd for Child {

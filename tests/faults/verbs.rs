@@ -252,8 +252,9 @@ fn a_monitor_killed_while_it_ends() {
                     let out = t.rl(["ps", "-a"]).run().ok().out();
                     out.contains(text)
                 };
-                wait_for("its start or end", || {
-                    has(" Up ") || has("Exited") || (living(&t).is_empty() && !has("same"))
+                wait_for(&format!("its start or end: {what}"), || {
+                    let over = || has("Created") || !has("same");
+                    has(" Up ") || has("Exited") || (living(&t).is_empty() && over())
                 });
                 let asked = t.rl(verb).run();
                 assert!(!asked.err().contains("panicked"), "{what}: {}", asked.err());
