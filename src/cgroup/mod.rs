@@ -20,10 +20,12 @@
 
 mod error;
 mod limits;
+mod oom;
 mod stats;
 
 pub use error::{CONTROLLERS, Error, delegate};
 pub use limits::{Write, for_update, writes};
+pub use oom::OomKills;
 pub use stats::{Pressure, Usage};
 
 use std::io;
@@ -405,12 +407,6 @@ pub fn freeze(dir: &Path, on: bool) -> Result<(), Error> {
 /// Kills every process of a group (cgroup-v2.rst, `cgroup.kill`; since Linux 5.14).
 pub fn kill(dir: &Path) {
     let _ = put(&dir.join("cgroup.kill"), "1");
-}
-
-/// How many processes of a group the kernel has killed because of its limit.
-pub fn oom_kills(dir: &Path) -> u64 {
-    let events = get(&dir.join("memory.events")).unwrap_or_default();
-    stats::field(&events, "oom_kill").unwrap_or(0)
 }
 
 /// Writes new limits into a container's group.

@@ -240,15 +240,9 @@ fn run(task: &Task<'_>, client: Channel) {
             container: Some(task),
             group: group.as_ref().map(cgroup::Group::dir),
         };
-        let killed = |group: &cgroup::Group| cgroup::oom_kills(group.dir());
-        let before = group.as_ref().map_or(0, killed);
         let end = watch::watch(job, running, &mut clients, &mut log);
         if let Some(now) = end.policy {
             policy = now;
-        }
-        let out_of_memory = group.as_ref().map_or(0, killed) > before;
-        if out_of_memory {
-            task.container.event("oom", &[]);
         }
         if let Some(group) = &group {
             // With a pid namespace of its own nothing is left; without, it is what started in the background.
@@ -271,7 +265,7 @@ fn run(task: &Task<'_>, client: Channel) {
             false => {
                 let _ = task
                     .container
-                    .change(false, |state| state.oom_killed = out_of_memory);
+                    .change(false, |state| state.oom_killed = end.out_of_memory);
                 let _ = task.container.ended(end.ended, end.asked, wait.is_some());
                 told_stop(task, &end);
                 None

@@ -13,7 +13,7 @@ use super::start::Running;
 use super::streams::{Read, Streams};
 use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Task, freeze, log, signals};
-use crate::cgroup;
+use crate::cgroup::{self, OomKills};
 use crate::model::spec::RestartPolicy;
 use crate::state::Status;
 use crate::sys::process::Ended;
@@ -44,6 +44,8 @@ pub(super) struct End {
     pub asked: bool,
     /// Somebody asked for it by name: not with a signal.
     pub stopped: bool,
+    /// The kernel has killed processes of it because of its memory limit.
+    pub out_of_memory: bool,
     /// Nothing of the container is to stay.
     pub remove: bool,
     /// The restart policy, if it was changed meanwhile.
@@ -58,6 +60,8 @@ pub(super) fn watch(
     log: &mut log::Writer,
 ) -> End {
     let mut watch = Watch {
+        kills: job.group.and_then(OomKills::watch),
+        out_of_memory: false,
         checks: job.container.map(Checks::new).unwrap_or_default(),
         job,
         running,
@@ -81,6 +85,7 @@ pub(super) fn watch(
         watch.ended = watch.running.child.wait().ok();
     }
     watch.checks.end();
+    watch.killed_for_memory();
     if let Some(network) = watch.running.network.take() {
         let _ = network.stop();
     }
@@ -100,6 +105,7 @@ pub(super) fn watch(
         taken: watch.running.streams.taken(),
         asked: watch.asked,
         stopped: watch.stopped,
+        out_of_memory: watch.out_of_memory,
         remove: watch.remove,
         policy: watch.policy,
     }
@@ -111,6 +117,8 @@ struct Watch<'a> {
     clients: &'a mut Clients,
     log: &'a mut log::Writer,
     checks: Checks,
+    kills: Option<OomKills>,
+    out_of_memory: bool,
     buffer: Vec<u8>,
     ended: Option<Ended>,
     /// The command was ended in the name of this signal.
@@ -134,6 +142,7 @@ enum Source {
     Network,
     Fuse,
     Check,
+    Memory,
     Listener,
     Client(usize),
     Output(usize),
@@ -163,6 +172,7 @@ impl Watch<'_> {
                 Source::Network => self.network_gone(),
                 Source::Fuse => self.fuse_gone(),
                 Source::Check => self.checks.ready(),
+                Source::Memory => self.killed_for_memory(),
                 Source::Listener => self.clients.accept(),
                 Source::Output(which) => drop(self.read_output(which)),
                 Source::Input => self.running.streams.flush(),
@@ -176,6 +186,20 @@ impl Watch<'_> {
     fn exited(&mut self) {
         self.ended = self.running.child.wait().ok();
         self.patience = Some(Instant::now() + LAST_WORDS);
+    }
+
+    /// Tells what the kernel has killed.
+    fn killed_for_memory(&mut self) {
+        let Some(kills) = self.kills.as_mut().and_then(OomKills::more) else {
+            self.kills = None;
+            return;
+        };
+        self.out_of_memory |= kills > 0;
+        for _ in 0..kills {
+            if let Some(task) = self.job.container {
+                task.container.event("oom", &[]);
+            }
+        }
     }
 
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
@@ -197,6 +221,10 @@ impl Watch<'_> {
         if let Some(fd) = self.checks.poll_fd() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             sources.push(Source::Check);
+        }
+        if let Some(kills) = &self.kills {
+            fds.push(PollFd::new(kills, PollFlags::PRI));
+            sources.push(Source::Memory);
         }
         if let Some(fd) = self.clients.listener() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));

@@ -11,6 +11,16 @@ same "killed" $status 137
 same "why" "$(rl inspect -f '{{.State.OOMKilled}}' o)" true
 has "event" "$(rl events --since 60s --until 0s --filter event=oom)" "container oom"
 rl rm o >/dev/null
+# Where a child is killed the rest goes on, and it is told at once.
+rl run -d --name child --network none --memory 20m --rootfs bb \
+    sh -c 'dd if=/dev/zero of=/dev/null bs=100M count=1; sleep 1000' >/dev/null
+told() { rl events --since 60s --until 0s --filter event=oom --filter container=child | grep -q "container oom"; }
+wait_for "the event" told
+same "it goes on" "$(rl inspect -f '{{.State.Status}}' child)" running
+rl kill child >/dev/null
+same "it was told once" "$(rl events --since 60s --until 0s --filter event=oom --filter container=child | wc -l)" 1
+same "why" "$(rl inspect -f '{{.State.OOMKilled}}' child)" true
+rl rm -f child >/dev/null
 check "what fits, fits" run --memory 200m dd if=/dev/zero of=/dev/null bs=10M count=1
 same "swap" "$(run --memory 20m --memory-swap 30m cat /sys/fs/cgroup/memory.swap.max)" 10485760
 same "reservation" "$(run --memory-reservation 8m --cgroup-conf memory.high=16777216 cat /sys/fs/cgroup/memory.low)" 8388608
