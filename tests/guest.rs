@@ -40,6 +40,7 @@ cases! {
     basics
     doctor
     groups
+    init
     limits
     nested
     systemd

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::Pid;
 use systemd_user::{Address, Connection, Scope};
 
 use crate::host;
@@ -162,9 +163,14 @@ fn slice_exists(uid: u32) -> bool {
 
 /// The group of this process.
 fn own_group() -> Option<PathBuf> {
-    let table = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(ROOT).join(own))
+    group_of("self")
+}
+
+/// The group of a process that /proc knows by this name.
+fn group_of(process: &str) -> Option<PathBuf> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    let group = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(ROOT).join(group))
 }
 
 /// The topmost of the groups around this process that are ours.
@@ -319,7 +325,27 @@ fn make_leaf(dir: &Path, writes: &[Write]) -> Result<OwnedFd, Error> {
 /// # Errors
 /// [`Error::Io`]: it is gone.
 pub fn leaf(dir: &Path) -> Result<OwnedFd, Error> {
-    let path = dir.join(LEAF);
+    open(dir.join(LEAF))
+}
+
+/// The same for a further process of a container that runs. Where the container has given the controllers of its inner
+/// group to groups below, there can be no processes in it (cgroup-v2.rst, "No Internal Process Constraint"), as with
+/// systemd inside; then it is the group of the container's first process, by its number in /proc.
+///
+/// # Errors
+/// As [`leaf`].
+pub fn leaf_beside(dir: &Path, first: Pid) -> Result<OwnedFd, Error> {
+    let inner = dir.join(LEAF);
+    let given =
+        get(&inner.join("cgroup.subtree_control")).is_ok_and(|list| !list.trim().is_empty());
+    let beside = || {
+        let group = group_of(&first.to_string())?;
+        group.starts_with(&inner).then_some(group)
+    };
+    open(given.then(beside).flatten().unwrap_or(inner))
+}
+
+fn open(path: PathBuf) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::Io {
         call: "open",
@@ -429,17 +455,18 @@ pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The leaf of a running container, for a further process to be born in. Where this process may not be moved there, since
+/// The leaf of a running container with this first process, for a further one to be born in. Where this process may not be moved there, since
 /// the groups above both are not ours, the user's systemd is asked to put it beside.
 ///
 /// # Errors
 /// The group is gone, or closed to us.
 pub fn approach(
     dir: &Path,
+    first: Pid,
     uid: u32,
     env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
 ) -> Result<OwnedFd, Error> {
-    let fd = leaf(dir)?;
+    let fd = leaf_beside(dir, first)?;
     let scope = dir.parent().unwrap_or(dir);
     let name = scope
         .file_name()

@@ -29,6 +29,7 @@ pub mod run_args;
 pub mod rungs;
 mod start;
 pub mod stats;
+mod systemd;
 pub mod units;
 pub mod unshare;
 pub mod usage;

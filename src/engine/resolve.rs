@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::environment;
 use super::run_args::RunArgs;
-use super::{host, life, limits, mounts, units};
+use super::{host, life, limits, mounts, systemd, units};
 use crate::model::spec::{
     ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
     Share, VERSION, VolumeMount,
@@ -141,7 +141,9 @@ pub fn resolve(
     confinement.masked.extend(hidden);
     let built_in = std::mem::take(&mut decided.mounts);
     let asked = with_image_volumes(asked, &image.volumes, &decided.volumes);
-    let mounts = all_mounts(args, asked, built_in, &cwd)?;
+    let line = command_line(args, command, image)?;
+    let systemd = systemd::is_meant(args.systemd.as_deref(), &line)?;
+    let mounts = all_mounts(args, asked, built_in, &cwd, systemd)?;
     let share = share(args)?;
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
@@ -156,7 +158,12 @@ pub fn resolve(
             customary.sysctls.push(name.to_owned());
         }
     }
+    let mut env = environment(args, image, decided.tty, &hostname)?;
+    if systemd {
+        systemd::add_environment(&mut env, &decided.id);
+    }
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
+    let stop = stop.or(systemd.then_some(systemd::STOP_SIGNAL));
     let mut labels = image.labels.clone();
     for label in &args.label {
         labels.extend([units::pair("--label", label)?]);
@@ -176,8 +183,8 @@ pub fn resolve(
         image: image.name.clone(),
         image_id: image.id,
         rootfs: decided.rootfs,
-        args: command_line(args, command, image)?,
-        env: environment(args, image, decided.tty, &hostname)?,
+        args: line,
+        env,
         cwd,
         user: user.or_else(|| image.user.clone()).unwrap_or_default(),
         groups: args.group_add.clone(),
@@ -369,12 +376,16 @@ fn all_mounts(
     mut all: Vec<VolumeMount>,
     built_in: Vec<VolumeMount>,
     cwd: &str,
+    systemd: bool,
 ) -> Result<Vec<VolumeMount>, Error> {
     // Nothing that is to be seen disappears below an empty one: `host` has something in its `/tmp`.
     let is_host = !built_in.is_empty();
     let hides = |target: &str| is_host && Path::new(cwd).starts_with(target);
     let built_in = host::beside(built_in, &all);
     all.extend(built_in);
+    if systemd {
+        systemd::add_mounts(&mut all);
+    }
     // A read-only root still has places to write that forget: as podman has them.
     if args.read_only {
         for target in ["/tmp", "/run", "/var/tmp"] {

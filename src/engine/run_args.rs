@@ -166,6 +166,9 @@ pub struct RunArgs {
     /// Host name: private or host
     #[arg(long, value_name = "MODE")]
     pub uts: Option<String>,
+    /// Whether the command is systemd, which needs some things: true (found out), false, always
+    #[arg(long, value_name = "WORD")]
+    pub systemd: Option<String>,
     /// Signal that asks the command to end
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
@@ -278,7 +281,6 @@ pub const NOT_YET: &[&str] = &[
     "storage-opt",
     "subgidname",
     "subuidname",
-    "systemd",
     "timeout",
     "umask",
     "unsetenv",

@@ -203,7 +203,8 @@ fn start(
         stderr: output.file().map_err(drop)?,
     };
     let program: Option<CString> = task.program.clone();
-    let leaf = group.map(cgroup::leaf).transpose().map_err(drop)?;
+    let leaf = group.map(|dir| cgroup::leaf_beside(dir, container.proc_pid()));
+    let leaf = leaf.transpose().map_err(drop)?;
     let leaf = leaf.as_ref().map(AsFd::as_fd);
     let (program, target) = (program.as_deref(), container.as_fd());
     let launched = runtime::join(&health.plan, &stdio, program, target, leaf);

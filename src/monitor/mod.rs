@@ -356,10 +356,15 @@ fn run_exec(task: &ExecTask, client: Channel) {
     let mut clients = clients::Clients::new(client);
     let uid = rustix::process::geteuid().as_raw();
     let env = |name: &str| std::env::var_os(name);
-    let group = task.group.as_deref();
-    let group = group
-        .map(|dir| cgroup::approach(dir, uid, &env))
-        .transpose();
+    let first = process::proc_pid_of(task.target.as_fd());
+    let group = match (task.group.as_deref(), first) {
+        (Some(dir), Some(first)) => cgroup::approach(dir, first, uid, &env).map(Some),
+        (Some(_), None) => {
+            let failure = StartFailure::other("the container has ended".into());
+            return clients.part(&FromMonitor::Failed(failure));
+        }
+        (None, _) => Ok(None),
+    };
     let group = match group {
         Ok(group) => group,
         Err(error) => return clients.part(&FromMonitor::Failed(no_group(&error))),

@@ -92,7 +92,8 @@ impl Child {
     }
 }
 
-fn proc_pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
+/// The number by which `/proc` knows the process behind a pidfd, see [`Child::proc_pid`]; `None` once it has ended.
+pub fn proc_pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let info = std::fs::read_to_string(path).unwrap_or_default();
     let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
