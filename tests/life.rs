@@ -244,7 +244,7 @@ identities! {
 
     fn logs_keep_every_byte(t: [sub]) {
         // Which of two streams is read first, nobody knows: the last lines are of one.
-        let script = "echo err >&2; printf 'a\\377b\\0c\\n'; printf part; sleep 0.5; echo ial; printf end";
+        let script = "echo err >&2; sleep 0.2; printf 'a\\377b\\0c\\n'; printf part; sleep 0.2; echo ial; printf end";
         detached(t, "bytes", &[], script);
         t.rl(["wait", "bytes"]).run().ok();
         let log = t.rl(["logs", "bytes"]).run().ok();

@@ -217,25 +217,28 @@ impl Reader {
         let Some(number) = options.tail else {
             return self.show_new(options);
         };
-        // Records of the last lines; a line is what ends in a line feed, or the end of all.
-        let mut last: VecDeque<Record> = VecDeque::new();
+        // Records of the last lines, with the number of the line; a line is what ends in a line feed, or the end of
+        // all. Those of one stream may have records of the other between theirs.
+        let mut last: VecDeque<(usize, Record)> = VecDeque::new();
         let mut lines = 0;
+        let mut unfinished = [None; 2];
         while let Some(record) = self.next()? {
             if !wanted(&record, options) {
                 continue;
             }
-            let ends = |record: &Record| record.bytes.ends_with(b"\n");
-            if last.back().is_none_or(ends) {
+            let unfinished = &mut unfinished[usize::from(record.stream == 2)];
+            let line = unfinished.unwrap_or_else(|| {
                 lines += 1;
-            }
-            last.push_back(record);
-            while lines > number {
-                if last.pop_front().is_none_or(|record| ends(&record)) {
-                    lines -= 1;
-                }
+                lines
+            });
+            *unfinished = (!record.bytes.ends_with(b"\n")).then_some(line);
+            last.push_back((line, record));
+            while last.front().is_some_and(|(line, _)| line + number <= lines) {
+                last.pop_front();
             }
         }
-        for record in last {
+        last.retain(|(line, _)| line + number > lines);
+        for (_, record) in last {
             if !self.show(&record, options)? {
                 return Ok(false);
             }
