@@ -127,13 +127,17 @@ impl Disk {
         let Some((name, rest)) = text.split_once('(') else {
             return;
         };
-        let Some((arguments, result)) = rest.rsplit_once(") = ") else {
+        // A call that was interrupted in the record has its result in a column of its own.
+        let Some((arguments, result)) = rest.rsplit_once(" = ") else {
+            return;
+        };
+        let Some(arguments) = arguments.trim_end().strip_suffix(')') else {
             return;
         };
         if result.starts_with('-') {
             return;
         }
-        let words: Vec<&str> = arguments.split(", ").collect();
+        let words: Vec<&str> = arguments.trim_end().split(", ").collect();
         let strings: Vec<Vec<u8>> = words.iter().map(|word| unhex(word)).collect();
         let path = |n: usize| PathBuf::from(String::from_utf8_lossy(&strings[n]).into_owned());
         let at = |n: usize| path(n).join(path(n + 1));
