@@ -262,10 +262,11 @@ identities! {
         let script = "sleep 0.3; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done";
         let options = |size| ["--log-opt", size, "--log-opt", "max-file=3"];
         // Three files for all of it, and three for a part.
-        detached(t, "loud", &options("max-size=100k"), script);
+        detached(t, "loud", &options("max-size=150k"), script);
         let followed = t.rl(["logs", "-f", "loud"]).run().ok().out();
         let missing = (1..=3000).find(|i| followed.lines().nth(i - 1) != Some(&format!("line {i}")));
-        assert_eq!((missing, followed.lines().count()), (None, 3000));
+        let ends = (followed.lines().next(), followed.lines().last());
+        assert_eq!((missing, followed.lines().count()), (None, 3000), "{ends:?}");
         detached(t, "louder", &options("max-size=20k"), script);
         t.rl(["wait", "louder"]).run().ok();
         let kept = t.rl(["logs", "louder"]).run().ok().out();

@@ -49,10 +49,10 @@ pub struct Launched {
     pub own_user: bool,
 }
 
-/// Clones the container's first process with all its namespaces, in the user namespace `user`; in a new one, whose maps are to be written,
-/// where there is none or where joining it is refused. `program` is the path of this
-/// program as the host knows it; it is born in the control group `group`. The caller must be single-threaded; it then
-/// sends [`ToInit::Mapped`].
+/// Clones the container's first process with all its namespaces, in the user namespace `user`; in a new one, whose maps
+/// are to be written, where there is none or joining it is refused. `program` is the path of this program as the host
+/// knows it; the process is born in the control group `group`. The caller must be single-threaded; when there are
+/// maps it sends [`ToInit::Mapped`].
 ///
 /// # Errors
 /// [`InitError`] of stage `clone`. Later failures come through the channel.
