@@ -10,6 +10,7 @@ use super::events::{self, Subject};
 use super::files::{
     boot_id, io, now, read_json, remove_tree, replace, start_time, sync_dir, try_lock,
 };
+use super::names::claimant;
 use super::{Error, State, Status};
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
@@ -303,7 +304,7 @@ impl Locked {
 
     /// Whether a claim to a name is ours.
     fn has(&self, claim: &Path) -> bool {
-        std::fs::read_link(claim).is_ok_and(|id| self.dir.ends_with(&id))
+        claimant(claim).is_ok_and(|id| self.dir.ends_with(id))
     }
 
     /// Removes a claim to a name if it is ours.

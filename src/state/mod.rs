@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! containers/
-//!   by-name/NAME -> ID      the symbolic link is the claim to the name
+//!   by-name/NAME -> ID      the symbolic link is the claim to the name (ID in base 32)
 //!   ID/
 //!     lock                  held by the monitor as long as it lives
 //!     spec.json             ContainerSpec

@@ -214,7 +214,7 @@ fn a_broken_specification_is_told() {
     let Some(t) = surroundings() else { return };
     create(&t, "same");
     create(&t, "whole");
-    let id = fs::read_link(containers(&t).join("by-name/same")).unwrap();
+    let id = t.rl(["inspect", "-f", "{{.Id}}", "same"]).run().ok().out();
     let spec = containers(&t).join(&id).join("spec.json");
     fs::write(&spec, "{\"version\": what}").unwrap();
     let listed = t.rl(["ps", "-a"]).run().ok().complains("is damaged");
@@ -241,7 +241,7 @@ fn a_broken_state_is_an_end() {
     for broken in ["", "{\"version\":", "nonsense"] {
         create(&t, "same");
         t.rl(["start", "-a", "same"]).run().ok();
-        let id = fs::read_link(containers(&t).join("by-name/same")).unwrap();
+        let id = t.rl(["inspect", "-f", "{{.Id}}", "same"]).run().ok().out();
         fs::write(containers(&t).join(&id).join("state.json"), broken).unwrap();
         assert!(t.rl(["ps", "-a"]).run().ok().out().contains("Exited (137)"));
         let why = t
