@@ -212,6 +212,9 @@ fn run(task: &Task<'_>, client: Channel) {
         if let Some(group) = group.as_mut().filter(|_| restarts > 0) {
             let _ = group.renew();
         }
+        // From before the command runs: it may take too much at once.
+        let kills = group.as_ref().map(cgroup::Group::dir);
+        let kills = kills.and_then(cgroup::OomKills::watch);
         let started = match here {
             Ok(()) => start::start(task, &mut clients, restarts, group.as_ref()),
             Err(errno) => Err(StartFailure::other(format!(
@@ -239,6 +242,7 @@ fn run(task: &Task<'_>, client: Channel) {
             stop_signal: task.spec.stop_signal,
             container: Some(task),
             group: group.as_ref().map(cgroup::Group::dir),
+            kills,
         };
         let end = watch::watch(job, running, &mut clients, &mut log);
         if let Some(now) = end.policy {
@@ -380,6 +384,7 @@ fn run_exec(task: &ExecTask, client: Channel) {
         stop_signal: libc::SIGTERM,
         container: None,
         group: None,
+        kills: None,
     };
     let end = watch::watch(job, running, &mut clients, &mut log::Writer::none());
     clients.part(&FromMonitor::Exited(end.ended, end.taken));

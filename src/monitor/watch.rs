@@ -33,6 +33,8 @@ pub(super) struct Job<'a> {
     pub container: Option<&'a Task<'a>>,
     /// The directory of its control group.
     pub group: Option<&'a Path>,
+    /// Counts what the kernel kills in it.
+    pub kills: Option<OomKills>,
 }
 
 /// How a run ended.
@@ -60,7 +62,6 @@ pub(super) fn watch(
     log: &mut log::Writer,
 ) -> End {
     let mut watch = Watch {
-        kills: job.group.and_then(OomKills::watch),
         out_of_memory: false,
         checks: job.container.map(Checks::new).unwrap_or_default(),
         job,
@@ -117,7 +118,6 @@ struct Watch<'a> {
     clients: &'a mut Clients,
     log: &'a mut log::Writer,
     checks: Checks,
-    kills: Option<OomKills>,
     out_of_memory: bool,
     buffer: Vec<u8>,
     ended: Option<Ended>,
@@ -190,8 +190,8 @@ impl Watch<'_> {
 
     /// Tells what the kernel has killed.
     fn killed_for_memory(&mut self) {
-        let Some(kills) = self.kills.as_mut().and_then(OomKills::more) else {
-            self.kills = None;
+        let Some(kills) = self.job.kills.as_mut().and_then(OomKills::more) else {
+            self.job.kills = None;
             return;
         };
         self.out_of_memory |= kills > 0;
@@ -222,7 +222,7 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             sources.push(Source::Check);
         }
-        if let Some(kills) = &self.kills {
+        if let Some(kills) = &self.job.kills {
             fds.push(PollFd::new(kills, PollFlags::PRI));
             sources.push(Source::Memory);
         }
