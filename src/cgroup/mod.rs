@@ -455,8 +455,8 @@ pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The leaf of a running container with this first process, for a further one to be born in. Where this process may not be moved there, since
-/// the groups above both are not ours, the user's systemd is asked to put it beside.
+/// The leaf of a running container with this first process, for a further one to be born in. Where this process may not
+/// be moved there, since the groups above both are not ours, the user's systemd is asked to put it beside.
 ///
 /// # Errors
 /// The group is gone, or closed to us.

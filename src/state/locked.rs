@@ -282,17 +282,16 @@ impl Locked {
     /// void.
     fn unname(&self) -> Result<(), Error> {
         let names = self.names();
-        let first = names.join(self.name());
-        if self.has(&first) {
-            return self.release(&first);
+        if self.release(&names.join(self.name()))? {
+            return Ok(());
         }
         // It may have another name by now, or nobody knows which one it has.
         match self.spec() {
-            Ok(spec) => self.release(&names.join(&spec.name)),
+            Ok(spec) => self.release(&names.join(&spec.name)).map(drop),
             Err(_) => {
                 let all = std::fs::read_dir(&names).into_iter().flatten().flatten();
                 all.map(|claim| claim.path())
-                    .try_for_each(|claim| self.release(&claim))
+                    .try_for_each(|claim| self.release(&claim).map(drop))
             }
         }
     }
@@ -302,17 +301,13 @@ impl Locked {
         self.dir.with_file_name("by-name")
     }
 
-    /// Whether a claim to a name is ours.
-    fn has(&self, claim: &Path) -> bool {
-        claimant(claim).is_ok_and(|id| self.dir.ends_with(id))
-    }
-
-    /// Removes a claim to a name if it is ours.
-    fn release(&self, claim: &Path) -> Result<(), Error> {
-        match self.has(claim) {
-            true => std::fs::remove_file(claim).map_err(io("unlink", claim)),
-            false => Ok(()),
+    /// Removes a claim to a name if it is ours, and says whether it was.
+    fn release(&self, claim: &Path) -> Result<bool, Error> {
+        let ours = claimant(claim).is_ok_and(|id| self.dir.ends_with(id));
+        if ours {
+            std::fs::remove_file(claim).map_err(io("unlink", claim))?;
         }
+        Ok(ours)
     }
 
     /// The container's name.

@@ -76,9 +76,7 @@ fn killed_while_it_is_made_and_started() {
     let Some((t, image)) = with_image() else {
         return;
     };
-    let detached = [
-        "run",
-        "-d",
+    let same = [
         "--quiet",
         "--network",
         "none",
@@ -87,17 +85,9 @@ fn killed_while_it_is_made_and_started() {
         &image,
         "true",
     ];
-    let create = [
-        "create",
-        "--quiet",
-        "--network",
-        "none",
-        "--name",
-        "same",
-        &image,
-        "true",
-    ];
-    let prepare = || drop(t.rl(create).run().ok());
+    let detached = [&["run", "-d"], &same[..]].concat();
+    let create = [&["create"], &same[..]].concat();
+    let prepare = || drop(t.rl(&create).run().ok());
     let making = [
         ("mkdir", 1..=5),
         ("symlink", 1..=1),
