@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 
-use support::{Env, images};
+use support::{Env, images, wait_for};
 
 #[track_caller]
 fn inside(t: &Env, script: &str) -> String {
@@ -46,8 +46,9 @@ identities! {
         assert_eq!(inside(t, "id -u"), "0");
         let mut running = t.run(["sh", "-c", "echo ready; sleep 1000"]).spawn();
         running.expect("ready");
-        let sleep = t.processes().into_iter().find(|p| p.name == "sleep" || p.command.starts_with("sh -c")).unwrap();
-        let status = fs::read_to_string(format!("/proc/{}/status", sleep.pid)).unwrap();
+        let sleep = || t.processes().into_iter().find(|p| p.command == "sleep 1000").map(|p| p.pid);
+        wait_for("the sleep", || sleep().is_some());
+        let status = fs::read_to_string(format!("/proc/{}/status", sleep().unwrap())).unwrap();
         let uid = t.uid();
         assert!(status.contains(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n")), "{status}");
         running.signal(rustix::process::Signal::KILL);
