@@ -75,7 +75,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         client.await_start(&notice, &detail)?;
         return Ok(0);
     }
-    match client.attach(attach, &notice, &detail)? {
+    match client.attach(attach, &notice, &detail, &mut || {})? {
         Outcome::Ended(ended) => {
             event("exec_die", &[("exitCode", ended.status().to_string())]);
             Ok(ended.status())

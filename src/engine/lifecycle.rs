@@ -95,7 +95,7 @@ pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Res
     let how = client_options(&container.spec, options)?;
     let notice = |text: &str| context.ui.notice(text);
     let detail = |text: &str| context.ui.detail(text);
-    Ok(status(client.attach(how, &notice, &detail)?))
+    Ok(status(client.attach(how, &notice, &detail, &mut || {})?))
 }
 
 fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {

@@ -71,7 +71,11 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         client.mapped(mapped.is_ok())?;
         mapped?;
         let done = match &start.attach {
-            Some(attach) => client.attach(attach.clone(), &notice, &detail).map(Some),
+            Some(attach) => {
+                let attach = attach.clone();
+                let outcome = client.attach(attach, &notice, &detail, &mut || user.let_go());
+                outcome.map(Some)
+            }
             None => client.await_start(&notice, &detail).map(|()| None),
         };
         match done {

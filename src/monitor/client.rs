@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use super::Error;
 use super::keys::Keys;
 use super::wire::{self, FromMonitor, ToMonitor};
 use crate::sys::process::Ended;
-use crate::sys::socket::{Channel, MAX_MESSAGE};
+use crate::sys::socket::Channel;
 use crate::sys::tty::{self, RawMode};
 
 /// A connection to a monitor.
@@ -150,11 +151,10 @@ impl Client {
     }
 
     fn next(&self) -> Result<FromMonitor, Error> {
-        let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
             let _ = poll(&mut fds, None);
-            match wire::receive(&self.channel, &mut buffer) {
+            match wire::receive(&self.channel) {
                 Ok(Some(message)) => return Ok(message),
                 Err(Errno::AGAIN) => {}
                 Ok(None) | Err(_) => return Err(Error::Gone),
@@ -167,7 +167,8 @@ impl Client {
     }
 
     /// Passes bytes and signals until the command ended. The process must be single-threaded and
-    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user, `detail` those for one who asked to be told more.
+    /// its signals are blocked from here on. `notice` gets the monitor's lines for the user, `detail` those for one who
+    /// asked to be told more; `started` is called when the command runs.
     ///
     /// # Errors
     /// [`Error::Start`] when the container did not start, [`Error::Gone`] when its monitor died.
@@ -176,6 +177,7 @@ impl Client {
         how: Attach,
         notice: &dyn Fn(&str),
         detail: &dyn Fn(&str),
+        started: &mut dyn FnMut(),
     ) -> Result<Outcome, Error> {
         if !how.own {
             self.tell(&ToMonitor::Attach)?;
@@ -204,7 +206,6 @@ impl Client {
             lost: None,
             raw,
             tty: how.tty,
-            buffer: vec![0; MAX_MESSAGE],
             // Keys are typed: what comes through a pipe goes through as it is.
             keys: Keys::new(if how.tty { how.detach_keys } else { Vec::new() }),
             own: how.own,
@@ -222,6 +223,7 @@ impl Client {
                 Ok(None) => {}
                 Ok(Some(FromMonitor::Notice(text))) => session.outside_raw(|| notice(&text)),
                 Ok(Some(FromMonitor::Detail(text))) => session.outside_raw(|| detail(&text)),
+                Ok(Some(FromMonitor::Started(_))) => started(),
                 Ok(Some(FromMonitor::Exited(ended, taken))) => {
                     if how.rewind {
                         give_back(session.passed.saturating_sub(taken));
@@ -268,7 +270,6 @@ struct Session<'a> {
     lost: Option<Error>,
     raw: Option<RawMode<BorrowedFd<'static>>>,
     tty: bool,
-    buffer: Vec<u8>,
     keys: Keys,
     own: bool,
     /// The command goes on without us.
@@ -400,7 +401,7 @@ impl Session<'_> {
 
     /// Takes a message; a notice is handed on at once, the last one when its time has come.
     fn receive(&mut self) -> Result<Option<FromMonitor>, Errno> {
-        match wire::receive(self.channel, &mut self.buffer) {
+        match wire::receive(self.channel) {
             Ok(Some(FromMonitor::Output(stream, bytes))) => {
                 let number = usize::from(stream == 2);
                 let pending = &mut self.output[number];
@@ -409,9 +410,10 @@ impl Session<'_> {
                 }
             }
             Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
-            Ok(Some(FromMonitor::Started(_))) => {
+            Ok(Some(started @ FromMonitor::Started(_))) => {
                 self.input = self.wanted;
                 self.resize()?;
+                return Ok(Some(started));
             }
             Ok(Some(line @ (FromMonitor::Notice(_) | FromMonitor::Detail(_)))) => {
                 return Ok(Some(line));
@@ -431,14 +433,13 @@ impl Session<'_> {
     }
 
     fn pass_input(&mut self) -> Result<(), Errno> {
-        let mut bytes = vec![0; wire::CHUNK - 1];
-        let n = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+        let mut bytes = Vec::with_capacity(wire::CHUNK - 1);
+        let n = match rustix::io::read(rustix::stdio::stdin(), spare_capacity(&mut bytes)) {
             Ok(n) => n,
             Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
             // A terminal that is gone, or that we may not read: the end of input.
             Err(_) => 0,
         };
-        bytes.truncate(n);
         self.input = n > 0;
         self.passed += n as u64;
         if self.tty && n == 0 {

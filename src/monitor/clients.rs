@@ -129,8 +129,8 @@ impl Clients {
     }
 
     /// Takes a message, if there is one.
-    pub fn receive(&self, number: usize, buffer: &mut [u8]) -> Received {
-        match wire::receive(&self.all[number].channel, buffer) {
+    pub fn receive(&self, number: usize) -> Received {
+        match wire::receive(&self.all[number].channel) {
             Ok(Some(message)) => Received::Message(message),
             Err(Errno::AGAIN) => Received::Nothing,
             Ok(None) | Err(_) => Received::Gone,

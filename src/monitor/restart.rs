@@ -8,7 +8,6 @@ use super::clients::{Clients, Received, Role};
 use super::wire::{FromMonitor, ToMonitor};
 use crate::model::spec::RestartPolicy;
 use crate::sys::process::Ended;
-use crate::sys::socket::MAX_MESSAGE;
 
 /// The first wait; it doubles with every try (docker run reference, "Restart policies").
 const FIRST: Duration = Duration::from_millis(100);
@@ -50,7 +49,6 @@ impl History {
 /// Waits, and serves who comes meanwhile. False when somebody asked that it be stopped.
 pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
     let end = Instant::now() + time;
-    let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -73,7 +71,7 @@ pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
             clients.accept();
         }
         for number in numbers.into_iter().filter(|n| ready[*n]) {
-            match clients.receive(number, &mut buffer) {
+            match clients.receive(number) {
                 Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_) | ToMonitor::Remove) => {
                     clients.tell(number, &FromMonitor::Done);
                     return false;

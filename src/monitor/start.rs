@@ -13,7 +13,6 @@ use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Stage};
 use crate::sys::process::{Child, die_with_parent};
-use crate::sys::socket::MAX_MESSAGE;
 use crate::{cgroup, net, userns};
 
 /// A container whose command runs.
@@ -310,11 +309,10 @@ impl<'a> Steps<'a> {
 
     /// A signal while the container starts ends the start; so does a front end that goes away.
     fn owner_message(&mut self) -> Result<(), StartFailure> {
-        let mut buffer = vec![0; MAX_MESSAGE];
         let Some(owner) = self.clients.owner() else {
             return Ok(());
         };
-        match wire::receive::<ToMonitor>(owner, &mut buffer) {
+        match wire::receive::<ToMonitor>(owner) {
             Ok(Some(ToMonitor::Input(bytes))) => {
                 self.streams.feed(bytes);
                 self.clients.owner_fed();

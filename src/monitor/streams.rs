@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -32,8 +33,8 @@ pub(super) struct Streams {
 pub(super) enum Read {
     /// Nothing now.
     Nothing,
-    /// This many bytes.
-    Bytes(usize),
+    /// These bytes.
+    Bytes(Vec<u8>),
     /// Closed by every writer.
     End,
 }
@@ -137,14 +138,15 @@ impl Streams {
         self.output[which].as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what there is.
-    pub fn read(&mut self, which: usize, buffer: &mut [u8]) -> Read {
+    /// Reads what there is, `most` bytes of it.
+    pub fn read(&mut self, which: usize, most: usize) -> Read {
         let Some(fd) = &self.output[which] else {
             return Read::End;
         };
-        match rustix::io::read(fd, buffer) {
+        let mut bytes = Vec::with_capacity(most);
+        match rustix::io::read(fd, spare_capacity(&mut bytes)) {
             Ok(0) => {}
-            Ok(n) => return Read::Bytes(n),
+            Ok(_) => return Read::Bytes(bytes),
             Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
             // A master whose slaves are all closed answers EIO.
             Err(_) => {}

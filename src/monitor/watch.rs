@@ -17,7 +17,6 @@ use crate::cgroup::{self, OomKills};
 use crate::model::spec::RestartPolicy;
 use crate::state::Status;
 use crate::sys::process::Ended;
-use crate::sys::socket::MAX_MESSAGE;
 
 /// How long a command may go on after its front end went away: what `docker stop` gives it.
 const HANG_UP_GRACE: Duration = Duration::from_secs(10);
@@ -68,7 +67,6 @@ pub(super) fn watch(
         running,
         clients,
         log,
-        buffer: vec![0; MAX_MESSAGE],
         ended: None,
         signaled: None,
         asked: false,
@@ -119,7 +117,6 @@ struct Watch<'a> {
     log: &'a mut log::Writer,
     checks: Checks,
     out_of_memory: bool,
-    buffer: Vec<u8>,
     ended: Option<Ended>,
     /// The command was ended in the name of this signal.
     signaled: Option<i32>,
@@ -313,11 +310,9 @@ impl Watch<'_> {
     }
 
     fn read_output(&mut self, which: usize) -> bool {
-        let mut chunk = vec![0; wire::CHUNK];
-        let Read::Bytes(n) = self.running.streams.read(which, &mut chunk) else {
+        let Read::Bytes(chunk) = self.running.streams.read(which, wire::CHUNK) else {
             return false;
         };
-        chunk.truncate(n);
         let stream = which as u8 + 1;
         if let Err(error) = self.log.write(stream, &chunk) {
             self.notice(&format!("the log cannot be written: {error}"));
@@ -354,7 +349,7 @@ impl Watch<'_> {
             return;
         }
         let owner = self.clients.role(number) == Role::Owner;
-        match self.clients.receive(number, &mut self.buffer) {
+        match self.clients.receive(number) {
             Received::Message(message) => self.serve(number, owner, message),
             Received::Nothing => {}
             Received::Gone => {

@@ -266,12 +266,11 @@ pub fn send(channel: &Channel, message: &impl Message) -> Result<(), Errno> {
 ///
 /// # Errors
 /// `EAGAIN` when there is none yet; `EBADMSG` for bytes that are no message.
-pub fn receive<M: Message>(channel: &Channel, buffer: &mut [u8]) -> Result<Option<M>, Errno> {
-    let (length, _) = channel.recv(buffer, RecvFlags::DONTWAIT)?;
-    if length == 0 {
+pub fn receive<M: Message>(channel: &Channel) -> Result<Option<M>, Errno> {
+    let Some((bytes, _)) = channel.receive(RecvFlags::DONTWAIT)? else {
         return Ok(None);
-    }
-    M::decode(&buffer[..length]).map(Some).ok_or(Errno::BADMSG)
+    };
+    M::decode(&bytes).map(Some).ok_or(Errno::BADMSG)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::InitError;
-use crate::sys::socket::{Channel, MAX_MESSAGE};
+use crate::sys::socket::Channel;
 
 /// From the child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,13 +81,9 @@ pub fn send<M: Serialize>(
 pub fn receive<M: for<'a> Deserialize<'a>>(
     channel: &Channel,
 ) -> Result<Option<(M, Option<OwnedFd>)>, Errno> {
-    // Messages are small: the largest that could come would cost a start more than the look ahead.
-    let (length, _) = channel.recv(&mut [], RecvFlags::PEEK | RecvFlags::TRUNC)?;
-    let mut buffer = vec![0; length.min(MAX_MESSAGE)];
-    let (length, fd) = channel.recv(&mut buffer, RecvFlags::empty())?;
-    if length == 0 {
+    let Some((bytes, fd)) = channel.receive(RecvFlags::empty())? else {
         return Ok(None);
-    }
-    let message = postcard::from_bytes(&buffer[..length]).map_err(|_| Errno::BADMSG)?;
+    };
+    let message = postcard::from_bytes(&bytes).map_err(|_| Errno::BADMSG)?;
     Ok(Some((message, fd)))
 }

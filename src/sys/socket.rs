@@ -15,7 +15,7 @@ use rustix::net::{
 pub struct Channel(OwnedFd);
 
 /// The longest message.
-pub const MAX_MESSAGE: usize = 64 << 10;
+const MAX_MESSAGE: usize = 64 << 10;
 
 impl Channel {
     /// A connected pair, both ends close-on-exec.
@@ -87,6 +87,20 @@ impl Channel {
                 Err(errno) => return Err(errno),
             }
         }
+    }
+
+    /// Receives one message, with the descriptor that came with it; `None` at the end. The memory is for what came, not
+    /// for what could come: to clear the longest would cost a start more than the look ahead.
+    ///
+    /// # Errors
+    /// As [`Channel::recv`].
+    pub fn receive(&self, flags: RecvFlags) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+        let ahead = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let (length, _) = self.recv(&mut [], flags | ahead)?;
+        let mut message = vec![0; length.min(MAX_MESSAGE)];
+        let (length, fd) = self.recv(&mut message, flags)?;
+        message.truncate(length);
+        Ok((length > 0).then_some((message, fd)))
     }
 
     /// Receives one message into `buffer`: its length and the descriptor that came with it. Length

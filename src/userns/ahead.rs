@@ -68,9 +68,12 @@ impl Begun {
     /// # Errors
     /// [`Error::Helpers`].
     pub fn wait(&mut self) -> Result<(), Error> {
-        let written = self.writing.take().map_or(Ok(()), Writing::wait);
+        self.writing.take().map_or(Ok(()), Writing::wait)
+    }
+
+    /// Ends the process that holds the namespace: others live in it by now.
+    pub fn let_go(&mut self) {
         self.holder = None;
-        written
     }
 }
 
