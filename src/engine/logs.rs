@@ -202,6 +202,9 @@ struct Reader {
     rest: Vec<u8>,
     /// What each stream has before this is not shown.
     from: [tail::Place; 2],
+    /// Where the log ended when it was asked for, if it is not followed: one that grows faster than it is read would have
+    /// no end.
+    until: Option<tail::Place>,
     /// Whether the last line shown did not end, on standard output and error.
     open: [bool; 2],
 }
@@ -216,12 +219,24 @@ impl Reader {
             offset: 0,
             rest: Vec::new(),
             from: [(0, 0); 2],
+            until: None,
             open: [false; 2],
         }
     }
 
     /// Shows what is there. False when nobody reads it any more.
     fn show_kept(&mut self, options: &Logs) -> Result<bool, Error> {
+        self.look()?;
+        if !options.follow {
+            self.until = Some(match self.files.back() {
+                Some((number, file)) => {
+                    let data = file.get_ref().metadata();
+                    let path = log::path(self.container.dir(), *number);
+                    (*number, data.map_err(failed(&path))?.len())
+                }
+                None => (0, 0),
+            });
+        }
         if let Some(lines) = options.tail {
             self.skip_to_last(lines, options)?;
         }
@@ -230,7 +245,6 @@ impl Reader {
 
     /// Begins where the last lines do.
     fn skip_to_last(&mut self, lines: usize, options: &Logs) -> Result<(), Error> {
-        self.look()?;
         let files: Vec<_> = self.files.iter().map(|(n, f)| (*n, f.get_ref())).collect();
         let dir = self.container.dir().join(log::DIRECTORY);
         self.from = tail::beginnings(&files, lines, |record| wanted(record, options))
@@ -246,6 +260,9 @@ impl Reader {
 
     fn show_new(&mut self, options: &Logs) -> Result<bool, Error> {
         while let Some((place, record)) = self.next()? {
+            if self.until.is_some_and(|until| place >= until) {
+                break;
+            }
             let kept = place >= self.from[usize::from(record.stream == 2)];
             if kept && wanted(&record, options) && !self.show(&record, options)? {
                 return Ok(false);

@@ -307,7 +307,11 @@ mod tests {
         };
         let before = read();
         let from = beginnings(&[(1, &file)], 1, |_| true).unwrap();
-        assert!(read() - before < 3 * BLOCK as u64, "{} bytes", read() - before);
+        assert!(
+            read() - before < 3 * BLOCK as u64,
+            "{} bytes",
+            read() - before
+        );
         let last = ending.len() - record(1, "c\n").len();
         assert_eq!(from[0], (1, hole + 1 + last as u64));
     }
