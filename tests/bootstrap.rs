@@ -16,10 +16,12 @@ use serde_json::Value;
 use support::{Env, Identity, Output, images, skip, wait_for};
 
 /// Fetching and installing some 90 packages, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+fn patience() -> Duration {
+    support::seconds(600)
+}
 
 fn bootstrap(t: &Env, args: &[&str]) -> Output {
-    t.rl(["bootstrap"]).args(args).patient(PATIENCE).run()
+    t.rl(["bootstrap"]).args(args).patient(patience()).run()
 }
 
 /// What lies in the store's directory for unfinished work.
@@ -91,7 +93,7 @@ identities! {
         assert!(image["Created"].as_str().unwrap() > "2020", "{image}");
         if many {
             // The image's own sources and keys, through the container's network.
-            let update = t.rl(["run", "--rm", "debian:bookworm", "sh", "-c", "apt-get update && apt-get install -y --no-install-recommends hello && hello"]).patient(PATIENCE).run().ok();
+            let update = t.rl(["run", "--rm", "debian:bookworm", "sh", "-c", "apt-get update && apt-get install -y --no-install-recommends hello && hello"]).patient(patience()).run().ok();
             assert!(update.out().ends_with("Hello, world!"), "{}", update.out());
         }
     }
@@ -138,7 +140,7 @@ identities! {
             return;
         }
         for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::KILL, 0)] {
-            let running = t.rl(["bootstrap", "debian:bookworm"]).patient(PATIENCE).spawn();
+            let running = t.rl(["bootstrap", "debian:bookworm"]).patient(patience()).spawn();
             let at_work = || {
                 let found = unfinished(t).into_iter().flat_map(|dir| fs::read_dir(dir.join("work-0")).into_iter().flatten());
                 found.flatten().any(|entry| entry.path().join("var/lib/dpkg").exists())

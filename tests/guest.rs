@@ -40,6 +40,7 @@ cases! {
     basics
     doctor
     groups
+    hugetlb
     init
     limits
     nested

@@ -168,10 +168,12 @@ impl<'a> Up<'a> {
 
     /// The processes of the test that run this program.
     fn named(&self, name: &str) -> Vec<i32> {
-        // pasta is a name of passt, which replaces itself with its build for this processor.
-        let name = if name == "pasta" { "passt" } else { name };
+        // pasta is a name of passt, which replaces itself with its build for this processor, where it has one.
+        let other = if name == "pasta" { "passt" } else { name };
         let all = self.env.processes();
-        let is = |p: &&support::leak::Process| p.name.starts_with(name) && p.state != 'Z';
+        let is = |p: &&support::leak::Process| {
+            (p.name.starts_with(name) || p.name.starts_with(other)) && p.state != 'Z'
+        };
         all.iter().filter(is).map(|p| p.pid).collect()
     }
 
@@ -232,7 +234,7 @@ fn echo_udp(address: &str) {
 /// What comes back from an [`echo`] for these bytes.
 fn ask(address: &str, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(support::DEADLINE))?;
+    stream.set_read_timeout(Some(support::deadline()))?;
     let mut answer = Vec::new();
     std::thread::scope(|scope| {
         let mut writer = stream.try_clone()?;
@@ -389,7 +391,7 @@ identities! {
             up.inside(|| {
                 let sent = noise(1 << 20);
                 let mut stream = TcpStream::connect("192.0.2.1:7000").unwrap();
-                stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+                stream.set_read_timeout(Some(support::deadline())).unwrap();
                 std::thread::scope(|scope| {
                     // No end is sent: pasta of 2023 stalls on what comes after ours.
                     let (mut writer, sent) = (stream.try_clone().unwrap(), &sent);
@@ -409,8 +411,8 @@ identities! {
         // Whoever comes is sent as much as it sends, at the same time.
         const MUCH: usize = 8 << 20;
         let flood = |stream: TcpStream| {
-            stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
-            stream.set_write_timeout(Some(support::DEADLINE)).unwrap();
+            stream.set_read_timeout(Some(support::deadline())).unwrap();
+            stream.set_write_timeout(Some(support::deadline())).unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let chunk = [b'x'; 1 << 16];
@@ -668,7 +670,7 @@ identities! {
             // pasta of 2023 does not pass the end of an answer on after that of the question.
             let answer = up.inside(|| {
                 let mut stream = TcpStream::connect((address, 7000)).unwrap();
-                stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+                stream.set_read_timeout(Some(support::deadline())).unwrap();
                 let mut answer = [0; 9];
                 stream.read_exact(&mut answer).map(|()| answer)
             });
@@ -793,9 +795,10 @@ identities! {
             t.keeps_containers();
             let up = Up::start(t, &["--network", helper, "-p", "127.0.0.1:8080:80"]);
             let front = up.running.pid();
-            let monitor: Vec<i32> = up.named("rl").into_iter().filter(|pid| *pid != front).collect();
-            assert_eq!(monitor.len(), 1, "{:?}", t.processes());
-            kill_process(Pid::from_raw(monitor[0]).unwrap(), Signal::KILL).unwrap();
+            let others = || up.named("rl").into_iter().filter(|pid| *pid != front).collect::<Vec<_>>();
+            // Who started it for the front end may take a moment to end.
+            wait_for("the monitor alone", || others().len() == 1);
+            kill_process(Pid::from_raw(others()[0]).unwrap(), Signal::KILL).unwrap();
             up.running.wait().refuses(125, "the container's monitor was killed");
             t.quiet();
             assert!(TcpStream::connect("127.0.0.1:8080").is_err());

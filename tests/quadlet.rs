@@ -195,7 +195,8 @@ identities! {
         let output = rl(&["enable", "--now", "db"]).ok();
         let unit = units.join("rl-db.service");
         assert_eq!(output.out(), unit.display().to_string());
-        assert!(output.err().contains("`loginctl enable-linger "), "{}", output.err());
+        let lingers = Path::new("/var/lib/systemd/linger").join(support::identity::name_of(t.uid())).exists();
+        assert_eq!(output.err().contains("`loginctl enable-linger "), !lingers, "{}", output.err());
         assert_eq!(asked(), "--user daemon-reload\n--user enable --now rl-db.service\n");
         assert!(fs::read_to_string(&unit).unwrap().contains("start --attach db\n"));
         assert_eq!(fs::read_dir(&units).unwrap().count(), 1);

@@ -66,9 +66,14 @@ impl Error {
                 systemd: true,
                 controller,
                 ..
-            } => Some(format!("as root: {}, then log in again", delegate(controller))),
+            } => Some(match CONTROLLERS.contains(&controller.as_str()) {
+                true => format!("as root: {}, then log in again", delegate(controller)),
+                false => subtree(controller),
+            }),
             Error::NotDelegated { .. } => Some(
-                "whoever started this container has to give it: its own cgroup lacks it".into(),
+                "whoever made the group around this process has to give it: that group lacks it, or has processes \
+                 of its own beside groups (`--cgroups split` moves them)"
+                    .into(),
             ),
             Error::Value { .. } => Some("`rl run --help` says what the option takes".into()),
             Error::Io { .. } | Error::Systemd(_) => None,
@@ -76,7 +81,19 @@ impl Error {
     }
 }
 
-/// The controllers that our limits need.
+/// How root gives a user a group with a controller that no systemd hands on.
+fn subtree(controller: &str) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let group = format!("/sys/fs/cgroup/rl-{uid}");
+    format!(
+        "systemd hands on no `{controller}`; as root: echo +{controller} >/sys/fs/cgroup/cgroup.subtree_control && \
+         mkdir -p {group}/shell && for g in {group} {group}/shell; do \
+         chown {uid} $g $g/cgroup.procs $g/cgroup.subtree_control; done && \
+         echo PID >{group}/shell/cgroup.procs, where PID is that of your shell"
+    )
+}
+
+/// The controllers that our limits need, which systemd hands on.
 pub const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// What has the managers of users hand on these controllers and `another` (systemd.resource-control(5), `Delegate=`).

@@ -38,7 +38,7 @@ impl Write {
 }
 
 /// Tasks of a container for which nothing was said: podman's default, which stops a fork bomb and nothing else.
-const PIDS: u64 = 2048;
+pub const PIDS: u64 = 2048;
 
 /// What is written for a new container.
 pub fn writes(resources: &Resources) -> Vec<Write> {
@@ -109,6 +109,12 @@ pub fn for_update(resources: &Resources) -> Vec<Write> {
         ));
     }
     for (size, bytes) in &resources.hugetlb {
+        // Where reservations count, mmap(2) fails; otherwise who touches a page too many gets SIGBUS. Since Linux 5.7
+        // (cgroup-v1/hugetlb.rst, "Reservation limits").
+        out.push(Write {
+            asked: false,
+            ..Write::new(&format!("hugetlb.{size}.rsvd.max"), bytes, "--hugetlb")
+        });
         out.push(Write::new(
             &format!("hugetlb.{size}.max"),
             bytes,
@@ -152,6 +158,16 @@ mod tests {
         resources.memory = Some(-1);
         resources.memory_swap = None;
         assert_eq!(of(&resources), [pair("memory.max", "max")]);
+    }
+
+    #[test]
+    fn huge_pages_are_limited_where_they_are_reserved_too() {
+        let resources = Resources {
+            hugetlb: [("2MB".to_owned(), 4 << 20)].into(),
+            ..Resources::default()
+        };
+        let pairs = ["hugetlb.2MB.rsvd.max", "hugetlb.2MB.max"].map(|file| pair(file, "4194304"));
+        assert_eq!(of(&resources), pairs);
     }
 
     #[test]

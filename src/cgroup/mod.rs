@@ -24,7 +24,7 @@ mod oom;
 mod stats;
 
 pub use error::{CONTROLLERS, Error, delegate};
-pub use limits::{Write, for_update, writes};
+pub use limits::{PIDS, Write, for_update, writes};
 pub use oom::OomKills;
 pub use stats::{Pressure, Usage};
 
@@ -133,8 +133,14 @@ pub fn choose(
             ours_alone: false,
         })));
     }
+    let direct = delegated();
     let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
-    if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
+    let systemd = Address::find(uid, runtime.as_deref(), bus.as_deref()).filter(|_| {
+        !direct
+            .as_ref()
+            .is_some_and(|group| has_more(group, &writes))
+    });
+    if let Some(address) = systemd {
         let slice = parent.unwrap_or(SLICE).to_owned();
         return Ok(Some(plan(Manager::Systemd {
             address,
@@ -142,7 +148,7 @@ pub fn choose(
             slice,
         })));
     }
-    match delegated() {
+    match direct {
         // The root of what we see is that of a container whose processes are all ours to move.
         Some(parent) => Ok(Some(plan(Manager::Direct {
             ours_alone: parent == Path::new(ROOT) && writes.iter().any(|write| write.asked),
@@ -150,6 +156,14 @@ pub fn choose(
         }))),
         None => lacks("there is no systemd of yours to ask, and no group of yours to make one in"),
     }
+}
+
+/// Whether something is asked for that no systemd hands on, and the group has it.
+fn has_more(group: &Path, writes: &[Write]) -> bool {
+    let has = get(&group.join("cgroup.controllers")).unwrap_or_default();
+    let beyond = |write: &&Write| write.asked && !write.fits(&CONTROLLERS.join(" "));
+    let mut beyond = writes.iter().filter(beyond).peekable();
+    beyond.peek().is_some() && beyond.all(|write| write.fits(&has))
 }
 
 /// Whether our slice is there, as far as can be seen: where the managers have their groups.

@@ -168,9 +168,14 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
     }
     for word in &group.hugetlb {
         let (size, value) = units::pair("--hugetlb", word)?;
-        let plain = size.bytes().all(|b| b.is_ascii_alphanumeric());
-        if size.is_empty() || !plain {
-            return Err(bad("--hugetlb", word, "expected a size such as `2MB`"));
+        // As the kernel names its files, and the OCI runtime spec (config-linux.md, "Huge page limits") the sizes.
+        let number = ["KB", "MB", "GB"]
+            .iter()
+            .find_map(|unit| size.strip_suffix(unit));
+        if number.is_none_or(|n| n.parse::<u32>().is_err() || n.starts_with(['0', '+'])) {
+            let reason =
+                "expected the size of a page, such as `2MB` or `1GB`, and bytes, as in `2MB=64m`";
+            return Err(bad("--hugetlb", word, reason));
         }
         let bytes = units::bytes("--hugetlb", &value)?;
         resources.hugetlb.insert(size, bytes);
@@ -247,6 +252,11 @@ fn io_weight(weight: u64) -> Result<u64, Error> {
             "expected 10 to 1000",
         )),
     }
+}
+
+/// The weight that [`io_weight`] made another of.
+pub fn blkio_weight(weight: u64) -> u64 {
+    10 + (weight.saturating_sub(1) * 990).div_ceil(9_999)
 }
 
 /// A list of numbers and ranges (cpuset(7), "List format").
@@ -353,6 +363,7 @@ mod tests {
             (io_weight(10).unwrap(), io_weight(1000).unwrap()),
             (1, 10_000)
         );
+        assert!((10..=1000).all(|weight| blkio_weight(io_weight(weight).unwrap()) == weight));
     }
 
     #[test]
@@ -387,6 +398,22 @@ mod tests {
             };
             resolve(&LimitArgs::default(), &group)
         };
+        let pages = |word: &str| {
+            let group = GroupArgs {
+                hugetlb: vec![word.to_owned()],
+                ..GroupArgs::default()
+            };
+            resolve(&LimitArgs::default(), &group).map(|r| r.hugetlb)
+        };
+        assert_eq!(
+            pages("1GB=2g").unwrap(),
+            [("1GB".to_owned(), 2 << 30)].into()
+        );
+        for word in [
+            "2=64m", "MB=64m", "2mb=64m", "02MB=64m", "+2MB=64m", "../MB=1", "2MB", "2MB=x",
+        ] {
+            assert!(pages(word).is_err(), "{word}");
+        }
         assert!(conf("memory.high=1").is_ok());
         for word in ["../x.y=1", "memory=1", "a/b.c=1", "memory.high"] {
             assert!(conf(word).is_err(), "{word}");

@@ -3,9 +3,11 @@
 //! A follower reads the files and never talks to the monitor, so however slow it is, nobody waits for it. It
 //! holds the file it reads, so it comes to that one's end though the file may be gone by then.
 
+mod tail;
+
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -194,8 +196,15 @@ struct Reader {
     number: u64,
     /// The open ones, the one being read first.
     files: VecDeque<(u64, BufReader<File>)>,
+    /// Where in that one the next record begins.
+    offset: u64,
     /// The beginning of a record that is not written to its end.
     rest: Vec<u8>,
+    /// What each stream has before this is not shown.
+    from: [tail::Place; 2],
+    /// Where the log ended when it was asked for, if it is not followed: one that grows faster than it is read would have
+    /// no end.
+    until: Option<tail::Place>,
     /// Whether the last line shown did not end, on standard output and error.
     open: [bool; 2],
 }
@@ -207,56 +216,63 @@ impl Reader {
             named,
             number: 0,
             files: VecDeque::new(),
+            offset: 0,
             rest: Vec::new(),
+            from: [(0, 0); 2],
+            until: None,
             open: [false; 2],
         }
     }
 
     /// Shows what is there. False when nobody reads it any more.
     fn show_kept(&mut self, options: &Logs) -> Result<bool, Error> {
-        let Some(number) = options.tail else {
-            return self.show_new(options);
-        };
-        // Records of the last lines, with the number of the line; a line is what ends in a line feed, or the end of
-        // all. Those of one stream may have records of the other between theirs.
-        let mut last: VecDeque<(usize, Record)> = VecDeque::new();
-        let mut lines = 0;
-        let mut unfinished = [None; 2];
-        while let Some(record) = self.next()? {
-            if !wanted(&record, options) {
-                continue;
-            }
-            let unfinished = &mut unfinished[usize::from(record.stream == 2)];
-            let line = unfinished.unwrap_or_else(|| {
-                lines += 1;
-                lines
+        self.look()?;
+        if !options.follow {
+            self.until = Some(match self.files.back() {
+                Some((number, file)) => {
+                    let data = file.get_ref().metadata();
+                    let path = log::path(self.container.dir(), *number);
+                    (*number, data.map_err(failed(&path))?.len())
+                }
+                None => (0, 0),
             });
-            *unfinished = (!record.bytes.ends_with(b"\n")).then_some(line);
-            last.push_back((line, record));
-            while last.front().is_some_and(|(line, _)| line + number <= lines) {
-                last.pop_front();
-            }
         }
-        last.retain(|(line, _)| line + number > lines);
-        for (_, record) in last {
-            if !self.show(&record, options)? {
-                return Ok(false);
-            }
+        if let Some(lines) = options.tail {
+            self.skip_to_last(lines, options)?;
         }
-        Ok(true)
+        self.show_new(options)
+    }
+
+    /// Begins where the last lines do.
+    fn skip_to_last(&mut self, lines: usize, options: &Logs) -> Result<(), Error> {
+        let files: Vec<_> = self.files.iter().map(|(n, f)| (*n, f.get_ref())).collect();
+        let dir = self.container.dir().join(log::DIRECTORY);
+        self.from = tail::beginnings(&files, lines, |record| wanted(record, options))
+            .map_err(failed(&dir))?;
+        let (number, offset) = self.from[0].min(self.from[1]);
+        self.files.retain(|(n, _)| *n >= number);
+        if let Some((_, file)) = self.files.front_mut() {
+            file.seek(SeekFrom::Start(offset)).map_err(failed(&dir))?;
+            self.offset = offset;
+        }
+        Ok(())
     }
 
     fn show_new(&mut self, options: &Logs) -> Result<bool, Error> {
-        while let Some(record) = self.next()? {
-            if wanted(&record, options) && !self.show(&record, options)? {
+        while let Some((place, record)) = self.next()? {
+            if self.until.is_some_and(|until| place >= until) {
+                break;
+            }
+            let kept = place >= self.from[usize::from(record.stream == 2)];
+            if kept && wanted(&record, options) && !self.show(&record, options)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The next record, if it is there.
-    fn next(&mut self) -> Result<Option<Record>, Error> {
+    /// The next record, if it is there, and where it begins.
+    fn next(&mut self) -> Result<Option<(tail::Place, Record)>, Error> {
         loop {
             let empty = |(_, file): &(u64, BufReader<File>)| file.buffer().is_empty();
             if self.files.front().is_none_or(empty) {
@@ -271,11 +287,13 @@ impl Reader {
                 .read_until(b'\n', &mut self.rest)
                 .map_err(failed(&path))?;
             if self.rest.ends_with(b"\n") {
+                let place = (*number, self.offset);
+                self.offset += self.rest.len() as u64;
                 self.rest.pop();
                 let record = log::decode(&self.rest);
                 self.rest.clear();
                 match record {
-                    Some(record) => return Ok(Some(record)),
+                    Some(record) => return Ok(Some((place, record))),
                     // Half a record, of a machine that went down.
                     None => continue,
                 }
@@ -285,6 +303,7 @@ impl Reader {
                 return Ok(None);
             }
             self.files.pop_front();
+            self.offset = 0;
             self.rest.clear();
         }
     }

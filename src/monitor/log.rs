@@ -95,19 +95,25 @@ fn unescape(mut text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// Appends a string without its quotes.
 fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let hex =
+        |byte: u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
     for chunk in bytes.utf8_chunks() {
         for &byte in chunk.valid().as_bytes() {
             match byte {
-                b'"' | b'\\' => out.extend([b'\\', byte]),
-                b'\n' => out.extend(b"\\n"),
-                b'\r' => out.extend(b"\\r"),
-                b'\t' => out.extend(b"\\t"),
-                0..0x20 => out.extend(format!("\\u{byte:04x}").bytes()),
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0..0x20 => {
+                    out.extend_from_slice(b"\\u00");
+                    out.extend_from_slice(&hex(byte));
+                }
                 _ => out.push(byte),
             }
         }
-        for byte in chunk.invalid() {
-            out.extend(format!("\\udc{byte:02x}").bytes());
+        for &byte in chunk.invalid() {
+            out.extend_from_slice(b"\\udc");
+            out.extend_from_slice(&hex(byte));
         }
     }
 }

@@ -52,7 +52,7 @@ fn visit(place: &Place) {
         script += &format!("\necho '== {what}'\n( {tried} )");
     }
     let output = (place.enter)(&t, &script)
-        .patient(std::time::Duration::from_secs(400))
+        .patient(support::seconds(400))
         .run();
     (place.leave)(&t);
     let (out, name) = (output.out(), place.name);

@@ -78,7 +78,7 @@ fn left_on_disk(t: &Env) -> Vec<String> {
 
 #[track_caller]
 fn nothing_left(t: &Env, after: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + support::seconds(20);
     loop {
         let left = left(t);
         if left.is_empty() {
@@ -91,7 +91,7 @@ fn nothing_left(t: &Env, after: &str) {
 
 #[track_caller]
 fn no_processes(t: &Env, after: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + support::seconds(20);
     loop {
         let running: Vec<_> = t
             .processes()

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long teardown may go on after the last program has ended.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub fn patience() -> Duration {
+    super::seconds(15)
+}
 
 /// A living process, or a zombie, of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]

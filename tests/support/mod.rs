@@ -33,7 +33,20 @@ pub use terminal::Terminal;
 
 /// How long anything may take before a test gives up. Long, because it is only waited for when a test
 /// fails; the machine may be slow and busy.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub fn deadline() -> Duration {
+    seconds(60)
+}
+
+/// Seconds of an ordinary machine: more where `RL_TEST_SLOW` says how many times as slow this one is.
+pub fn seconds(seconds: u64) -> Duration {
+    static SLOW: OnceLock<u64> = OnceLock::new();
+    let slow = *SLOW.get_or_init(|| {
+        let times =
+            std::env::var("RL_TEST_SLOW").map(|v| v.parse().expect("RL_TEST_SLOW is a number"));
+        times.unwrap_or(1)
+    });
+    Duration::from_secs(seconds * slow)
+}
 
 /// Leaves out a test, or the rest of it, because the machine lacks something; with RL_MUST_WORK=1
 /// that is a failure. The caller returns after it.
@@ -60,12 +73,12 @@ pub fn have(program: &str) -> bool {
 /// Waits until a condition holds; fails naming it when it does not in time.
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     while !condition() {
         assert!(
             Instant::now() < end,
             "waited {} s in vain for: {what}",
-            DEADLINE.as_secs()
+            deadline().as_secs()
         );
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -214,7 +227,7 @@ impl Env {
     /// Waits until no process of this test is left, and fails when one stays.
     #[track_caller]
     pub fn quiet(&self) {
-        leak::wait_for_end(self.tag, leak::PATIENCE);
+        leak::wait_for_end(self.tag, leak::patience());
     }
 
     /// The leak guard, now, and with less patience than at the end.
@@ -234,7 +247,7 @@ impl Drop for Env {
         if std::thread::panicking() {
             leak::kill(self.tag);
         } else {
-            leak::check(self, leak::PATIENCE);
+            leak::check(self, leak::patience());
         }
         // Whoever is not root cannot remove files of subordinate ids: that is left to `unshare`.
         if fs::remove_dir_all(self.dir.path()).is_err() {

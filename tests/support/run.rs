@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DEADLINE, Env, Identity, leak};
+use super::{Env, Identity, leak};
 
 /// A program about to be run.
 pub struct Program<'a> {
@@ -41,7 +41,7 @@ impl<'a> Program<'a> {
             vars: Vec::new(),
             stdin: Input::Nothing,
             cwd: env.path("."),
-            deadline: DEADLINE,
+            deadline: super::deadline(),
             trace: Vec::new(),
             record: None,
         }
@@ -110,7 +110,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// Waits longer than [`DEADLINE`] for its end.
+    /// Waits longer than [`deadline`](super::deadline) for its end.
     pub fn patient(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -321,7 +321,7 @@ impl Running<'_> {
             (&self.stderr, &mut self.seen.1),
         ] {
             loop {
-                match stream.recv_timeout(Duration::from_secs(15)) {
+                match stream.recv_timeout(super::seconds(15)) {
                     Ok(bytes) => seen.extend(bytes),
                     Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
                     Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {

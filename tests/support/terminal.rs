@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::{DEADLINE, Env, leak};
+use super::{Env, leak};
 
 /// The near end of the terminal, and the program that sits at it.
 pub struct Terminal<'a> {
@@ -113,7 +113,7 @@ impl<'a> Terminal<'a> {
     /// Waits until a text is shown after what was expected before; returns what came up to its end.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + super::deadline();
         loop {
             let new = String::from_utf8_lossy(&self.shown[self.at..]).into_owned();
             if let Some(position) = find(&self.shown[self.at..], text.as_bytes()) {
@@ -142,7 +142,7 @@ impl<'a> Terminal<'a> {
     /// Waits for the program to end; everything it showed is in [`Terminal::shown`] then.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + super::deadline();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 while self.read(Duration::ZERO) && Instant::now() < end && self.pending() {}

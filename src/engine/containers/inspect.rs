@@ -5,7 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 
 use super::row::state;
-use crate::model::spec::{ContainerSpec, LogDriver, MountSource, RestartPolicy, RootfsSource};
+use crate::cgroup::PIDS;
+use crate::engine::limits::blkio_weight;
+use crate::model::spec::{
+    CgroupMode, ContainerSpec, LogDriver, MountSource, Resources, RestartPolicy, RootfsSource,
+};
 use crate::model::time::to_rfc3339;
 use crate::monitor::log;
 use crate::net::Publish;
@@ -126,7 +130,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         LogDriver::None => "none",
         LogDriver::Passthrough => "passthrough",
     };
-    json!({
+    let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": super::filter::network(spec.network.mode),
         "PortBindings": ports(spec),
@@ -146,6 +150,50 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "GroupAdd": spec.groups,
         "MaskedPaths": spec.confinement.masked,
         "ReadonlyPaths": spec.confinement.read_only,
+    });
+    if let (Value::Object(out), Value::Object(limits)) = (&mut out, limits(&spec.resources)) {
+        out.extend(limits);
+    }
+    out
+}
+
+/// Docker's fields, where 0 and an empty text are for no limit; those of version 2 that it has no field for
+/// (`CpuWeight`, of which `--cpu-shares` makes one) are called as the options are.
+fn limits(resources: &Resources) -> Value {
+    let most = |value: Option<i64>| value.unwrap_or(0).max(-1);
+    let (quota, period) = resources.cpu.unwrap_or((0, 0));
+    let disks = |key: &str| {
+        let of = resources.io_max.iter().filter(|io| io.key == key);
+        let all = of.map(|io| json!({ "Path": io.device, "Rate": io.value }));
+        all.collect::<Vec<_>>()
+    };
+    let pages = resources.hugetlb.iter();
+    let pages = pages.map(|(size, limit)| json!({ "PageSize": size, "Limit": limit }));
+    json!({
+        "Memory": most(resources.memory),
+        "MemoryReservation": most(resources.memory_reservation),
+        // As much again as swap, where nothing else was said.
+        "MemorySwap": most(resources.memory_swap.or(resources.memory.map(|bytes| bytes.saturating_mul(2)))),
+        "CpuQuota": quota,
+        "CpuPeriod": period,
+        "CpuWeight": resources.cpu_weight.unwrap_or(0),
+        "CpusetCpus": resources.cpuset_cpus.as_deref().unwrap_or_default(),
+        "CpusetMems": resources.cpuset_mems.as_deref().unwrap_or_default(),
+        "PidsLimit": resources.pids.unwrap_or(PIDS as i64),
+        "BlkioWeight": resources.io_weight.map_or(0, blkio_weight),
+        "BlkioDeviceReadBps": disks("rbps"),
+        "BlkioDeviceWriteBps": disks("wbps"),
+        "BlkioDeviceReadIOps": disks("riops"),
+        "BlkioDeviceWriteIOps": disks("wiops"),
+        "HugepageLimits": pages.collect::<Vec<_>>(),
+        "OomScoreAdj": resources.oom_score_adj.unwrap_or(0),
+        "CgroupConf": resources.conf,
+        "CgroupParent": resources.parent.as_deref().unwrap_or_default(),
+        "Cgroups": match resources.mode {
+            CgroupMode::Enabled => "enabled",
+            CgroupMode::Disabled => "disabled",
+            CgroupMode::Split => "split",
+        },
     })
 }
 
