@@ -35,14 +35,15 @@ const AGAIN: &str = "fetch it again; if that does not help, whoever made the ima
 
 /// The hint for an error that has none of its own.
 pub(super) fn fallback(error: &Error) -> Option<String> {
-    if let (false, Some(hint)) = (
-        matches!(error, Error::Reported(_)),
-        crate::host::umask_hint(),
-    ) {
-        return Some(hint);
+    match error {
+        Error::Reported(_) => None,
+        _ => Some(of_words(error).unwrap_or_else(|| of_machine(error))),
     }
+}
+
+/// For words that were not understood, or name what is not there.
+fn of_words(error: &Error) -> Option<String> {
     Some(match error {
-        Error::Reported(_) => return None,
         Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
         Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),
@@ -70,6 +71,23 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
             "`--rootfs` takes a directory you may read; without it, the first word is an image"
                 .to_owned()
         }
+        Error::Seccomp(_) => {
+            "leave `--security-opt seccomp=` out for the default profile".to_owned()
+        }
+        Error::NoDiff { .. } => {
+            "a container whose root is an overlay has one: `rl run --verbose` says why this is none"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// For what was refused or failed; a umask that keeps us out of what we make is behind any of these.
+fn of_machine(error: &Error) -> String {
+    if let Some(hint) = crate::host::umask_hint() {
+        return hint;
+    }
+    match error {
         Error::Images(e) => image(e),
         Error::Store(e) => store(e),
         Error::Pull(super::pull::PullError::Store(e)) => store(e),
@@ -91,20 +109,13 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
             "`rl run --help` lists the modes and forms; `--network none` needs nothing".to_owned()
         }
         Error::State(_) => "`rl ps -a` lists the containers".to_owned(),
-        Error::Seccomp(_) => {
-            "leave `--security-opt seccomp=` out for the default profile".to_owned()
-        }
-        Error::NoDiff { .. } => {
-            "a container whose root is an overlay has one: `rl run --verbose` says why this is none"
-                .to_owned()
-        }
         Error::Applied { .. } => {
             "the lines above say why; mend it and try again: `rl apply`, which `rl diff` shows"
                 .to_owned()
         }
         Error::Call(_) => "check with `ls -ld` that the directory is there and yours".to_owned(),
         _ => MACHINE.to_owned(),
-    })
+    }
 }
 
 fn image(error: &ImageError) -> String {

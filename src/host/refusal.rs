@@ -74,7 +74,7 @@ pub struct Switches {
 }
 
 /// For a container that we are in.
-const LET_IN: &str = "let the outer container make user namespaces: `rl run --cap-add SYS_ADMIN`, \
+const LET_IN: &str = "let the outer container make user namespaces: `rl run --cap-add SYS_ADMIN IMAGE` (any but `host`), \
                       `podman run --security-opt seccomp=unconfined`";
 
 impl Switches {

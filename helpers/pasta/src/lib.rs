@@ -163,6 +163,11 @@ impl Error {
                         .to_owned(),
                 )
             }
+            // pasta shows the way of an interface of the host's, and the host has none.
+            Error::Died { stderr, .. } if stderr.contains("No external routable interface") => Some(
+                "this machine is on no network: leave the mode out, or run with `--network slirp4netns` or `none`"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
