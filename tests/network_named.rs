@@ -73,7 +73,7 @@ identities! {
         let ask = || container(t, &["--network", "a"], &["timeout", "20", "sh", "-c", fetch]).run().ok().out();
         assert_eq!(ask(), "one");
         // Its port is free for itself at once.
-        for verb in [&["restart", "-t", "0", "db"][..], &["kill", "db"], &["start", "db"]] {
+        for verb in [&["restart", "-t", "0", "db"][..], &["kill", "db"], &["wait", "db"], &["start", "db"]] {
             t.rl(verb).run().ok();
         }
         assert_eq!(ask(), "one");
@@ -272,11 +272,16 @@ identities! {
         network(t, &["create", "a"]);
         let one = member(t, "a", "one", &["-p", "127.0.0.1:8080:80"]);
         let front = one.running.pid();
-        let monitors: Vec<i32> = one.named("rl").into_iter().filter(|pid| *pid != front && *pid != switch(&one)).collect();
-        assert_eq!(monitors.len(), 1, "{:?}", t.processes());
+        // What is neither the front end nor the switch.
+        let monitors = || -> Vec<i32> {
+            let others = [front, switch(&one)];
+            one.named("rl").into_iter().filter(|pid| !others.contains(pid)).collect()
+        };
+        wait_for("the monitor to be alone", || monitors().len() == 1);
+        let monitor = monitors()[0];
         let ip = address(t, "a", "one");
         let two = member(t, "a", "two", &[]);
-        kill(monitors[0]);
+        kill(monitor);
         one.running.wait().refuses(125, "the container's monitor was killed");
         wait_for("the port to be closed", || TcpListener::bind("127.0.0.1:8080").is_ok());
         let out = container(t, &["--network", "a"], &["sh", "-c", "ip -o -4 addr show eth0; nslookup -type=a one"]).run().exits(1).out();
