@@ -106,6 +106,8 @@ pub struct Facts {
     pub ids: Ids,
     /// What carries the network, with the evidence.
     pub network: Result<(net::Mode, String), NoNetwork>,
+    /// What is the way out of networks with a name.
+    pub named: Result<String, Obstacle>,
     /// /dev/net/tun opens.
     pub tun: Result<(), Obstacle>,
     /// There is a directory for images and containers.
@@ -141,6 +143,9 @@ impl Facts {
             host: HostFacts::gather(place, path, &caller.name),
             ids: ids(&caller, path),
             network: network(path),
+            named: net::choose_named(false, path)
+                .map(|choice| choice.evidence.join("; "))
+                .map_err(|error| obstacle(&error)),
             tun: helper_process::TUN
                 .open()
                 .map_err(|refused| obstacle(&net::Error::NoTun(refused))),
@@ -201,7 +206,7 @@ fn network(path: Option<&OsStr>) -> Result<(net::Mode, String), NoNetwork> {
 fn obstacle(error: &net::Error) -> Obstacle {
     let hint = error.hint().unwrap_or_default();
     // What follows is for `rl run`, or another way.
-    let line = hint.split("; or run with").next().unwrap_or_default();
+    let line = hint.split("; or ").next().unwrap_or_default();
     let line = line.split(" (or ").next().unwrap_or_default();
     Obstacle {
         why: chain(error),

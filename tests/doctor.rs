@@ -66,7 +66,7 @@ identities! {
     /// What this machine has is judged to be well; the table fits a terminal; nothing stays behind.
     fn this_machine(t: [sub nosub unshared root]) {
         let found = findings(t);
-        for id in ["user-namespace", "overlay", "network-helper", "network-namespace", "proc", "store"] {
+        for id in ["user-namespace", "overlay", "network-helper", "named-networks", "network-namespace", "proc", "store"] {
             assert!(is(finding(&found, id), "ok"), "{found:#?}");
         }
         let ids = finding(&found, "subordinate-ids");

@@ -32,6 +32,12 @@ fn container(exec: &str, more: &str) -> String {
     format!("[Container]\nImage={image}\nNetwork=none\nExec={exec}\n{more}\n")
 }
 
+/// The same on the network of another file.
+fn on_network(network: &str, exec: &str, more: &str) -> String {
+    let network = format!("Network={network}");
+    container(exec, more).replacen("Network=none", &network, 1)
+}
+
 /// The values of a key in a unit's text.
 fn values(text: &str, key: &str) -> Vec<String> {
     let unit = Unit::parse(Path::new("/unit"), text).unwrap();
@@ -89,16 +95,18 @@ identities! {
             ("data.volume", "[Volume]\nLabel=\"a=b c\"\n".to_owned()),
             ("each@.container", container("sleep %i", "[Install]\nWantedBy=default.target\nDefaultInstance=9")),
             ("bad.container", container("x", "Secret=x")),
-            ("net.network", "[Network]\n".to_owned()),
+            ("net.network", "[Network]\nGateway=10.7.0.9\nSubnet=10.7.0.0/24".to_owned()),
+            ("odd.network", "[Network]\nOptions=x\n".to_owned()),
+            ("on.container", on_network("net.network", "x", "")),
         ]);
         let output = t.rl(["generate", "quadlet", "--user", "--dry-run"]).run().exits(1);
         let (out, err) = (output.out(), output.err());
-        for name in ["web.service", "data-volume.service", "each@.service"] {
+        for name in ["web.service", "data-volume.service", "net-network.service", "each@.service"] {
             assert!(out.contains(&format!("---{name}---\n")), "{out}");
         }
         for line in [
             format!("error: {}/bad.container:5: `Secret=` of podman is not there yet", dir.display()),
-            format!("error: {}/net.network: networks with a name (`net`) are not there yet", dir.display()),
+            format!("error: {}/odd.network:2: `Options=` of podman is not there yet", dir.display()),
         ] {
             assert!(err.contains(&line), "{err}");
         }
@@ -108,10 +116,10 @@ identities! {
         t.rl(["generate", "quadlet", "--user"]).arg(&units).arg(t.path("early")).arg(t.path("late")).run().exits(1);
         assert!(units.join("default.target.wants/each@9.service").exists());
         assert!(!t.path("early").exists());
-        verified(t, &units, &["web.service", "data-volume.service", "each@9.service"]);
+        verified(t, &units, &["web.service", "data-volume.service", "on.service", "net-network.service", "each@9.service"]);
 
         // The same under the name of a generator, called by systemd itself.
-        for bad in ["bad.container", "net.network"] {
+        for bad in ["bad.container", "odd.network"] {
             fs::remove_file(dir.join(bad)).unwrap();
         }
         let generators = t.directory("generators");
@@ -349,6 +357,19 @@ fn systemd_runs_what_was_generated() {
                     "RunInit=yes\nVolume=data.volume:/d",
                 ),
             ),
+            ("back.network", "[Network]\nNetworkName=back\n".to_owned()),
+            (
+                "db.container",
+                on_network(
+                    "back.network",
+                    "sh -c 'echo from db >/index.html; exec httpd -f -p 80 -h /'",
+                    "RunInit=yes\nNetworkAlias=store",
+                ),
+            ),
+            (
+                "app.container",
+                on_network("back.network", "sleep 1000", "RunInit=yes"),
+            ),
         ],
     );
     let script = r#"
@@ -379,6 +400,12 @@ echo "fails $(show fails ExecMainStatus)"
 systemctl --user start each@one
 until [ -s "$data/each" ]; do sleep 0.05; done
 echo "each $(cat "$data/each") $(rl ps --format '{{.Names}}')"
+systemctl --user start db app
+ask() { for turn in $(seq 400); do rl exec systemd-app wget -qO- http://store/ 2>/dev/null && return; sleep 0.05; done; }
+echo "asked $(ask)"
+echo "network $(show back-network ActiveState) $(rl network ls -q)"
+systemctl --user restart db
+echo "again $(ask)"
 "#;
     let Some(out) = with_manager(&t, script) else {
         return;
@@ -396,6 +423,10 @@ echo "each $(cat "$data/each") $(rl ps --format '{{.Names}}')"
         ("killed", "signal 0"),
         ("fails", "3"),
         ("each", "one systemd-each_one"),
+        ("asked", "from db"),
+        ("network", "active back"),
+        // What carried the frames was in the group of the first service, and went with it.
+        ("again", "from db"),
     ] {
         assert_eq!(told.get(name), Some(&value), "{name}: {out}");
     }

@@ -227,6 +227,9 @@ identities! {
         assert_eq!(offers("rl system "), ["df", "events", "help", "info", "prune", "reset"]);
         t.rl(["volume", "create", "data"]).run().ok();
         assert_eq!(offers("rl volume rm "), ["data"]);
+        t.rl(["network", "create", "backend"]).run().ok();
+        assert_eq!(offers("rl network rm "), ["backend"]);
+        assert_eq!(offers("rl run --network b"), ["backend"]);
         // A container with a path in it, or a file, which is left to the shell.
         assert_eq!(offers("rl cp file w"), ["web-1:"]);
         assert!(offers("rl cp ").is_empty() && offers("rl cp web-1:").is_empty());

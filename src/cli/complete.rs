@@ -4,7 +4,7 @@
 
 use clap::{Arg, Command};
 
-use crate::engine::{Context, containers, images, volumes};
+use crate::engine::{Context, containers, images, networks, volumes};
 use crate::store::Store;
 
 /// bash(1): readline takes `:` and `=` for the ends of words, so what stands before the last of them is taken
@@ -58,6 +58,7 @@ enum Kind {
     /// Containers and images.
     Both,
     Volumes,
+    Networks,
     /// Containers, with the `:` before a path in them, and files of this machine.
     Paths,
     Releases,
@@ -121,10 +122,11 @@ fn for_verb(
         }
     }
     // After the image, the command inside has words that nobody here knows.
-    let trailing =
-        ["run", "create"].contains(&verb.get_name()) && group != "volume" && positional > 0;
+    let trailing = ["run", "create"].contains(&verb.get_name())
+        && !["volume", "network"].contains(&group)
+        && positional > 0;
     match value_of {
-        Some(option) => Some(values(option)).filter(|words| !words.is_empty()),
+        Some(option) => Some(values(option, context)).filter(|words| !words.is_empty()),
         None if trailing => None,
         None if last.starts_with('-') => Some(options(verb)),
         None => named(kind(group, verb.get_name(), positional), last, context),
@@ -164,7 +166,7 @@ fn takes_value(option: &Arg, word: &str) -> bool {
 }
 
 /// Words that an option is known to take.
-fn values(option: &Arg) -> Vec<String> {
+fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
     let words: &[&str] = match option.get_id().as_str() {
         "network" => &["pasta", "slirp4netns", "none", "host"],
         "pull" | "policy" => &["missing", "always", "never", "newer"],
@@ -188,10 +190,15 @@ fn values(option: &Arg) -> Vec<String> {
         _ => &[],
     };
     let possible = option.get_possible_values();
+    let networks = match option.get_id().as_str() {
+        "network" => network_names(context),
+        _ => Vec::new(),
+    };
     words
         .iter()
         .map(|&word| word.to_owned())
         .chain(possible.iter().map(|v| v.get_name().to_owned()))
+        .chain(networks)
         .collect()
 }
 
@@ -199,7 +206,8 @@ fn values(option: &Arg) -> Vec<String> {
 fn kind(group: &str, verb: &str, positional: usize) -> Kind {
     match (group, verb, positional) {
         ("volume", "rm" | "inspect", _) => Kind::Volumes,
-        ("volume" | "system", ..) => Kind::Other,
+        ("network", "rm" | "inspect", _) => Kind::Networks,
+        ("volume" | "network" | "system", ..) => Kind::Other,
         ("image", "rm" | "inspect", _) | ("image", "ls", 0) => Kind::Images,
         ("container", "inspect", _) => Kind::Containers,
         (_, "cp", 0 | 1) => Kind::Paths,
@@ -246,6 +254,7 @@ fn named(kind: Kind, last: &str, context: Option<&Context<'_>>) -> Option<Vec<St
             let all = context.map(volumes::list).unwrap_or_default();
             all.into_iter().map(|volume| volume.name).collect()
         }
+        Kind::Networks => network_names(context),
         Kind::Paths => {
             let names = container_names(context).into_iter();
             let names: Vec<String> = names.map(|name| name + ":").collect();
@@ -262,6 +271,12 @@ fn named(kind: Kind, last: &str, context: Option<&Context<'_>>) -> Option<Vec<St
             names
         }
     })
+}
+
+fn network_names(context: Option<&Context<'_>>) -> Vec<String> {
+    let all = context.and_then(|context| networks::list(context, &[]).ok());
+    let all = all.unwrap_or_default().into_iter();
+    all.map(|network| network.name).collect()
 }
 
 fn container_names(context: Option<&Context<'_>>) -> Vec<String> {

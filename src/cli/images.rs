@@ -411,7 +411,10 @@ fn look_at(
 ) -> Result<Value, Error> {
     if kind != Some("image") {
         match lifecycle::find(context, name) {
-            Ok(container) => return Ok(containers::inspect(&container)),
+            Ok(container) => {
+                let networks = state::Networks::new(context.dirs.networks());
+                return Ok(containers::inspect(&container, &networks));
+            }
             Err(error @ Error::State(state::Error::Damaged { .. })) => return Err(error),
             Err(error) if kind.is_some() => return Err(error),
             Err(_) => {}

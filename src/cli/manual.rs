@@ -299,6 +299,20 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("rl volume rm data", "One less, with what is in it."),
         ],
     ),
+    (
+        "network",
+        &[
+            (
+                "rl network create backend",
+                "A network, on which containers find each other by name.",
+            ),
+            (
+                "rl network inspect backend",
+                "Its addresses, and who is on it.",
+            ),
+            ("rl network rm backend", "One less, when nobody is on it."),
+        ],
+    ),
     ("rename", &[("rl rename db old-db", "Another name.")]),
     ("port", &[("rl port web", "Its published ports.")]),
     (

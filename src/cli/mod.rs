@@ -11,6 +11,7 @@ mod groups;
 mod images;
 mod lifecycle;
 pub mod manual;
+mod networks;
 pub mod progress;
 mod pull;
 mod stats;
@@ -67,6 +68,7 @@ enum Verb {
     Wait(lifecycle::WaitArgs),
     Rename(lifecycle::RenameArgs),
     Volume(volumes::VolumeArgs),
+    Network(networks::NetworkArgs),
     Update(lifecycle::UpdateArgs),
     Port(lifecycle::PortArgs),
     Ps(containers::PsArgs),
@@ -190,6 +192,7 @@ fn perform(verb: Verb) -> u8 {
         Verb::Stats(args) => with_plain(|context| stats::stats(context, &args)),
         Verb::Wait(args) => with_plain(|context| Ok(lifecycle::wait(context, &args))),
         Verb::Volume(args) => with_plain(|context| volumes::volume(context, &args)),
+        Verb::Network(args) => with_plain(|context| networks::network(context, &args)),
         Verb::Rename(args) => with_plain(|context| lifecycle::rename(context, &args)),
         Verb::Update(args) => with_plain(|context| lifecycle::update(context, &args)),
         Verb::Port(args) => with_plain(|context| lifecycle::port(context, &args)),

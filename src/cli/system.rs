@@ -6,7 +6,7 @@ use super::{print, table};
 use crate::cgroup;
 use crate::engine::images::human_size;
 use crate::engine::usage::{self, Pruned, Usage};
-use crate::engine::{Context, Error, containers, volumes};
+use crate::engine::{Context, Error, containers, networks, volumes};
 use crate::model::spec::Resources;
 use crate::model::text::escape_json;
 use crate::state::Status;
@@ -47,7 +47,7 @@ pub struct ImagePruneArgs {
     force: bool,
 }
 
-/// Remove containers that do not run, and images that nobody names
+/// Remove containers that do not run, networks that none is on, and images that nobody names
 #[derive(Debug, clap::Args)]
 pub struct SystemPruneArgs {
     /// Remove all images that no container uses
@@ -61,7 +61,7 @@ pub struct SystemPruneArgs {
     force: bool,
 }
 
-/// End and remove all containers, images and volumes
+/// End and remove all containers, images, volumes and networks
 #[derive(Debug, clap::Args)]
 pub struct ResetArgs {
     /// Do not ask
@@ -131,15 +131,21 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
         Prune::System(args) => (
             args.force,
             match (args.all, args.volumes) {
-                (false, false) => "Remove containers that do not run, and images without a name?",
-                (true, false) => "Remove containers that do not run, and images that none uses?",
+                (false, false) => {
+                    "Remove containers that do not run, networks that none is on, and images without a \
+                     name?"
+                }
+                (true, false) => {
+                    "Remove containers that do not run, networks that none is on, and images that none \
+                     uses?"
+                }
                 (false, true) => {
-                    "Remove containers that do not run, images without a name and volumes that \
-                     nobody named?"
+                    "Remove containers that do not run, networks that none is on, images without a \
+                     name and volumes that nobody named?"
                 }
                 (true, true) => {
-                    "Remove containers that do not run, images that none uses and volumes that \
-                     nobody named?"
+                    "Remove containers that do not run, networks that none is on, images that none \
+                     uses and volumes that nobody named?"
                 }
             },
         ),
@@ -164,6 +170,8 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
         Prune::Images(args) => show("Images", usage::prune_images(context, args.all)?),
         Prune::System(args) => {
             show("Containers", usage::prune_containers(context)?);
+            let removed = networks::prune(context)?;
+            show("Networks", Pruned { removed, bytes: 0 });
             if args.volumes {
                 show("Volumes", usage::prune_volumes(context, false)?);
             }
@@ -187,7 +195,7 @@ pub fn reclaimed(context: &Context<'_>, bytes: u64) {
 /// As [`usage::reset`].
 pub fn reset(context: &Context<'_>, args: &ResetArgs) -> Result<u8, Error> {
     let question = format!(
-        "End and remove all containers, images and volumes in `{}`?",
+        "End and remove all containers, images, volumes and networks in `{}`?",
         context.dirs.data.display()
     );
     if args.force || context.ui.ask(&question) {

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::engine::Error;
+use super::print;
+use crate::engine::{Context, Error};
 use crate::model::template::Template;
+use crate::model::text::escape_json;
 
 /// A line of a list.
 pub struct Row {
@@ -43,6 +45,42 @@ pub fn list(
     } else {
         lines.iter().map(|line| format!("{line}\n")).collect()
     })
+}
+
+/// Prints objects that were looked up, with a template or as a list in JSON; what was not found is told. Returns the exit
+/// status.
+///
+/// # Errors
+/// A template that cannot be read or filled.
+pub fn inspect(
+    context: &Context<'_>,
+    format: Option<&str>,
+    objects: impl Iterator<Item = Result<Value, Error>>,
+) -> Result<u8, Error> {
+    let mut found = Vec::new();
+    let mut status = 0;
+    for object in objects {
+        match object {
+            Ok(object) => found.push(object),
+            Err(error) => status = context.ui.fail(&error).min(1),
+        }
+    }
+    let out = match format {
+        Some(format) => {
+            let template = template(Some(format), format)?;
+            let mut out = String::new();
+            for value in &found {
+                out += &template.fill(value, &Map::new())?;
+                out.push('\n');
+            }
+            out
+        }
+        None => {
+            let text = serde_json::to_string_pretty(&Value::Array(found));
+            format!("{}\n", escape_json(&text.unwrap_or_default()))
+        }
+    };
+    Ok(print(out.as_bytes()).max(status))
 }
 
 /// Cells that tabs separate, as Docker aligns them: ten wide at least, three blanks apart, the last one

@@ -15,7 +15,7 @@ use crate::model::text::escape;
 use crate::quadlet::existing::{self, Options};
 use crate::quadlet::generator::{self, Generated, Scope};
 use crate::quadlet::manager::{self, Manager, Places};
-use crate::quadlet::{self, Host, container, volume};
+use crate::quadlet::{self, Host, container, network, volume};
 
 /// Write units of systemd for containers
 #[derive(Debug, clap::Args)]
@@ -36,9 +36,10 @@ enum What {
 fn about_quadlet() -> String {
     format!(
         "Units of the Quadlet files in the directories of podman-systemd.unit(5). The exit status is 1 where a file cannot \
-         be used; the others become units all the same.\n\nKeys of `[Container]`: {}.\n\nKeys of `[Volume]`: {}.",
+         be used; the others become units all the same.\n\nKeys of `[Container]`: {}.\n\nKeys of `[Volume]`: {}.\n\nKeys of `[Network]`: {}.",
         container::keys().join(", "),
-        volume::KEYS.join(", ")
+        volume::KEYS.join(", "),
+        network::KEYS.join(", ")
     )
 }
 

@@ -34,7 +34,6 @@ const NOT_YET: &[&str] = &[
     "machine",
     "manifest",
     "mount",
-    "network",
     "play",
     "plugin",
     "pod",

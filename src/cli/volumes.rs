@@ -9,7 +9,6 @@ use super::system::reclaimed;
 use super::{print, table};
 use crate::engine::volumes::{self, Volume};
 use crate::engine::{Context, Error, units, usage};
-use crate::model::text::escape_json;
 use crate::model::time::to_rfc3339;
 
 /// Make, list, look at and remove named volumes
@@ -121,30 +120,8 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
 }
 
 fn inspect(context: &Context<'_>, format: Option<&str>, names: &[String]) -> Result<u8, Error> {
-    let mut found = Vec::new();
-    let mut status = 0;
-    for name in names {
-        match volumes::find(context, name) {
-            Ok(volume) => found.push(fields(&volume)),
-            Err(error) => status = context.ui.fail(&error).min(1),
-        }
-    }
-    let out = match format {
-        Some(format) => {
-            let template = table::template(Some(format), format)?;
-            let mut out = String::new();
-            for value in &found {
-                out += &template.fill(value, &Map::new())?;
-                out.push('\n');
-            }
-            out
-        }
-        None => {
-            let text = serde_json::to_string_pretty(&Value::Array(found));
-            format!("{}\n", escape_json(&text.unwrap_or_default()))
-        }
-    };
-    Ok(print(out.as_bytes()).max(status))
+    let find = |name: &String| volumes::find(context, name).map(|volume| fields(&volume));
+    table::inspect(context, format, names.iter().map(find))
 }
 
 fn fields(volume: &Volume) -> Value {

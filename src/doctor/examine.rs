@@ -278,6 +278,16 @@ fn network(facts: &Facts) -> Vec<Finding> {
         ),
         (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, o.fix.clone()),
     });
+    found.push(match &facts.named {
+        Ok(evidence) => ok("named-networks", evidence.as_str()),
+        Err(o) => bad(
+            "named-networks",
+            Verdict::Note,
+            &o.why,
+            "only `rl network create --internal` makes one that works",
+            o.fix.clone(),
+        ),
+    });
     match &facts.host.net_namespace {
         Ok(()) => found.push(ok("network-namespace", "made")),
         Err(_) if !works(&facts.host.user_namespace) => {}

@@ -40,6 +40,7 @@ fn good() -> Facts {
             tried: Ok(65_537),
         },
         network: Ok((net::Mode::Pasta, "pasta: `/usr/bin/pasta`".into())),
+        named: Ok("slirp4netns: `/usr/bin/slirp4netns`".into()),
         tun: Ok(()),
         store: Ok(()),
     }
@@ -177,6 +178,17 @@ fn root_file_system_goes_down_its_ladder() {
     assert!(found[0].2.contains("XDG_DATA_HOME"), "{found:?}");
     assert_eq!(found[1].2, "as root: apt-get install fuse-overlayfs");
     assert_eq!(rung(&facts, "root file system"), "copy of the layers");
+}
+
+#[test]
+fn networks_with_a_name_are_told_of_and_not_judged() {
+    let mut facts = good();
+    let fix = Fix::root("apt-get install slirp4netns");
+    facts.named = Err(lacks("not installed", fix.clone()));
+    assert!(ill(&facts).is_empty());
+    let found = examine(&facts);
+    let found = found.iter().find(|f| f.id == "named-networks").unwrap();
+    assert_eq!((found.verdict, &found.fix), (Verdict::Note, &Some(fix)));
 }
 
 #[test]

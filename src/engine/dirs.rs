@@ -75,6 +75,11 @@ impl Dirs {
         self.data.join("containers")
     }
 
+    /// The networks' directory.
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+
     /// The volumes' directory.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")

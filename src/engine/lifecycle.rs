@@ -63,7 +63,7 @@ pub fn start(
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;
     let user = userns::begin(&plan)?;
-    let network = network::decide(&spec.network.request, &context.caller)?;
+    let network = network::decide(context, &spec.network.request)?;
     let attach = attach
         .map(|options| client_options(spec, options))
         .transpose()?;

@@ -20,6 +20,7 @@ pub mod logs;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod networks;
 pub mod output;
 pub mod processes;
 pub mod pull;
@@ -83,7 +84,7 @@ impl<'a> Context<'a> {
 }
 
 impl Context<'_> {
-    /// Notes what was done to an image or a volume, for `rl events`.
+    /// Notes what was done to an image, a volume or a network, for `rl events`.
     pub fn event(&self, kind: &'static str, id: &str, name: &str, action: &str) {
         let subject = crate::state::events::Subject::named(kind, id, name);
         crate::state::events::record(&self.dirs.data, &subject, action, &[]);
@@ -123,6 +124,9 @@ pub enum Error {
     /// Network.
     #[error(transparent)]
     Net(#[from] net::Error),
+    /// Networks with a name.
+    #[error(transparent)]
+    Networks(#[from] networks::Error),
     /// Image store.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -363,6 +367,7 @@ impl Error {
             Error::Cgroup(e) => e.hint(),
             Error::Userns(e) => e.hint(),
             Error::Net(e) => e.hint(),
+            Error::Networks(e) => Some(e.hint()),
             Error::Store(e) | Error::Pull(pull::PullError::Store(e)) => e.hint(),
             Error::Pull(e) => e.hint(),
             Error::NoRegistry { name, .. } => Some(format!(

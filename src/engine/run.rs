@@ -196,6 +196,8 @@ fn request(args: &RunArgs) -> NetworkRequest {
         dns_search: args.dns_search.clone(),
         dns_option: args.dns_option.clone(),
         add_host: args.add_host.clone(),
+        ip: args.ip.clone(),
+        aliases: args.network_alias.clone(),
     }
 }
 
@@ -227,7 +229,7 @@ fn prepare<U>(
     }
     let user = user(&plan)?;
     let mut request = request(args);
-    let network = network::decide(&request, &context.caller)?;
+    let network = network::decide(context, &request)?;
     request.publish = network.published();
     for line in &network.choice.evidence {
         context

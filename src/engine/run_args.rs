@@ -80,9 +80,15 @@ pub struct RunArgs {
     /// Replace the image's entry point (a program, or a JSON list)
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
-    /// How to reach the network: pasta, slirp4netns, none or host
-    #[arg(long, alias = "net", value_name = "MODE")]
+    /// How to reach the network: pasta, slirp4netns, none, host, or a network of `rl network create`
+    #[arg(long, alias = "net", value_name = "MODE|NAME")]
     pub network: Option<String>,
+    /// Address on the network
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Further name on the network
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
+    pub network_alias: Vec<String>,
     /// Publish a port on the host
     #[arg(short, long, value_name = "[IP:][HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
@@ -256,7 +262,6 @@ pub const NOT_YET: &[&str] = &[
     "http-proxy",
     "image-volume",
     "init-path",
-    "ip",
     "ip6",
     "isolation",
     "kernel-memory",
@@ -264,7 +269,6 @@ pub const NOT_YET: &[&str] = &[
     "link",
     "mac-address",
     "memory-swappiness",
-    "network-alias",
     "no-hosts",
     "oom-kill-disable",
     "passwd",

@@ -15,7 +15,7 @@ use crate::runtime::{self, ExecPlan, Extras};
 use crate::security::caps::{Cap, CapSet};
 use crate::security::seccomp;
 use crate::sys::seccomp::SockFilter;
-use crate::{cgroup, net, oci, state, userns};
+use crate::{cgroup, oci, state, userns};
 
 /// What is to be started, and how.
 pub(super) struct Start<'a> {
@@ -50,11 +50,21 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         context.ui.detail(&ladder.told());
         rungs::prepare(context, &ladder, spec, plan, dir)?;
         let task = Task {
-            plan: init_plan(spec, plan, rung, dir, &etc, group.is_some())?,
+            plan: init_plan(
+                spec,
+                plan,
+                rung,
+                dir,
+                &etc,
+                Own {
+                    group: group.is_some(),
+                    interface: start.network.interface(spec),
+                },
+            )?,
             group: group.clone(),
             userns: plan.clone(),
             namespace: user.file(),
-            network: start.network.task(),
+            network: start.network.task(spec),
             fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             spec,
             tty: spec.tty,
@@ -124,7 +134,16 @@ pub(super) fn exec_plan(
     dir: &Path,
 ) -> Result<ExecPlan, Error> {
     let etc = etc_files(spec, dir);
-    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc, false)?.into())
+    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc, Own::default())?.into())
+}
+
+/// What only the container's first process has.
+#[derive(Default)]
+struct Own {
+    /// A control group.
+    group: bool,
+    /// An interface to be made.
+    interface: Option<crate::sys::wire::Interface>,
 }
 
 fn init_plan(
@@ -133,20 +152,17 @@ fn init_plan(
     rung: Rung,
     dir: &Path,
     etc: &oci::EtcFiles,
-    own_group: bool,
+    own: Own,
 ) -> Result<runtime::InitPlan, Error> {
     let mount_point = mount_point(dir);
-    let config = oci::generate(spec, &mount_point, etc, own_group)?;
+    let config = oci::generate(spec, &mount_point, etc, own.group)?;
     let capabilities = CapSet::from_bits(spec.capabilities);
     let extras = Extras {
         user: spec.user.clone(),
         groups: spec.groups.clone(),
         customary: spec.customary.clone(),
         setgroups: userns.setgroups,
-        wire: match spec.network.mode {
-            net::Mode::Passt => net::wire(),
-            _ => Vec::new(),
-        },
+        wire: own.interface,
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
         seccomp: filters(spec, capabilities)?,

@@ -295,6 +295,8 @@ pub enum NetworkMode {
     Slirp4netns,
     /// The same by passt, where there is no /dev/net/tun.
     Passt,
+    /// The network of the name that was asked for, with other containers.
+    Named,
     /// A network namespace with only a loopback device.
     None,
     /// The host's network namespace.
@@ -328,6 +330,19 @@ pub struct NetworkRequest {
     pub dns_option: Vec<String>,
     /// `--add-host`.
     pub add_host: Vec<String>,
+    /// `--ip`.
+    #[serde(default)]
+    pub ip: Option<String>,
+    /// `--network-alias`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+impl Network {
+    /// The network's name, where it has one.
+    pub fn name(&self) -> Option<&str> {
+        (self.mode == NetworkMode::Named).then_some(&*self.request.mode)
+    }
 }
 
 /// Whether a command is started again when it ended (docker run reference, "Restart policies").

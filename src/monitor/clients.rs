@@ -88,11 +88,11 @@ impl Clients {
         if self.listener.is_some() {
             return Ok(());
         }
-        self.listener = match Channel::listen(SOCKET) {
+        self.listener = match Channel::listen(None, SOCKET) {
             // Left by a monitor that was killed; the container's lock is ours.
             Err(Errno::ADDRINUSE) => {
                 rustix::fs::unlink(SOCKET)?;
-                Some(Channel::listen(SOCKET)?)
+                Some(Channel::listen(None, SOCKET)?)
             }
             other => Some(other?),
         };

@@ -106,6 +106,8 @@ pub struct Network {
     pub host_gateway: bool,
     /// The caller is root of the machine.
     pub as_root: bool,
+    /// Who the container is on its network with a name.
+    pub member: Option<net::Member>,
 }
 
 /// Why there is no monitor.

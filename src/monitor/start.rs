@@ -183,6 +183,7 @@ impl<'a> Steps<'a> {
                 // Below the working directory: the full path can exceed what unix(7) allows.
                 api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
+                member: wanted.member.as_ref(),
             };
             let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
             if let Some(starting) = starting.map_err(network)? {
@@ -230,7 +231,9 @@ impl<'a> Steps<'a> {
         }
         // Noted while it executes: until then the kernel ends it with us.
         let group = group.map(cgroup::Group::dir);
-        let _ = task.container.running(number, restarts, group);
+        let member = task.network.as_ref().and_then(|n| n.member.as_ref());
+        let address = member.map(|member| member.address);
+        let _ = task.container.running(number, restarts, group, address);
         self.await_exec()?;
         self.tell_owner(&wire::FromMonitor::Started(number));
         Ok(match std::mem::replace(&mut self.network, Network::Off) {

@@ -263,7 +263,8 @@ impl Watch<'_> {
     }
 
     /// The network helper ended. Where the container ends too, that is why: the helper follows its
-    /// network namespace. Else the user should know; the command goes on, without a network.
+    /// network namespace. Else there may be another in its place, or the user should know; the command goes on, without
+    /// a network.
     fn network_gone(&mut self) {
         let Some(mut network) = self.running.network.take() else {
             return;
@@ -271,9 +272,18 @@ impl Watch<'_> {
         if self.is_ending() {
             return;
         }
-        let how = match network.ended() {
-            Ok(Some(ended)) => ended.to_string(),
-            _ => format!("`{}` ended", network.program()),
+        let how = match (network.revive(), network.ended()) {
+            (Ok(true), _) => {
+                self.running.network = Some(network);
+                return;
+            }
+            (Err(error), _) => format!(
+                "`{}` ended, and cannot be started again ({})",
+                network.program(),
+                crate::model::chain(&error)
+            ),
+            (Ok(false), Ok(Some(ended))) => ended.to_string(),
+            (Ok(false), _) => format!("`{}` ended", network.program()),
         };
         self.notice(&format!("{how}: the container has no network from here on"));
     }

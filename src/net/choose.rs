@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::{Error, Mode};
+use crate::model::subnet::Subnet;
 
 /// What carries the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Link {
     Slirp4netns(PathBuf),
     /// passt, the program at this path.
     Passt(PathBuf),
+    /// The switch of a network with a name, with slirp4netns (the program at this path) as its way out, if it has one.
+    Named(Option<PathBuf>),
     /// Nothing: `lo` only.
     None,
     /// No network namespace.
@@ -42,6 +45,7 @@ impl Choice {
             Link::Pasta(_) => Mode::Pasta,
             Link::Slirp4netns(_) => Mode::Slirp4netns,
             Link::Passt(_) => Mode::Passt,
+            Link::Named(_) => Mode::Named,
             Link::None => Mode::None,
             Link::Host => Mode::Host,
         }
@@ -66,6 +70,26 @@ pub fn choose(requested: Option<Mode>, path: Option<&OsStr>) -> Result<Choice, E
     Ok(Choice {
         link,
         evidence: vec!["asked for".to_owned()],
+    })
+}
+
+/// The same for a network with a name: slirp4netns is its way out, unless it is `internal`. What carries the frames of a
+/// container is found out at every start.
+///
+/// # Errors
+/// [`Error::NoUplink`].
+pub fn choose_named(internal: bool, path: Option<&OsStr>) -> Result<Choice, Error> {
+    if internal {
+        return Ok(Choice {
+            link: Link::Named(None),
+            evidence: vec!["internal: no way out".to_owned()],
+        });
+    }
+    let program = helper_process::find("slirp4netns", path).ok_or(Error::NoUplink)?;
+    let evidence = vec![format!("slirp4netns: `{}`", program.display())];
+    Ok(Choice {
+        link: Link::Named(Some(program)),
+        evidence,
     })
 }
 
@@ -162,6 +186,24 @@ pub(super) fn has_ipv6() -> bool {
     ipv6_default(&std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default())
 }
 
+/// The subnets that the host has a way to, beside the default one.
+pub fn routes() -> Vec<Subnet> {
+    subnets(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+/// Of such lines, destination and mask, as hexadecimal numbers in the machine's order of bytes.
+fn subnets(table: &str) -> Vec<Subnet> {
+    let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let destination = number(fields.get(1)?)?;
+        let prefix = number(fields.get(7)?)?.leading_ones() as u8;
+        // A single host is as good as the smallest subnet around it.
+        Subnet::new(destination.into(), prefix.min(30))
+    };
+    table.lines().skip(1).filter_map(line).collect()
+}
+
 /// A line of /proc/net/route: interface, destination, gateway, flags, …, mask as 8th.
 fn ipv4_default(table: &str) -> bool {
     table.lines().skip(1).any(|line| {
@@ -194,6 +236,11 @@ mod tests {
         let half = "tun0\t00000000\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0\n";
         assert!(!ipv4_default(head));
         assert!(!ipv4_default(&format!("{head}{half}")));
+        let lan = "eth0\t000AA8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let host = "tun0\t0500590A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n";
+        let found = subnets(&format!("{head}{default}{lan}{host}"));
+        let found: Vec<String> = found.iter().map(Subnet::to_string).collect();
+        assert_eq!(found, ["192.168.10.0/24", "10.89.0.4/30"]);
         assert!(ipv4_default(&format!("{head}{default}")));
         let zero = "0".repeat(32);
         let line = |interface: &str| {

@@ -137,7 +137,8 @@ pub fn resolver(mode: Mode, host: &HostResolver, dns: &Dns) -> Resolver {
     } else {
         match mode {
             Mode::Host => etc.servers.iter().map(|&s| s.to_owned()).collect(),
-            Mode::None => Vec::new(),
+            // A member's is the gateway: [`member_resolver`].
+            Mode::None | Mode::Named => Vec::new(),
             Mode::Pasta | Mode::Passt | Mode::Slirp4netns => {
                 let mut servers = reachable(&etc.servers);
                 if servers.is_empty() {
@@ -180,6 +181,21 @@ pub fn resolver(mode: Mode, host: &HostResolver, dns: &Dns) -> Resolver {
         }
     }
     Resolver { text, forward }
+}
+
+/// The resolver of a member of a network with a name: the gateway answers for the others and asks for the rest, also where
+/// `dns` has servers. A name without a dot is asked for as it is, before search domains are tried: it may be a container's.
+pub fn member_resolver(gateway: Ipv4Addr, host: &HostResolver, dns: &Dns) -> Resolver {
+    let mut dns = dns.clone();
+    dns.servers = vec![gateway.into()];
+    if dns.options.is_empty() {
+        let etc = parse(&host.etc);
+        let kept = etc.options.iter();
+        let kept = kept.filter(|o| **o != "trust-ad" && !o.starts_with("ndots:"));
+        dns.options = kept.map(|&o| o.to_owned()).collect();
+        dns.options.push("ndots:0".to_owned());
+    }
+    resolver(Mode::Named, host, &dns)
 }
 
 /// Where an `--add-host` name leads.

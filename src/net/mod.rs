@@ -8,15 +8,23 @@
 //! [`Starting::finish`] waits for it and [`Running`] is watched and stopped by the monitor.
 //!
 //! Bringing `lo` up is the container's own work.
+//!
+//! On a network with a name a container is a [`Member`]. Its frames are carried by a process that all members of the
+//! network share (`switch`), which is joined instead of started where it runs already.
 
 mod choose;
 mod files;
+mod member;
 mod publish;
 mod pump;
 mod start;
+mod switch;
 
-pub use choose::{Choice, Link, choose};
-pub use files::{AddHost, Dns, HostAddress, HostResolver, Resolver, hosts, resolver};
+pub use choose::{Choice, Link, choose, choose_named, routes};
+pub use files::{
+    AddHost, Dns, HostAddress, HostResolver, Resolver, hosts, member_resolver, resolver,
+};
+pub use member::{Member, mac};
 pub use publish::{Ports, Proto, Publish, Reserved, reserve};
 pub use start::{Ended, Request, Running, Starting, addresses, start, wire};
 
@@ -33,6 +41,7 @@ pub const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 pub const PASTA_DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x53);
 
 pub use crate::model::spec::NetworkMode as Mode;
+use crate::model::subnet::Subnet;
 
 impl Mode {
     /// The mode of `--network TEXT`; `None` for the words that leave the choice to us.
@@ -58,7 +67,8 @@ impl FromStr for Mode {
             "none" => Ok(Mode::None),
             "host" => Ok(Mode::Host),
             "bridge" => Err(Error::NotYet(text.to_owned())),
-            _ if text.contains(':') => Err(Error::NotYet(text.to_owned())),
+            _ if text.contains([':', ',']) => Err(Error::NotYet(text.to_owned())),
+            _ if is_name(text) => Ok(Mode::Named),
             _ => Err(Error::UnknownMode(text.to_owned())),
         }
     }
@@ -70,17 +80,41 @@ impl fmt::Display for Mode {
             Mode::Pasta => "pasta",
             Mode::Slirp4netns => "slirp4netns",
             Mode::Passt => "passt",
+            Mode::Named => "NAME",
             Mode::None => "none",
             Mode::Host => "host",
         })
     }
 }
 
+/// Whether a network can have this name: Docker's rule, and no word that `--network` takes for something else.
+pub fn is_name(text: &str) -> bool {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let taken = [
+        "bridge",
+        "container",
+        "default",
+        "host",
+        "none",
+        "ns",
+        "passt",
+        "pasta",
+        "private",
+        "slirp4netns",
+    ];
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(letters)
+        && text.len() <= 128
+        && !taken.contains(&text)
+}
+
 /// Why there is no network as asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `--network` with a word that means nothing.
-    #[error("`{0}` is no network mode: `pasta`, `slirp4netns`, `passt`, `none` or `host`")]
+    #[error(
+        "`{0}` is neither a network mode (`pasta`, `slirp4netns`, `passt`, `none`, `host`) nor a network's name"
+    )]
     UnknownMode(String),
     /// `--network` with something docker or podman have.
     #[error("`--network {0}` is not supported yet")]
@@ -155,6 +189,49 @@ pub enum Error {
     /// slirp4netns failed.
     #[error(transparent)]
     Slirp(#[from] Box<slirp4netns_rs::Error>),
+    /// The way out of networks with a name is missing.
+    #[error("`slirp4netns` is not installed, which is the way out of a network with a name")]
+    NoUplink,
+    /// An option for members of networks with a name, without one.
+    #[error("`{0}` needs `--network` with the name of a network")]
+    NotNamed(&'static str),
+    /// A port that is to lead into a network which nothing leads into.
+    #[error("network `{0}` is internal: no port can be published")]
+    Internal(String),
+    /// An address that cannot be had.
+    #[error("`--ip {address}`: network `{network}` has the addresses of {subnet} except {gateway}")]
+    NoSuchAddress {
+        /// The one that was asked for.
+        address: String,
+        /// The network.
+        network: String,
+        /// Its addresses.
+        subnet: Subnet,
+        /// Its gateway's.
+        gateway: Ipv4Addr,
+    },
+    /// An alias that no resolver would ask for.
+    #[error("`{0}` is no name for a container on a network: letters, digits, `_`, `.` and `-`")]
+    BadAlias(String),
+    /// The process that carries the frames of a network cannot be started or talked to.
+    #[error("{call}")]
+    Switch {
+        /// The call.
+        call: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// It does not take the container.
+    #[error("{message}")]
+    Refused {
+        /// Why.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// It has died again and again.
+    #[error("the network's switch dies again and again")]
+    SwitchDies,
 }
 
 /// ` on ADDRESS`, or nothing.
@@ -195,6 +272,16 @@ impl Error {
             Error::NoGateway { .. } => {
                 Some("connect the host to a network, or leave it out".into())
             }
+            Error::NoUplink => Some(
+                "as root: apt-get install slirp4netns; or make it `--internal`, without a way out"
+                    .into(),
+            ),
+            Error::NotNamed(_) => Some("rl network create NAME; rl run --network NAME …".into()),
+            Error::Internal(_) => {
+                Some("leave `--publish` out: its containers reach each other at any port".into())
+            }
+            Error::NoSuchAddress { .. } => Some("leave `--ip` out to have a free one".into()),
+            Error::Refused { hint, .. } => hint.clone(),
             Error::Pasta(error) => error.hint(),
             Error::Slirp(error) => error.hint(),
             _ => None,
@@ -218,9 +305,15 @@ mod tests {
             assert_eq!(Mode::parse(&mode.to_string()).unwrap(), Some(mode));
         }
         assert_eq!(Mode::parse("").unwrap(), None);
-        for text in ["bridge", "container:x", "pasta:--mtu,1500", "ns:/x"] {
+        for text in ["bridge", "container:x", "pasta:--mtu,1500", "ns:/x", "a,b"] {
             assert!(matches!(Mode::parse(text), Err(Error::NotYet(_))), "{text}");
         }
-        assert!(matches!(Mode::parse("past"), Err(Error::UnknownMode(_))));
+        assert_eq!(Mode::parse("past").unwrap(), Some(Mode::Named));
+        for text in ["a b", "-x", "/ns", ".", "x/y"] {
+            assert!(
+                matches!(Mode::parse(text), Err(Error::UnknownMode(_))),
+                "{text}"
+            );
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Running the helper: one shape for pasta and slirp4netns.
+//! Running the helper: one shape for pasta, passt, slirp4netns, and the switch of a network with a name.
 //!
 //! With pasta, the container has the host's own address, so that the host itself cannot be reached
 //! by it. Where `host-gateway` is asked for, the container gets slirp4netns' addresses instead, and
@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use super::choose::{has_ipv4, has_ipv6};
+use super::member::{self, Member};
 use super::pump::Pump;
-use crate::sys::wire::{Address, enlarge_queues};
+use crate::sys::wire::{Address, Interface, Kind, MAC, enlarge_queues};
 
 use super::{Choice, Error, Link, Mode, PASTA_DNS, PASTA_DNS6, Proto, Reserved};
 
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub api_socket: PathBuf,
     /// The caller is root of the initial user namespace.
     pub as_root: bool,
+    /// Who the container is on its network with a name.
+    pub member: Option<&'a Member>,
 }
 
 /// The addresses of /etc/hosts: (the container's own, the one by which it reaches the host).
@@ -40,6 +43,8 @@ pub fn addresses(mode: Mode, host_gateway: bool) -> (Option<IpAddr>, Option<IpAd
     match mode {
         Mode::None => (None, None),
         Mode::Host => (None, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        // What a member has for itself is known elsewhere.
+        Mode::Named => (None, host_address()),
         Mode::Slirp4netns | Mode::Passt => (slirp, host_address()),
         Mode::Pasta if host_gateway => (slirp, host_address()),
         Mode::Pasta => (host_address(), None),
@@ -52,24 +57,34 @@ const WIRE6: (Ipv6Addr, Ipv6Addr) = (
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
 );
 
-/// The addresses that the container gives its `eth0` with passt: those of slirp4netns, in the families that the
-/// host has.
-pub fn wire() -> Vec<Address> {
+/// The interface's maximum transmission unit in bytes with passt. Without scatter-gather, which goes with checksums, a
+/// frame is one block of memory with some 600 bytes of the kernel's own in it, rounded up to a power of two: of 65520
+/// bytes, the most that passt takes, the packet socket's queue would hold one or two.
+const WIRE_MTU: u32 = 32000;
+
+/// The interface that the container makes itself with passt: it has the addresses of slirp4netns, in the families that
+/// the host has.
+pub fn wire() -> Interface {
     let (own, gateway) = (slirp4netns_rs::GUEST.into(), slirp4netns_rs::GATEWAY.into());
     let prefix = 24;
     let ipv4 = Address {
         own,
         prefix,
-        gateway,
+        gateway: Some(gateway),
     };
     let (own, gateway) = (WIRE6.0.into(), WIRE6.1.into());
     let ipv6 = Address {
         own,
         prefix: 64,
-        gateway,
+        gateway: Some(gateway),
     };
     let all = [has_ipv4().then_some(ipv4), has_ipv6().then_some(ipv6)];
-    all.into_iter().flatten().collect()
+    Interface {
+        kind: Kind::Pair,
+        mac: MAC,
+        mtu: WIRE_MTU,
+        addresses: all.into_iter().flatten().collect(),
+    }
 }
 
 /// The address that the host would use towards the world: connecting a UDP socket asks the routing
@@ -88,7 +103,7 @@ fn host_address() -> Option<IpAddr> {
 /// command before it is run (a parent-death signal, say).
 ///
 /// # Errors
-/// [`Error::NoPublish`], [`Error::Pasta`], [`Error::Slirp`].
+/// [`Error::NoPublish`], [`Error::Pasta`], [`Error::Slirp`], [`Error::Switch`].
 pub fn start(
     choice: &Choice,
     request: &Request<'_>,
@@ -99,6 +114,13 @@ pub fn start(
             Err(Error::NoPublish(choice.mode()))
         }
         Link::None | Link::Host => Ok(None),
+        Link::Named(uplink) => {
+            let Some(member) = request.member else {
+                return Ok(None);
+            };
+            let starting = member::Starting::new(member, uplink.as_deref(), request.ports)?;
+            Ok(Some(Starting::Named(starting)))
+        }
         Link::Pasta(program) => {
             let options = pasta_options(request);
             let mut command = options.command(program, &pasta::Target::Pid(request.pid));
@@ -160,8 +182,9 @@ fn pasta_options(request: &Request<'_>) -> pasta::Options {
     }
 }
 
-fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
-    let forwards = request.ports.iter().map(|port| slirp4netns_rs::Forward {
+/// A published port in the words of slirp4netns' driver.
+pub(super) fn forward(port: &Reserved) -> slirp4netns_rs::Forward {
+    slirp4netns_rs::Forward {
         proto: match port.proto {
             Proto::Tcp => slirp4netns_rs::Proto::Tcp,
             Proto::Udp => slirp4netns_rs::Proto::Udp,
@@ -170,8 +193,11 @@ fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
         host: port.host.first,
         target: port.container.first,
         count: port.host.count,
-    });
-    let forwards: Vec<_> = forwards.collect();
+    }
+}
+
+fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
+    let forwards: Vec<_> = request.ports.iter().map(forward).collect();
     slirp4netns_rs::Options {
         ipv6: has_ipv6() || request.forward_dns,
         api_socket: (!forwards.is_empty()).then(|| request.api_socket.clone()),
@@ -189,16 +215,19 @@ pub enum Starting {
     Passt(pasta::Starting, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Starting),
+    /// The switch of a network with a name.
+    Named(member::Starting),
 }
 
 impl Starting {
-    /// Takes the packet socket at the other end of the container's interface.
+    /// Takes what carries the frames of the container's interface.
     ///
     /// # Errors
-    /// [`Error::Pump`].
+    /// [`Error::Pump`], [`Error::Switch`].
     pub fn attach(&mut self, socket: OwnedFd) -> Result<(), Error> {
         match self {
             Starting::Passt(_, pump) => pump.start(socket),
+            Starting::Named(starting) => starting.attach(socket),
             _ => Ok(()),
         }
     }
@@ -208,13 +237,14 @@ impl Starting {
         match self {
             Starting::Pasta(starting) | Starting::Passt(starting, _) => starting.poll_fd(),
             Starting::Slirp(starting) => starting.poll_fd(),
+            Starting::Named(starting) => starting.poll_fd(),
         }
     }
 
     /// Waits until the network is up and the ports are published.
     ///
     /// # Errors
-    /// [`Error::Pasta`], [`Error::Slirp`]; the helper is ended and reaped then.
+    /// [`Error::Pasta`], [`Error::Slirp`]; the helper is ended and reaped then. [`Error::Refused`], [`Error::Switch`].
     pub fn finish(self) -> Result<Running, Error> {
         match self {
             Starting::Pasta(starting) => Ok(Running::Pasta(starting.finish().map_err(Box::new)?)),
@@ -222,6 +252,7 @@ impl Starting {
                 Ok(Running::Passt(starting.finish().map_err(Box::new)?, pump))
             }
             Starting::Slirp(starting) => Ok(Running::Slirp(starting.finish().map_err(Box::new)?)),
+            Starting::Named(starting) => Ok(Running::Named(starting.finish()?)),
         }
     }
 }
@@ -235,6 +266,8 @@ pub enum Running {
     Passt(pasta::Running, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Running),
+    /// The switch of a network with a name, which has other members.
+    Named(member::Running),
 }
 
 /// A helper's end that nobody asked for.
@@ -278,6 +311,7 @@ impl Running {
             Running::Pasta(_) => "pasta",
             Running::Passt(..) => "passt",
             Running::Slirp(_) => "slirp4netns",
+            Running::Named(_) => "rl-switch",
         }
     }
 
@@ -286,14 +320,18 @@ impl Running {
         match self {
             Running::Pasta(running) | Running::Passt(running, _) => running.pidfd(),
             Running::Slirp(running) => running.pidfd(),
+            Running::Named(running) => running.end_fd(),
         }
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
+    /// After its end: another one in its place, where the container can be connected to it. False where there is none.
+    ///
+    /// # Errors
+    /// There should be one, and it does not do.
+    pub fn revive(&mut self) -> Result<bool, Error> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.pid(),
-            Running::Slirp(running) => running.pid(),
+            Running::Named(running) => running.revive().map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -308,6 +346,8 @@ impl Running {
                 (running.try_wait()?, running.log())
             }
             Running::Slirp(running) => (running.try_wait()?, running.log()),
+            // Nobody here can say how.
+            Running::Named(_) => return Ok(None),
         };
         Ok(status.map(|status| Ended {
             program,
@@ -316,14 +356,18 @@ impl Running {
         }))
     }
 
-    /// Ends and reaps it.
+    /// Ends and reaps it, or leaves it to the others.
     ///
     /// # Errors
     /// Those of waitpid(2).
-    pub fn stop(self) -> io::Result<ExitStatus> {
+    pub fn stop(self) -> io::Result<()> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.stop(),
-            Running::Slirp(running) => running.stop(),
+            Running::Pasta(running) | Running::Passt(running, _) => running.stop().map(drop),
+            Running::Slirp(running) => running.stop().map(drop),
+            Running::Named(running) => {
+                running.stop();
+                Ok(())
+            }
         }
     }
 }
@@ -412,6 +456,7 @@ mod tests {
             api_socket: dir.path().join("api"),
             // `unshare -r` under host root leaves the namespace to root.
             as_root: rustix::process::geteuid().is_root(),
+            member: None,
         };
         let mut prepared = false;
         let starting = start(&choice, &request, &mut |_| prepared = true)
@@ -464,9 +509,9 @@ mod tests {
         let _ = client.kill();
         let _ = client.wait();
 
-        let pid = running.pid();
+        let end = running.pidfd().try_clone_to_owned().unwrap();
         running.stop().unwrap();
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(helper_process::wait_readable(end.as_fd(), Duration::ZERO).unwrap());
         assert!(!request.api_socket.exists());
     }
 
@@ -491,6 +536,7 @@ mod tests {
             host_gateway: false,
             api_socket: "/nowhere".into(),
             as_root: false,
+            member: None,
         };
         assert!(start(&choice, &request, &mut |_| {}).unwrap().is_none());
         request.ports = &ports;

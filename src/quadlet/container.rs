@@ -41,6 +41,8 @@ const OPTIONS: &[Row] = &[
     ("Annotation", "--annotation", "", Words),
     ("Pull", "--pull", "", Last),
     ("Network", "--network", "", Last),
+    ("NetworkAlias", "--network-alias", "", Each),
+    ("IP", "--ip", "", Last),
     ("PublishPort", "--publish", "", Each),
     ("DNS", "--dns", "", Each),
     ("DNSSearch", "--dns-search", "", Each),
@@ -124,10 +126,8 @@ const NOT_YET: &[&str] = &[
     "HealthStartupSuccess",
     "HealthStartupTimeout",
     "HttpProxy",
-    "IP",
     "IP6",
     "ImageVolume",
-    "NetworkAlias",
     "Pod",
     "RemapGid",
     "RemapUid",
@@ -400,7 +400,7 @@ fn values(
             Some(group) => vec![format!("{value}:{}", group.value)],
             None => vec![value.to_owned()],
         },
-        ("Network", _) => vec![network(entry)?],
+        ("Network", _) => vec![network(entry, known, needs)?],
         ("Volume", _) => {
             let Some((source, rest)) = value.split_once(':') else {
                 return Ok(vec![value.to_owned()]);
@@ -421,13 +421,21 @@ fn values(
     })
 }
 
-fn network(entry: &Entry) -> Result<String, Error> {
-    let name = entry.value.split(':').next().unwrap_or_default();
+/// A network: another file's, or what it says.
+fn network(entry: &Entry, known: &Known, needs: &mut Vec<String>) -> Result<String, Error> {
+    let (name, behind) = match entry.value.split_once(':') {
+        Some((name, behind)) => (name, Some(behind)),
+        None => (entry.value.as_str(), None),
+    };
     if name.ends_with(".network") {
-        return Err(Error::NoNetworks {
-            place: entry.place.clone(),
-            name: name.to_owned(),
-        });
+        if behind.is_some() {
+            return Err(
+                entry.refuse("options behind `:` are not there yet; `IP=` and `NetworkAlias=` are")
+            );
+        }
+        let made = known.find(name, entry)?;
+        needs.push(made.service);
+        return Ok(made.object);
     }
     if name.ends_with(".container") {
         return Err(entry.refuse("the network of another container is not there yet"));

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::names::{KINDS, Known, Made, Name, OTHER_KINDS};
-use super::parse::{Place, Unit};
+use super::parse::Unit;
 use super::service::{HEAD, unknown};
-use super::{Error, Host, container, names, volume};
+use super::{Error, Host, container, names, network, volume};
 
 /// Name under which `rl` is a generator.
 pub const NAME: &str = "rl-generator";
@@ -73,15 +73,9 @@ pub fn read(directories: &[PathBuf]) -> (Vec<Found>, Vec<Error>) {
             continue;
         };
         if OTHER_KINDS.contains(&name.kind.as_str()) {
-            errors.push(match name.kind.as_str() {
-                "network" => Error::NoNetworks {
-                    place: Place::whole(&path),
-                    name: name.base.clone(),
-                },
-                _ => Error::NoKind {
-                    file: path,
-                    kind: name.kind.clone(),
-                },
+            errors.push(Error::NoKind {
+                file: path,
+                kind: name.kind.clone(),
             });
             continue;
         }
@@ -238,6 +232,7 @@ pub fn generate(found: Vec<Found>, host: &Host<'_>) -> Generated {
     for (name, unit, made) in &units {
         let text = match name.kind.as_str() {
             "volume" => volume::text(unit, made, &known, host),
+            "network" => network::text(unit, made, &known, host),
             _ => container::text(unit, made, &known, host),
         };
         match text.and_then(|text| Ok((text, links(name, unit, made)?))) {

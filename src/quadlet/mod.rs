@@ -13,6 +13,7 @@ pub mod existing;
 pub mod generator;
 pub mod manager;
 pub mod names;
+pub mod network;
 pub mod parse;
 pub mod service;
 pub mod volume;
@@ -99,14 +100,6 @@ pub enum Error {
         /// The section.
         section: &'static str,
     },
-    /// Something that wants a network with a name.
-    #[error("{place}: networks with a name (`{name}`) are not there yet")]
-    NoNetworks {
-        /// Where.
-        place: Place,
-        /// The network.
-        name: String,
-    },
     /// A kind of file that nothing is made of.
     #[error("{file}: `.{kind}` files are not there yet")]
     NoKind {
@@ -192,13 +185,11 @@ impl Error {
             },
             Error::Value { .. } => "systemd.syntax(7) and podman-systemd.unit(5) have the forms".into(),
             Error::Missing { .. } => "such as `Image=docker.io/library/debian`".into(),
-            Error::NoNetworks { .. } => {
-                "leave it out: containers reach each other through published ports".into()
-            }
-            Error::NoKind { .. } => "`.container` and `.volume` files become services".into(),
+            Error::NoKind { .. } => "`.container`, `.volume` and `.network` files become services".into(),
             Error::Name { what, .. } => match *what {
                 "a container" => "give it one with `ContainerName=`".into(),
                 "a volume" => "give it one with `VolumeName=`".into(),
+                "a network" => "give it one with `NetworkName=`".into(),
                 _ => "letters, digits, `:`, `_`, `.`, `-` and one `@` make a name".into(),
             },
             Error::Twice { .. } => "rename one of them, or give it a `ServiceName=`".into(),

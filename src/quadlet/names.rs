@@ -7,15 +7,16 @@ use super::Error;
 use super::parse::{Entry, Unit};
 
 /// Kinds of files that something is made of.
-pub const KINDS: &[&str] = &["container", "volume"];
+pub const KINDS: &[&str] = &["container", "volume", "network"];
 
 /// Kinds that podman has as well.
-pub const OTHER_KINDS: &[&str] = &["network", "kube", "pod", "image", "build", "artifact"];
+pub const OTHER_KINDS: &[&str] = &["kube", "pod", "image", "build", "artifact"];
 
 /// The section that a kind of file has for itself.
 pub fn section(kind: &str) -> &'static str {
     match kind {
         "volume" => "Volume",
+        "network" => "Network",
         _ => "Container",
     }
 }
@@ -87,7 +88,7 @@ impl Name {
         format!("{}.service", own.stem(behind))
     }
 
-    /// The container or volume where the file names none. `@` is no letter of such a name; `%i` stands for the instance
+    /// The container, volume or network where the file names none. `@` is no letter of such a name; `%i` stands for the instance
     /// of a template's service.
     fn object(&self) -> String {
         match self.instance.as_deref() {
@@ -103,7 +104,7 @@ impl Name {
 pub struct Made {
     /// The service.
     pub service: String,
-    /// The container or volume.
+    /// The container, volume or network.
     pub object: String,
 }
 
@@ -128,6 +129,7 @@ impl Made {
         }
         let (key, what) = match name.kind.as_str() {
             "volume" => ("VolumeName", "a volume"),
+            "network" => ("NetworkName", "a network"),
             _ => ("ContainerName", "a container"),
         };
         let given = unit.last(section, key);
@@ -192,7 +194,7 @@ pub fn is_unit_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
 }
 
-/// Docker's rule for containers and volumes, with specifiers (`%i`) among it.
+/// Docker's rule for containers, volumes and networks, with specifiers (`%i`) among it.
 fn is_object_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '%')
         && name
@@ -217,6 +219,7 @@ mod tests {
                 "systemd-my.data",
             ),
             ("data@.volume", "data-volume@.service", "systemd-data_%i"),
+            ("back.network", "back-network.service", "systemd-back"),
         ] {
             let name = Name::of(file).unwrap();
             assert_eq!(name.file(), file);

@@ -122,7 +122,21 @@ const DEPENDENCIES: &[&str] = &[
     "After",
 ];
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// A service that runs a command once and stays active, so that others can require what it has made.
+    pub fn made_once(unit: &'a Unit, line: Vec<String>) -> Frame<'a> {
+        Frame {
+            unit,
+            needs: Vec::new(),
+            service: vec![
+                ("Type", "oneshot".into()),
+                ("RemainAfterExit", "yes".into()),
+                ("SyslogIdentifier", "%N".into()),
+                ("ExecStart", words::line(line)),
+            ],
+        }
+    }
+
     /// The text of the service.
     ///
     /// # Errors

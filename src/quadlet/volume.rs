@@ -40,15 +40,5 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
         line.extend(entry.words()?.iter().map(|word| words::quote(word)));
     }
     line.push(words::quote(&made.object));
-    let frame = Frame {
-        unit,
-        needs: Vec::new(),
-        service: vec![
-            ("Type", "oneshot".into()),
-            ("RemainAfterExit", "yes".into()),
-            ("SyslogIdentifier", "%N".into()),
-            ("ExecStart", words::line(line)),
-        ],
-    };
-    frame.text(known, host)
+    Frame::made_once(unit, line).text(known, host)
 }

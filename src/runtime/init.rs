@@ -98,8 +98,8 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     if namespaces.contains(Namespaces::NET) {
         netdev::loopback_up().at(Stage::Namespaces, || "ioctl(`lo`, SIOCSIFFLAGS)".into())?;
     }
-    if !plan.wire.is_empty() {
-        let socket = wire::connect(&plan.wire).map_err(|failed| InitError {
+    if let Some(interface) = &plan.wire {
+        let socket = wire::connect(interface).map_err(|failed| InitError {
             stage: Stage::Network,
             call: failed.call.into(),
             errno: failed.errno.raw_os_error(),

@@ -50,7 +50,7 @@ pub struct Extras {
     /// Whether setgroups(2) is allowed in the user namespace.
     pub setgroups: bool,
     /// The interface to make in the network namespace, where no helper does.
-    pub wire: Vec<crate::sys::wire::Address>,
+    pub wire: Option<crate::sys::wire::Interface>,
     /// PID 1 is our reaper.
     pub init: bool,
     /// Rows and columns of the terminal.
@@ -88,7 +88,7 @@ pub struct InitPlan {
     pub(super) read_only: Vec<String>,
     pub(super) sysctls: Vec<(String, String)>,
     pub(super) customary: Customary,
-    pub(super) wire: Vec<crate::sys::wire::Address>,
+    pub(super) wire: Option<crate::sys::wire::Interface>,
     pub(super) tty: bool,
     pub(super) console_size: Option<(u16, u16)>,
     pub(super) process: ProcessPlan,

@@ -6,8 +6,8 @@
 //!    |    newuidmap || newgidmap, since long     | waits
 //!    | -- Mapped ------------------------------> | becomes root, executes the init stage
 //!    |    network helper starts                  | host name, lo, rootfs
-//!    | <-- Wire + fd --------------------------- | (only with passt)
-//!    |    pump starts                            |
+//!    | <-- Wire + fd --------------------------- | (only with passt, or a network with a name)
+//!    |    pump starts, or switch takes it        |
 //!    | <-- NeedRootfs -------------------------- | (only with fuse-overlayfs)
 //!    | -- Continue ----------------------------> |
 //!    |                                           | mounts, masks
@@ -38,7 +38,7 @@ use crate::sys::socket::Channel;
 pub enum FromInit {
     /// Mount the root file system for me, in my namespaces.
     NeedRootfs,
-    /// The packet socket behind my network interface comes with this message.
+    /// What carries the frames of my network interface comes with this message.
     Wire,
     /// The command to be executed in a running container comes with this message, as a pidfd.
     Joined,

@@ -1,6 +1,7 @@
 //! A container that this process may change.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -123,14 +124,22 @@ impl Locked {
         &self.dir
     }
 
-    /// Notes that the command runs as `pid`, in the control group `group`, started again so many times.
+    /// Notes that the command runs as `pid`, in the control group `group`, with an address on a network with a name,
+    /// started again so many times.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn running(&self, pid: i32, restarts: u32, group: Option<&Path>) -> Result<(), Error> {
+    pub fn running(
+        &self,
+        pid: i32,
+        restarts: u32,
+        group: Option<&Path>,
+        address: Option<Ipv4Addr>,
+    ) -> Result<(), Error> {
         let state = State {
             restarts,
             group: group.map(Path::to_owned),
+            address,
             status: Status::Running,
             pid: Some(pid),
             start_time: start_time(pid),
@@ -155,6 +164,7 @@ impl Locked {
                 Status::Exited
             };
             state.pid = None;
+            state.address = None;
             state.start_time = None;
             state.ended = Some(ended);
             state.finished = Some(now());

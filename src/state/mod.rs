@@ -28,6 +28,7 @@ pub mod events;
 mod files;
 mod locked;
 mod names;
+mod networks;
 mod status;
 
 use std::fs::File;
@@ -44,6 +45,7 @@ pub use files::sync_dir;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 use locked::GONE;
 pub use locked::{Gone, Locked};
+pub use networks::{Lease, Networks};
 pub use status::{Check, Health, State, Status, Verdict};
 
 /// What can go wrong with a container's files.
@@ -87,6 +89,20 @@ pub enum Error {
     /// It runs, or another command works on it.
     #[error("container `{0}` is running")]
     Running(String),
+    /// No network of that name.
+    #[error("no such network: `{0}`")]
+    NoNetwork(String),
+    /// Another container of the network has the address.
+    #[error("address {address} of network `{name}` is in use")]
+    AddressTaken {
+        /// The address.
+        address: std::net::Ipv4Addr,
+        /// The network.
+        name: String,
+    },
+    /// All addresses are taken.
+    #[error("network `{0}` has no free address")]
+    NoAddress(String),
 }
 
 impl Error {
@@ -118,6 +134,13 @@ impl Error {
                 Some(format!(
                     "put the file right, or remove that container: `rl rm {id}`"
                 ))
+            }
+            Error::NoNetwork(name) => Some(format!("rl network create {name}")),
+            Error::AddressTaken { name, .. } => Some(format!(
+                "leave `--ip` out, or take another; who has which: `rl network inspect {name}`"
+            )),
+            Error::NoAddress(_) => {
+                Some("a network with a larger `--subnet` has more, such as a /16".into())
             }
             _ => None,
         }

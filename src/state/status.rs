@@ -58,6 +58,9 @@ pub struct State {
     /// The kernel killed something in it because of its memory limit.
     #[serde(default)]
     pub oom_killed: bool,
+    /// Its address on a network with a name, while it runs.
+    #[serde(default)]
+    pub address: Option<std::net::Ipv4Addr>,
 }
 
 /// What the checks of a container say.
@@ -140,6 +143,7 @@ impl State {
     pub(super) fn orphaned(&mut self) {
         self.status = Status::Exited;
         self.pid = None;
+        self.address = None;
         self.ended = Some(Ended::Signaled(libc::SIGKILL));
     }
 
@@ -159,6 +163,7 @@ impl State {
             health: None,
             group: None,
             oom_killed: false,
+            address: None,
         }
     }
 }

@@ -32,13 +32,17 @@ impl Channel {
         Ok((Channel(a), Channel(b)))
     }
 
-    /// Listens on the socket `name` in the current directory, for others of the same user.
+    /// Listens on the socket `name` in the directory `dir` (or the current one), for others of the same user.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn listen(name: &str) -> Result<OwnedFd> {
+    pub fn listen(dir: Option<BorrowedFd<'_>>, name: &str) -> Result<OwnedFd> {
         let socket = new_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-        rustix::net::bind(&socket, &SocketAddrUnix::new(name)?)?;
+        let address = match dir {
+            Some(dir) => SocketAddrUnix::new(path_in(dir, name))?,
+            None => SocketAddrUnix::new(name)?,
+        };
+        rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, 128)?;
         Ok(socket)
     }
@@ -58,9 +62,17 @@ impl Channel {
     /// `ENOENT` and `ECONNREFUSED` where nobody listens.
     pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
         let socket = new_socket(SocketFlags::CLOEXEC)?;
-        let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path_in(dir, name))?)?;
         Ok(Channel(socket))
+    }
+
+    /// The user who connected, or made the pair (unix(7), `SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn peer(&self) -> Result<u32> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.0)?;
+        Ok(peer.uid.as_raw())
     }
 
     /// The descriptor of one end made by [`Channel::pair`] in another process image.
@@ -71,8 +83,11 @@ impl Channel {
     /// Sends one message, with a descriptor if given. Waits for room unless `flags` has `DONTWAIT`.
     ///
     /// # Errors
-    /// Those of sendmsg(2): `EPIPE` when the other end is gone, `EAGAIN` with `DONTWAIT`.
+    /// `EMSGSIZE` for one longer than 64 KiB, and those of sendmsg(2): `EPIPE` when the other end is gone, `EAGAIN` with `DONTWAIT`.
     pub fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>, flags: SendFlags) -> Result<()> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Errno::MSGSIZE);
+        }
         let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -129,6 +144,10 @@ impl Channel {
         }
         Ok((got.bytes, fd))
     }
+}
+
+fn path_in(dir: BorrowedFd<'_>, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
 }
 
 fn new_socket(flags: SocketFlags) -> Result<OwnedFd> {

@@ -1,6 +1,10 @@
-//! A network interface of a container that needs no /dev/net/tun: one end of a veth(4) pair is the container's
-//! `eth0`, the other lies in a second network namespace of its own, where a packet(7) socket takes and gives its
-//! frames. The socket alone keeps that namespace; nothing of it shows in the container.
+//! A network interface of a container whose frames a program carries, in one of two ways.
+//!
+//! Without /dev/net/tun: one end of a veth(4) pair is the container's `eth0`, the other lies in a second network
+//! namespace of its own, where a packet(7) socket takes and gives its frames. The socket alone keeps that namespace;
+//! nothing of it shows in the container.
+//!
+//! With it: `eth0` is a tap (the kernel's Documentation/networking/tuntap.rst), whose open file takes and gives them.
 //!
 //! The few rtnetlink(7) messages are written by hand (include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, veth.h).
 
@@ -13,16 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cvt;
 
-/// The container's hardware address: locally administered, and nobody else is on the wire.
+/// The hardware address of a container that is alone on the wire: locally administered.
 pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// The interface's name in the container.
 const NAME: &str = "eth0";
 /// The other end's name, in the namespace that nobody sees.
 const FAR: &str = "wire";
-/// The interface's maximum transmission unit in bytes. Without scatter-gather, which goes with checksums, a frame is one
-/// block of memory with some 600 bytes of the kernel's own in it, rounded up to a power of two: of 65520 bytes, the
-/// most that passt takes, the packet socket's queue would hold one or two.
-const MTU: u32 = 32000;
 /// How many bytes the kernel may queue on a socket of the wire, where its limits (`net.core.rmem_max`, `wmem_max`) allow
 /// as many.
 const QUEUE: usize = 4 << 20;
@@ -35,6 +35,28 @@ const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 /// ethtool.h
 const ETHTOOL_STXCSUM: u32 = 0x17;
 
+/// What carries the frames of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A packet socket behind a veth pair.
+    Pair,
+    /// A tap.
+    Tap,
+}
+
+/// The container's interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// What carries its frames.
+    pub kind: Kind,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Its maximum transmission unit in bytes.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
 /// An address of the container's end, its prefix length, and its way to everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
@@ -42,8 +64,8 @@ pub struct Address {
     pub own: IpAddr,
     /// Prefix length in bits.
     pub prefix: u8,
-    /// The gateway.
-    pub gateway: IpAddr,
+    /// The gateway, where there is a way.
+    pub gateway: Option<IpAddr>,
 }
 
 /// A call that failed.
@@ -59,13 +81,62 @@ fn call<T>(call: &'static str) -> impl FnOnce(Errno) -> std::result::Result<T, F
     move |errno| Err(Failed { call, errno })
 }
 
-/// Makes the pair, sets the container's end up, and returns the packet socket on the other. The caller is
-/// single-threaded and holds `CAP_NET_ADMIN` and `CAP_NET_RAW` over its network namespace, and `CAP_SYS_ADMIN`
-/// in its user namespace.
+/// Makes the interface, sets it up, and returns what carries its frames. The caller is single-threaded and holds
+/// `CAP_NET_ADMIN` and `CAP_NET_RAW` over its network namespace, and `CAP_SYS_ADMIN` in its user namespace.
 ///
 /// # Errors
-/// The first call that failed. The process is then in either namespace, and should end.
-pub fn connect(addresses: &[Address]) -> std::result::Result<OwnedFd, Failed> {
+/// The first call that failed. The process may then be in another network namespace, and should end.
+pub fn connect(interface: &Interface) -> std::result::Result<OwnedFd, Failed> {
+    let carrier = match interface.kind {
+        Kind::Pair => pair(interface)?,
+        Kind::Tap => tap()?,
+    };
+    let here = Netlink::open().or_else(call("socket(AF_NETLINK)"))?;
+    let near = index(NAME).or_else(call("if_nametoindex(`eth0`)"))?;
+    match interface.kind {
+        Kind::Pair => whole_frames().or_else(call("ioctl(`eth0`, ETHTOOL_STXCSUM)"))?,
+        Kind::Tap => {
+            here.shape(near, interface)
+                .or_else(call("rtnetlink(RTM_SETLINK, `eth0`)"))?;
+            // IPv4 only: whoever takes its frames takes no others.
+            let _ = here.quiet(near);
+        }
+    }
+    here.up(near)
+        .or_else(call("rtnetlink(RTM_SETLINK, `eth0` up)"))?;
+    for address in &interface.addresses {
+        here.address(near, address)
+            .or_else(call("rtnetlink(RTM_NEWADDR, `eth0`)"))?;
+        if let Some(gateway) = address.gateway {
+            here.route(near, gateway)
+                .or_else(call("rtnetlink(RTM_NEWROUTE, default)"))?;
+        }
+    }
+    Ok(carrier)
+}
+
+/// A tap that is called [`NAME`], as an open file that does not block.
+fn tap() -> std::result::Result<OwnedFd, Failed> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/dev/net/tun", flags, Mode::empty())
+        .or_else(call("open(`/dev/net/tun`, O_RDWR)"))?;
+    // SAFETY: ifreq is plain data for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(NAME.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the ioctl reads and writes one ifreq, live for the call.
+    cvt(i64::from(unsafe {
+        libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request)
+    }))
+    .or_else(call("ioctl(TUNSETIFF, `eth0`)"))?;
+    Ok(file)
+}
+
+/// Makes a pair, and returns the packet socket on the end that is not the container's.
+fn pair(interface: &Interface) -> std::result::Result<OwnedFd, Failed> {
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     let own = std::fs::File::open("/proc/self/ns/net")
         .map_err(super::process::to_errno)
@@ -75,7 +146,7 @@ pub fn connect(addresses: &[Address]) -> std::result::Result<OwnedFd, Failed> {
         .or_else(call("unshare(CLONE_NEWNET)"))?;
     let there = Netlink::open().or_else(call("socket(AF_NETLINK)"))?;
     there
-        .pair(own.as_fd())
+        .pair(own.as_fd(), interface)
         .or_else(call("rtnetlink(RTM_NEWLINK, veth `eth0`)"))?;
     let far = index(FAR).or_else(call("if_nametoindex(`wire`)"))?;
     // No address, so no word of its own on the wire. A kernel without IPv6 says none anyway.
@@ -87,17 +158,6 @@ pub fn connect(addresses: &[Address]) -> std::result::Result<OwnedFd, Failed> {
     setns(&own, CloneFlags::CLONE_NEWNET)
         .map_err(errno)
         .or_else(call("setns(CLONE_NEWNET)"))?;
-    let here = Netlink::open().or_else(call("socket(AF_NETLINK)"))?;
-    let near = index(NAME).or_else(call("if_nametoindex(`eth0`)"))?;
-    whole_frames().or_else(call("ioctl(`eth0`, ETHTOOL_STXCSUM)"))?;
-    here.up(near)
-        .or_else(call("rtnetlink(RTM_SETLINK, `eth0` up)"))?;
-    for address in addresses {
-        here.address(near, address)
-            .or_else(call("rtnetlink(RTM_NEWADDR, `eth0`)"))?;
-        here.route(near, address.gateway)
-            .or_else(call("rtnetlink(RTM_NEWROUTE, default)"))?;
-    }
     Ok(socket)
 }
 
@@ -250,12 +310,12 @@ impl Netlink {
         }
     }
 
-    fn pair(&self, namespace: BorrowedFd<'_>) -> Result<()> {
+    fn pair(&self, namespace: BorrowedFd<'_>, interface: &Interface) -> Result<()> {
         let text = |s: &str| [s.as_bytes(), &[0]].concat();
         let peer = Message(link(0, 0).to_vec())
             .add(libc::IFLA_IFNAME, &text(NAME))
-            .add(libc::IFLA_MTU, &MTU.to_ne_bytes())
-            .add(libc::IFLA_ADDRESS, &MAC)
+            .add(libc::IFLA_MTU, &interface.mtu.to_ne_bytes())
+            .add(libc::IFLA_ADDRESS, &interface.mac)
             .add(libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
         let data = Message(Vec::new()).add(VETH_INFO_PEER, &peer.0);
         let info = Message(Vec::new())
@@ -265,9 +325,15 @@ impl Netlink {
         self.ask(
             Message::new(libc::RTM_NEWLINK, flags, &link(0, 0))
                 .add(libc::IFLA_IFNAME, &text(FAR))
-                .add(libc::IFLA_MTU, &MTU.to_ne_bytes())
+                .add(libc::IFLA_MTU, &interface.mtu.to_ne_bytes())
                 .add(libc::IFLA_LINKINFO, &info.0),
         )
+    }
+
+    fn shape(&self, index: u32, interface: &Interface) -> Result<()> {
+        let message = Message::new(libc::RTM_SETLINK, 0, &link(index, 0));
+        let message = message.add(libc::IFLA_ADDRESS, &interface.mac);
+        self.ask(message.add(libc::IFLA_MTU, &interface.mtu.to_ne_bytes()))
     }
 
     fn quiet(&self, index: u32) -> Result<()> {

@@ -12,6 +12,9 @@
 //! `--userns-path`); nothing is probed ahead, a missing option shows in [`Error::Died`].
 
 mod api;
+pub mod bess;
+
+pub use api::{Call, Request};
 
 use std::ffi::OsString;
 use std::io;
@@ -188,6 +191,11 @@ impl Error {
             Error::Died { stderr, .. } if stderr.contains("/dev/net/tun") => {
                 Some("as root: modprobe tun; chmod 0666 /dev/net/tun".to_owned())
             }
+            Error::Died { stderr, .. }
+                if stderr.contains("unrecognized option") && stderr.contains("target-type") =>
+            {
+                Some("this slirp4netns is older than 1.2: apt-get install --only-upgrade slirp4netns".to_owned())
+            }
             Error::Died { stderr, .. } if stderr.contains("unrecognized option") => Some(
                 "this slirp4netns is older than 1.1: apt-get install --only-upgrade slirp4netns"
                     .to_owned(),
@@ -248,24 +256,33 @@ impl Options {
         if !self.forwards.is_empty() && self.api_socket.is_none() {
             return Err(Error::NoApiSocket);
         }
-        let mut requests = Vec::new();
-        for forward in &self.forwards {
-            let address = match forward.address {
-                None => Ipv4Addr::UNSPECIFIED,
-                Some(IpAddr::V4(address)) => address,
-                Some(address) => return Err(Error::Ipv6Forward(address)),
-            };
-            for offset in 0..forward.count.max(1) {
-                requests.push(api::Request {
-                    proto: forward.proto,
-                    address,
-                    port: forward.host.saturating_add(offset),
-                    target: forward.target.saturating_add(offset),
-                });
-            }
-        }
-        Ok(requests)
+        requests(&self.forwards, None)
     }
+}
+
+/// The single requests of which forwards consist, all to the ports of `guest`.
+///
+/// # Errors
+/// [`Error::Ipv6Forward`].
+pub fn requests(forwards: &[Forward], guest: Option<Ipv4Addr>) -> Result<Vec<Request>, Error> {
+    let mut requests = Vec::new();
+    for forward in forwards {
+        let address = match forward.address {
+            None => Ipv4Addr::UNSPECIFIED,
+            Some(IpAddr::V4(address)) => address,
+            Some(address) => return Err(Error::Ipv6Forward(address)),
+        };
+        for offset in 0..forward.count.max(1) {
+            requests.push(Request {
+                proto: forward.proto,
+                address,
+                port: forward.host.saturating_add(offset),
+                guest,
+                target: forward.target.saturating_add(offset),
+            });
+        }
+    }
+    Ok(requests)
 }
 
 /// Starts `command`, made by [`Options::command`] of these `options`.

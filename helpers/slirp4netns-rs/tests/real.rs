@@ -1,11 +1,12 @@
-//! The real slirp4netns on a real network namespace: ready, published port, refusals, death.
+//! The real slirp4netns on a real network namespace, and on none: ready, published port, refusals, death.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use slirp4netns_rs::{Error, Forward, Options, Proto, Target, spawn};
+use slirp4netns_rs::{Call, Error, Forward, Options, Proto, Request, Target, bess, spawn};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -179,4 +180,70 @@ fn it_ends_with_its_owner() {
     until("end of the interface", || {
         !namespace.interfaces().contains("tap0:")
     });
+}
+
+/// What comes on the socket for the frames: an Ethernet frame in each message.
+fn frame(running: &bess::Running) -> Vec<u8> {
+    let mut buffer = vec![0; 70_000];
+    assert!(
+        helper_process::wait_readable(running.frames(), LIMIT).unwrap(),
+        "no frame"
+    );
+    let flags = rustix::net::RecvFlags::empty();
+    let (length, _) = rustix::net::recv(running.frames(), &mut buffer[..], flags).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+#[test]
+fn a_wire_without_a_namespace() {
+    let Some(program) = program() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let options = bess::Options {
+        network: [240, 0, 0, 0].into(),
+        mtu: 65_520,
+        sandbox: false,
+        socket: dir.path().join("frames"),
+        api_socket: dir.path().join("api"),
+    };
+    let running = bess::spawn(options.command(&program), &options)
+        .unwrap()
+        .finish()
+        .unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let guest: std::net::Ipv4Addr = "10.89.0.5".parse().unwrap();
+    let request = Request {
+        proto: Proto::Tcp,
+        address: "127.0.0.1".parse().unwrap(),
+        port,
+        guest: Some(guest),
+        target: 80,
+    };
+    let ask = |mut call: Call| {
+        let mut answer = None;
+        until("answer", || {
+            answer = call.answer().unwrap();
+            answer.is_some()
+        });
+        answer.unwrap()
+    };
+    let publish = || ask(Call::publish(&options.api_socket, &request).unwrap());
+    assert!(publish().unwrap_err().contains("hostfwd"));
+    drop(taken);
+    let id = publish().unwrap();
+
+    // Who knocks is asked for by ARP: who has the guest's address?
+    let _knock = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let question = frame(&running);
+    assert_eq!(question[12..14], [8, 6]);
+    assert_eq!(question[28..32], options.host().octets());
+    assert_eq!(question[38..42], guest.octets());
+
+    assert_eq!(ask(Call::withdraw(&options.api_socket, id).unwrap()), Ok(0));
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    let end = running.pidfd().try_clone_to_owned().unwrap();
+    drop(running);
+    assert!(helper_process::wait_readable(end.as_fd(), LIMIT).unwrap());
+    assert!(!options.socket.exists() && !options.api_socket.exists());
 }

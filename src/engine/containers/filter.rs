@@ -1,6 +1,6 @@
 //! `rl ps --filter`.
 
-use crate::model::spec::{MountSource, NetworkMode};
+use crate::model::spec::{MountSource, Network, NetworkMode};
 use crate::state::{Container, Status};
 
 /// A filter that there is not.
@@ -107,7 +107,7 @@ impl Filter {
                 };
                 named || mount.target == *word
             }),
-            Filter::Network(word) => network(spec.network.mode) == word,
+            Filter::Network(word) => network(&spec.network) == word,
             Filter::Health(word) => {
                 let verdict = container.state.health.as_ref().map(|health| health.verdict);
                 verdict.map_or("none", crate::state::Verdict::word) == word
@@ -167,11 +167,12 @@ pub fn passes(container: &Container, filters: &[Filter]) -> bool {
 }
 
 /// The word for `--network`.
-pub(super) fn network(mode: NetworkMode) -> &'static str {
-    match mode {
+pub(super) fn network(network: &Network) -> &str {
+    match network.mode {
         NetworkMode::Pasta => "pasta",
         NetworkMode::Slirp4netns => "slirp4netns",
         NetworkMode::Passt => "passt",
+        NetworkMode::Named => &network.request.mode,
         NetworkMode::None => "none",
         NetworkMode::Host => "host",
     }

@@ -13,12 +13,13 @@ use crate::model::spec::{
 use crate::model::time::to_rfc3339;
 use crate::monitor::log;
 use crate::net::Publish;
-use crate::state::{Container, Status};
+use crate::state::{Container, Networks, Status};
 
-/// The fields, named as Docker names them.
-pub fn inspect(container: &Container) -> Value {
+/// The fields, named as Docker names them. `networks` are those with a name.
+pub fn inspect(container: &Container, networks: &Networks) -> Value {
     let spec = &container.spec;
     let file = |name: &str| container.dir().join(name).to_string_lossy().into_owned();
+    let network = crate::engine::networks::of_container(networks, container);
     let log_path = match (spec.log.driver, log::files(container.dir()).last()) {
         (LogDriver::JsonFile, Some(number)) => log::path(container.dir(), *number)
             .to_string_lossy()
@@ -61,7 +62,12 @@ pub fn inspect(container: &Container) -> Value {
             "StopSignal": stop_signal(spec.stop_signal),
             "StopTimeout": spec.stop_timeout,
         },
-        "NetworkSettings": { "Ports": ports(spec) },
+        "NetworkSettings": {
+            "Ports": ports(spec),
+            "Networks": network
+                .into_iter()
+                .collect::<serde_json::Map<String, Value>>(),
+        },
     })
 }
 
@@ -132,7 +138,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     };
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": super::filter::network(spec.network.mode),
+        "NetworkMode": super::filter::network(&spec.network),
         "PortBindings": ports(spec),
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
         "AutoRemove": spec.remove,

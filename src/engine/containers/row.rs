@@ -56,7 +56,7 @@ pub fn row(container: &Container, whole: bool) -> Row {
         "Labels": labels.collect::<Vec<_>>().join(","),
         "Mounts": mounts.collect::<Vec<_>>().join(","),
         "LocalVolumes": volumes().count().to_string(),
-        "Networks": super::filter::network(spec.network.mode),
+        "Networks": super::filter::network(&spec.network),
     });
     let mut methods = Map::new();
     methods.insert("Label".to_owned(), json!(spec.labels));

@@ -23,6 +23,7 @@ fn make_named(file: &str, text: &str) -> Result<String, Error> {
         ("data.volume", "data-volume.service", "systemd-data"),
         ("each@.volume", "each-volume@.service", "systemd-each_%i"),
         ("db.container", "db.service", "systemd-db"),
+        ("back.network", "back-network.service", "systemd-back"),
     ] {
         let (service, object) = (service.to_owned(), object.to_owned());
         known.0.insert(file.to_owned(), Made { service, object });
@@ -61,6 +62,17 @@ fn refused(container: &str) -> String {
     let error = make(&format!("[Container]\nImage=i\n{container}\n")).unwrap_err();
     assert!(error.hint().is_some());
     error.to_string()
+}
+
+#[test]
+fn a_network_of_another_file_is_required() {
+    let text = "[Container]\nImage=i\nNetwork=back.network\nIP=10.89.0.9\nNetworkAlias=a\nNetworkAlias=b\n";
+    let text = make(text).unwrap();
+    for key in ["Requires", "After"] {
+        assert_eq!(value(&text, key), ["back-network.service"], "{key}");
+    }
+    let options = "--network=systemd-back --network-alias=a --network-alias=b --ip=10.89.0.9 i";
+    assert!(value(&text, "ExecStart")[0].ends_with(options), "{text}");
 }
 
 #[test]
@@ -295,7 +307,11 @@ fn nothing_is_passed_over() {
         ),
         (
             "Network=x.network:ip=1",
-            "/q/50%/web.container:3: networks with a name (`x.network`) are not there yet",
+            "/q/50%/web.container:3: `Network=x.network:ip=1`: options behind `:` are not there yet; `IP=` and `NetworkAlias=` are",
+        ),
+        (
+            "Network=no.network",
+            "/q/50%/web.container:3: `Network=no.network`: there is no usable file `no.network`",
         ),
         (
             "Volume=no.volume:/x",

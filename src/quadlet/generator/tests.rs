@@ -49,7 +49,12 @@ fn the_first_directory_counts_and_one_bad_file_is_no_reason_to_stop() {
         ("own/web.container", GOOD),
         ("own/deep/er/db.container", GOOD),
         ("own/bad.container", "[Container]\nNo=1\n"),
-        ("own/x.network", "[Network]\n"),
+        (
+            "own/x.network",
+            "[Network]\nSubnet=10.7.0.0/24\nInternal=yes\nLabel=a=b c\n",
+        ),
+        ("own/two.network", "[Network]\nSubnet=a\nSubnet=b\n"),
+        ("own/odd.network", "[Network]\nIPRange=a\n"),
         ("own/y.pod", "[Pod]\n"),
         ("own/notes.txt", ""),
         ("all/web.container", "[Container]\nImage=other\n"),
@@ -58,9 +63,17 @@ fn the_first_directory_counts_and_one_bad_file_is_no_reason_to_stop() {
     let made = tree.make(&["own", "missing", "all"]);
     assert_eq!(
         names(&made),
-        ["data-volume.service", "db.service", "web.service"]
+        [
+            "data-volume.service",
+            "db.service",
+            "web.service",
+            "x-network.service"
+        ]
     );
     assert!(made.units[2].1.contains(" good\n"), "{:?}", made.units[2]);
+    let network = "ExecStart=/usr/bin/rl network create --ignore --subnet=10.7.0.0/24 --internal --label=a=b --label=c \
+                   systemd-x\n";
+    assert!(made.units[3].1.contains(network), "{:?}", made.units[3]);
     assert!(
         made.units[0]
             .1
@@ -75,7 +88,8 @@ fn the_first_directory_counts_and_one_bad_file_is_no_reason_to_stop() {
         errors,
         [
             format!("{own}/bad.container:2: unknown key `No` in `[Container]`"),
-            format!("{own}/x.network: networks with a name (`x`) are not there yet"),
+            format!("{own}/odd.network:2: `IPRange=` of podman is not there yet"),
+            format!("{own}/two.network:3: `Subnet=b`: one at a time"),
             format!("{own}/y.pod: `.pod` files are not there yet"),
         ]
     );
