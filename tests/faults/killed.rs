@@ -286,7 +286,9 @@ fn a_detached_first_process_that_changed_its_user() {
             .args([&image, "su", "-s", "/bin/sh", "app", "-c", command])
             .run()
             .ok();
-        wait_for("it", || t.rl(["logs", "same"]).run().ok().out() == "up" && stays());
+        wait_for("it", || {
+            t.rl(["logs", "same"]).run().ok().out() == "up" && stays()
+        });
         let mut all = t.processes().into_iter();
         let monitor = all.find(|p| p.name == "rl" && p.state != 'Z');
         let monitor = monitor.expect("a monitor").pid;
