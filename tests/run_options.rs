@@ -43,6 +43,16 @@ identities! {
         t.run_with(&["--env-file", "no-such-file"], ["true"]).run().refuses(125, "no-such-file");
     }
 
+    fn flags_with_a_word(t: [sub]) {
+        let probe = "[ -t 0 ] && echo terminal; touch /x 2>/dev/null && echo writable; echo $$";
+        assert_eq!(inside(t, &["--read-only=false", "-it=false", "--init=0"], probe), "writable\n1");
+        assert_ne!(inside(t, &["--init=true", "--read-only=T"], probe), "1");
+        assert_eq!(inside(t, &["--read-only=1"], probe), "1");
+        assert_eq!(t.run(["echo", "--rm=false"]).run().ok().out(), "--rm=false");
+        t.run_with(&["--init=maybe"], ["true"]).run().refuses(125, "maybe");
+        t.run_with(&["--name=a", "--hostname=b=c=d", "--init=false", "--no-such=1"], ["true"]).run().refuses(125, "--no-such");
+    }
+
     fn working_directory(t: [sub nosub root]) {
         assert_eq!(inside(t, &[], "pwd"), "/");
         assert_eq!(inside(t, &["-w", "/tmp"], "pwd"), "/tmp");

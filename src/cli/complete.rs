@@ -280,7 +280,7 @@ fn network_names(context: Option<&Context<'_>>) -> Vec<String> {
 }
 
 fn container_names(context: Option<&Context<'_>>) -> Vec<String> {
-    let found = context.and_then(|context| containers::list(context, true).ok());
+    let found = context.and_then(|context| containers::listed(context, true).ok());
     let found = found.unwrap_or_default().into_iter();
     found.map(|container| container.spec.name).collect()
 }

@@ -61,8 +61,8 @@ pub struct RmArgs {
 pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     let newest = args.last.or(args.latest.then_some(1));
     let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
-    let mut found = containers::list(context, all)?;
-    let filters = containers::settle(&found, &args.filter, || containers::list(context, true))?;
+    let mut found = containers::listed(context, all)?;
+    let filters = containers::settle(&found, &args.filter, || containers::listed(context, true))?;
     found.retain(|container| containers::passes(container, &filters));
     found.truncate(newest.unwrap_or(usize::MAX));
     let usual = match args.quiet {
@@ -82,8 +82,9 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
         true => containers::sizes(context, &found)?,
         false => vec![String::new(); found.len()],
     };
+    let wanted = template.plain_fields();
     let rows = found.iter().zip(sizes).map(|(container, size)| {
-        let mut row = containers::row(container, args.no_trunc);
+        let mut row = containers::row(container, args.no_trunc, wanted.as_deref());
         row.fields["Size"] = size.into();
         table::Row {
             fields: row.fields,
@@ -110,7 +111,7 @@ fn title(field: &str) -> String {
 /// The containers cannot be read.
 pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Error>>, Error> {
     let words = match args.all {
-        true => containers::list(context, true)?
+        true => containers::listed(context, true)?
             .into_iter()
             .map(|container| container.spec.id)
             .collect(),

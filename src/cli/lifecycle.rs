@@ -363,7 +363,7 @@ pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
 /// No such container, or the port is not published.
 pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
     let container = lifecycle::find(context, &args.container)?;
-    let ports = containers::published(&container.spec).into_iter();
+    let ports = containers::published(&container.spec.network.publish).into_iter();
     let ports: Vec<(String, String)> = ports
         .map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()))
         .collect();

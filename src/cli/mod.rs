@@ -7,6 +7,7 @@ mod containers;
 mod doctor;
 mod events;
 mod files;
+mod flags;
 mod groups;
 mod images;
 mod lifecycle;
@@ -23,7 +24,7 @@ mod volumes;
 
 use std::io::{IsTerminal as _, Write as _};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use crate::engine::{self, Context, Error, Ui, run_args};
 use crate::model::text::escape;
@@ -152,7 +153,7 @@ struct CreateArgs {
 pub fn main() -> u8 {
     let verb = match quick() {
         Some(verb) => verb,
-        None => match Cli::try_parse() {
+        None => match flags::parse() {
             Ok(cli) => cli.verb,
             Err(error) => return usage::explain(&error),
         },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args as _;
 use clap::parser::ValueSource;
 
-use super::{complain, print};
+use super::{complain, flags, print};
 use crate::engine::run_args::RunArgs;
 use crate::engine::{Context, Error, lifecycle};
 use crate::model::chain;
@@ -289,8 +289,14 @@ const DROPPED: &[&str] = &[
 
 /// The words of a command line in one form, without what is [`DROPPED`]; `None` where they are no longer understood.
 fn again(words: &[String]) -> Option<Vec<String>> {
-    let mut command = RunArgs::augment_args(clap::Command::new("rl")).no_binary_name(true);
-    let matches = command.try_get_matches_from_mut(words).ok()?;
+    let definition = || RunArgs::augment_args(clap::Command::new("rl")).no_binary_name(true);
+    let mut command = definition();
+    let mut matches = command.try_get_matches_from_mut(words);
+    if matches.is_err() {
+        command = flags::with_words(definition());
+        matches = command.try_get_matches_from_mut(words);
+    }
+    let matches = matches.ok()?;
     let mut options = Vec::new();
     let mut rest = Vec::new();
     for arg in command.get_arguments() {
@@ -372,6 +378,11 @@ mod tests {
         assert_eq!(
             again(line).as_deref(),
             Some("--env=A=1 --read-only --publish=80:80 a b --rm")
+        );
+        let line = "-it=false --rm=true --init=false --read-only a";
+        assert_eq!(
+            again(line).as_deref(),
+            Some("--read-only=true --init=false a")
         );
         assert_eq!(again("--no-such-option debian"), None);
     }

@@ -14,7 +14,7 @@ use crate::model::spec::ContainerSpec;
 use crate::monitor;
 use crate::monitor::client::Client;
 use crate::monitor::wire::ToMonitor;
-use crate::state::{self, Container, Containers, Locked};
+use crate::state::{self, Container, Containers, Listed, Locked};
 use crate::sys::process;
 use crate::userns;
 
@@ -55,6 +55,20 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
     Ok(found)
 }
 
+/// The same for one who looks at no more than lists show.
+///
+/// # Errors
+/// As [`list`].
+pub fn listed(context: &Context<'_>, all: bool) -> Result<Vec<Listed>, Error> {
+    let look = Containers::new(context.dirs.containers()).look()?;
+    let mut found = match look {
+        Some(found) => found,
+        None => list(context, all)?.into_iter().map(Listed::from).collect(),
+    };
+    found.retain(|container| all || container.state.is_alive());
+    Ok(found)
+}
+
 /// Ends what a killed monitor has left running of a container: without its monitor nothing of it is to run.
 pub(super) fn end_orphan(container: &Container) {
     if container.orphan
@@ -73,11 +87,11 @@ fn default_plan(context: &Context<'_>) -> Result<userns::Plan, Error> {
 ///
 /// # Errors
 /// As [`super::usage::written`]; the store cannot be read.
-pub fn sizes(context: &Context<'_>, all: &[Container]) -> Result<Vec<String>, Error> {
+pub fn sizes(context: &Context<'_>, all: &[Listed]) -> Result<Vec<String>, Error> {
     let store = crate::store::Store::open(&context.dirs.data)?;
     let written = super::usage::written(context, all)?;
     let images = store.images()?;
-    let size = |container: &Container, written: u64| -> Result<String, Error> {
+    let size = |container: &Listed, written: u64| -> Result<String, Error> {
         let image = images
             .iter()
             .find(|i| Some(i.id) == container.spec.image_id);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Error, containers, image_for, images, views, volumes};
 use crate::model::Digest;
-use crate::state::{Container, Status};
+use crate::state::{Listed, Status};
 use crate::store::{Image, Store};
 use crate::userns;
 
@@ -40,7 +40,7 @@ pub struct Report {
 /// The store or the containers cannot be read.
 pub fn measure(context: &Context<'_>) -> Result<Report, Error> {
     let store = Store::open(&context.dirs.data)?;
-    let all = containers::list(context, true)?;
+    let all = containers::listed(context, true)?;
     let used: BTreeSet<Digest> = all.iter().filter_map(|c| c.spec.image_id).collect();
     let images = store.images()?;
     let (in_use, free): (Vec<Image>, Vec<Image>) = images
@@ -96,14 +96,12 @@ fn parts(store: &Store, images: &[Image]) -> Result<BTreeMap<String, u64>, Error
 ///
 /// # Errors
 /// No user namespace to look at files of other ids from.
-pub fn written(context: &Context<'_>, all: &[Container]) -> Result<Vec<u64>, Error> {
-    let dirs: Vec<Vec<PathBuf>> = all
-        .iter()
-        .map(|container| {
-            let dir = container.dir();
-            vec![dir.join("upper"), views::directory(dir)]
-        })
-        .collect();
+pub fn written(context: &Context<'_>, all: &[Listed]) -> Result<Vec<u64>, Error> {
+    let written = |container: &Listed| {
+        let dir = container.dir();
+        vec![dir.join("upper"), views::directory(dir)]
+    };
+    let dirs: Vec<Vec<PathBuf>> = all.iter().map(written).collect();
     sizes_of(context, &dirs)
 }
 
@@ -159,7 +157,7 @@ pub struct Pruned {
 /// # Errors
 /// The containers cannot be read. What cannot be removed is told and left.
 pub fn prune_containers(context: &Context<'_>) -> Result<Pruned, Error> {
-    let mut all = containers::list(context, true)?;
+    let mut all = containers::listed(context, true)?;
     all.retain(|c| matches!(c.state.status, Status::Created | Status::Exited));
     let sizes = written(context, &all)?;
     let ids: Vec<String> = all.into_iter().map(|container| container.spec.id).collect();
@@ -183,7 +181,7 @@ pub fn prune_containers(context: &Context<'_>) -> Result<Pruned, Error> {
 /// The store cannot be read or changed.
 pub fn prune_images(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
     let store = Store::open(&context.dirs.data)?;
-    let used: BTreeSet<Digest> = containers::list(context, true)?
+    let used: BTreeSet<Digest> = containers::listed(context, true)?
         .iter()
         .filter_map(|container| container.spec.image_id)
         .collect();
@@ -244,7 +242,7 @@ pub fn prune_volumes(context: &Context<'_>, all: bool) -> Result<Pruned, Error> 
 /// # Errors
 /// The first thing that could not be removed.
 pub fn reset(context: &Context<'_>) -> Result<(), Error> {
-    let ids: Vec<String> = containers::list(context, true)
+    let ids: Vec<String> = containers::listed(context, true)
         .unwrap_or_default()
         .into_iter()
         .map(|container| container.spec.id)

@@ -1,6 +1,7 @@
 //! Plain data that every layer above may name: no input, no output, no system calls.
 
-pub mod chain;
+pub mod brief;
+mod chain;
 pub mod digest;
 pub mod distribution;
 pub mod idmap;

@@ -183,8 +183,7 @@ pub enum CgroupMode {
 impl ContainerSpec {
     /// Nanoseconds since the epoch at which it was made.
     pub fn made(&self) -> u64 {
-        let whole = self.created.saturating_mul(1_000_000_000);
-        whole.saturating_add(self.created_part.into())
+        made(self.created, self.created_part)
     }
 
     /// Whether the volume `name` is mounted in it.
@@ -215,6 +214,12 @@ impl ContainerSpec {
             _ => None,
         })
     }
+}
+
+/// Nanoseconds since the epoch.
+pub(super) fn made(seconds: u64, part: u32) -> u64 {
+    let whole = seconds.saturating_mul(1_000_000_000);
+    whole.saturating_add(part.into())
 }
 
 /// Where a root file system comes from.

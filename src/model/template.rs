@@ -87,6 +87,26 @@ impl Template {
             .map_err(|failure| failure.of(&self.source))
     }
 
+    /// The fields of the value that it shows, where it shows them as they are and does nothing else.
+    pub fn plain_fields(&self) -> Option<Vec<&str>> {
+        let field = |node| match node {
+            &Node::Text(_) => Some(None),
+            Node::Print(Pipe {
+                set: None,
+                commands,
+            }) => match &**commands {
+                [command] => match &**command {
+                    [Operand::Field(path)] => Some(Some(&**path.first()?)),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        let fields: Option<Vec<Option<&str>>> = self.nodes.iter().map(field).collect();
+        Some(fields?.into_iter().flatten().collect())
+    }
+
     /// The head line: the template with the title of each field in the place of its value.
     ///
     /// # Errors

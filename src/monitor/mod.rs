@@ -240,6 +240,10 @@ fn run(task: &Task<'_>, client: Channel) {
             // Now, when nobody waits for it.
             let _ = task.container.sync();
         }
+        if task.detached {
+            // It stays for long, and does little.
+            process::give_back_program();
+        }
         let job = watch::Job {
             stop_signal: task.spec.stop_signal,
             container: Some(task),

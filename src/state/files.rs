@@ -77,8 +77,9 @@ pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
+    let mut buffer = Vec::new();
     let text = File::open(path)
-        .and_then(|file| read_small(&file))
+        .and_then(|file| read_small(&file, &mut buffer))
         .map_err(io("read", path))?;
     // A file that grew before what is in it came to the disk is filled up with zeros.
     let filled = text
@@ -96,22 +97,26 @@ pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Er
 
 /// A file that most often fits into one read: lists have hundreds of them, and asking for sizes and ends costs as
 /// much as reading.
-fn read_small(mut file: &File) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_small<'a>(
+    mut file: &File,
+    buffer: &'a mut Vec<u8>,
+) -> std::io::Result<&'a [u8]> {
     const USUAL: usize = 16 << 10;
-    let mut text = vec![0; USUAL];
+    if buffer.is_empty() {
+        buffer.resize(USUAL, 0);
+    }
     let mut filled = 0;
     loop {
-        let n = match file.read(&mut text[filled..]) {
+        let n = match file.read(&mut buffer[filled..]) {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             other => other?,
         };
         filled += n;
         // Less than there was room for: a regular file ends there.
-        if filled < text.len() {
-            text.truncate(filled);
-            return Ok(text);
+        if filled < buffer.len() {
+            return Ok(&buffer[..filled]);
         }
-        text.resize(text.len() * 2, 0);
+        buffer.resize(buffer.len() * 2, 0);
     }
 }
 

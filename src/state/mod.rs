@@ -27,6 +27,7 @@
 pub mod events;
 mod files;
 mod locked;
+mod look;
 mod names;
 mod networks;
 mod status;
@@ -45,6 +46,7 @@ pub use files::sync_dir;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
 use locked::GONE;
 pub use locked::{Gone, Locked};
+pub use look::Listed;
 pub use networks::{Lease, Networks};
 pub use status::{Check, Health, State, Status, Verdict};
 

@@ -177,6 +177,48 @@ pub fn give_back_memory() {
     }
 }
 
+/// Lets go of the pages of this program's code and constants, as the kernel does when memory is short: those that are
+/// needed again come back from its file. For a process that has done most of its work and stays.
+pub fn give_back_program() {
+    unsafe extern "C" fn drop_clean(
+        info: *mut libc::dl_phdr_info,
+        _: libc::size_t,
+        _: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: dl_iterate_phdr(3) passes a valid description, whose headers live as long as the program.
+        let (base, headers) = unsafe {
+            let info = &*info;
+            let count = usize::from(info.dlpi_phnum);
+            (
+                info.dlpi_addr,
+                std::slice::from_raw_parts(info.dlpi_phdr, count),
+            )
+        };
+        let page = rustix::param::page_size();
+        let constant =
+            |h: &&libc::Elf64_Phdr| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W == 0;
+        for header in headers.iter().filter(constant) {
+            let start = (base + header.p_vaddr) as usize;
+            let (first, end) = (start & !(page - 1), start + header.p_memsz as usize);
+            // SAFETY: nothing can have written to what is mapped without PROT_WRITE from the file, so what is read
+            // there later is what has been there before (madvise(2), MADV_DONTNEED on a private file mapping).
+            unsafe {
+                libc::madvise(
+                    std::ptr::with_exposed_provenance_mut(first),
+                    end - first,
+                    libc::MADV_DONTNEED,
+                );
+            }
+        }
+        // The program itself comes first; its libraries, where it has any, are shared with others.
+        1
+    }
+    // SAFETY: the function above keeps nothing that it is given.
+    unsafe {
+        libc::dl_iterate_phdr(Some(drop_clean), std::ptr::null_mut());
+    }
+}
+
 /// Ends this process at once: no destructors, no flushing of what a parent will flush too.
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: _exit(2) touches no memory of ours.

@@ -1,7 +1,7 @@
 //! `rl ps --filter`.
 
-use crate::model::spec::{MountSource, Network, NetworkMode};
-use crate::state::{Container, Status};
+use crate::model::spec::{MountSource, NetworkMode};
+use crate::state::{Listed, Status};
 
 /// A filter that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ impl Filter {
         matches!(self, Filter::Status(_) | Filter::Exited(_))
     }
 
-    fn fits(&self, container: &Container) -> bool {
+    fn fits(&self, container: &Listed) -> bool {
         let spec = &container.spec;
         match self {
             Filter::Id(id) => spec.id.starts_with(id),
@@ -88,7 +88,7 @@ impl Filter {
                 (Some(found), Some(value)) => found == value,
                 (found, _) => found.is_some(),
             },
-            Filter::Status(status) => super::row::state(container) == status,
+            Filter::Status(status) => super::row::state(container.state.status) == status,
             Filter::Exited(code) => {
                 let ended = container.state.ended;
                 container.state.status == Status::Exited && ended.map_or(0, |e| e.status()) == *code
@@ -107,12 +107,12 @@ impl Filter {
                 };
                 named || mount.target == *word
             }),
-            Filter::Network(word) => network(&spec.network) == word,
+            Filter::Network(word) => network(spec.network.mode, &spec.network.request.mode) == word,
             Filter::Health(word) => {
                 let verdict = container.state.health.as_ref().map(|health| health.verdict);
                 verdict.map_or("none", crate::state::Verdict::word) == word
             }
-            Filter::Publish(word) => super::published(spec)
+            Filter::Publish(word) => super::published(&spec.network.publish)
                 .into_iter()
                 .any(|(inside, ..)| inside == *word || inside.split('/').next() == Some(word)),
             Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.made() < at),
@@ -126,13 +126,13 @@ impl Filter {
 /// # Errors
 /// No such container, and those of `all`.
 pub fn settle(
-    found: &[Container],
+    found: &[Listed],
     filters: &[Filter],
-    all: impl Fn() -> Result<Vec<Container>, super::Error>,
+    all: impl Fn() -> Result<Vec<Listed>, super::Error>,
 ) -> Result<Vec<Filter>, super::Error> {
     let mut everything = None;
     let mut created = |word: &String| -> Result<String, super::Error> {
-        let named = |c: &&Container| c.spec.name == *word || c.spec.id.starts_with(&**word);
+        let named = |c: &&Listed| c.spec.name == *word || c.spec.id.starts_with(&**word);
         if let Some(container) = found.iter().find(named) {
             return Ok(container.spec.made().to_string());
         }
@@ -154,7 +154,7 @@ pub fn settle(
 }
 
 /// Whether a container passes: of several filters of one kind one has to fit, of labels all.
-pub fn passes(container: &Container, filters: &[Filter]) -> bool {
+pub fn passes(container: &Listed, filters: &[Filter]) -> bool {
     filters.iter().all(|filter| {
         let kind = std::mem::discriminant(filter);
         match filter {
@@ -166,13 +166,13 @@ pub fn passes(container: &Container, filters: &[Filter]) -> bool {
     })
 }
 
-/// The word for `--network`.
-pub(super) fn network(network: &Network) -> &str {
-    match network.mode {
+/// The word for `--network`, of which this was asked.
+pub(super) fn network(mode: NetworkMode, asked: &str) -> &str {
+    match mode {
         NetworkMode::Pasta => "pasta",
         NetworkMode::Slirp4netns => "slirp4netns",
         NetworkMode::Passt => "passt",
-        NetworkMode::Named => &network.request.mode,
+        NetworkMode::Named => asked,
         NetworkMode::None => "none",
         NetworkMode::Host => "host",
     }

@@ -83,7 +83,7 @@ fn state_of(container: &Container) -> Value {
     let state = &container.state;
     let is = |status| state.status == status;
     let mut out = json!({
-        "Status": self::state(container),
+        "Status": self::state(state.status),
         "Running": is(Status::Running) || is(Status::Paused) || is(Status::Restarting),
         "Paused": is(Status::Paused),
         "Restarting": is(Status::Restarting),
@@ -138,7 +138,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     };
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": super::filter::network(&spec.network),
+        "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
         "PortBindings": ports(spec),
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
         "AutoRemove": spec.remove,
@@ -224,9 +224,9 @@ fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
 }
 
 /// Every published port: inside (`80/tcp`), address of the machine, port of the machine.
-pub fn published(spec: &ContainerSpec) -> Vec<(String, IpAddr, u16)> {
+pub fn published(publish: &[String]) -> Vec<(String, IpAddr, u16)> {
     let mut out = Vec::new();
-    for text in &spec.network.publish {
+    for text in publish {
         let publish = text.parse::<Publish>().ok();
         let Some((publish, host)) = publish.and_then(|p| Some((p, p.host?))) else {
             continue;
@@ -243,7 +243,7 @@ pub fn published(spec: &ContainerSpec) -> Vec<(String, IpAddr, u16)> {
 /// By port inside.
 fn ports(spec: &ContainerSpec) -> Value {
     let mut out = serde_json::Map::new();
-    for (inside, ip, port) in published(spec) {
+    for (inside, ip, port) in published(&spec.network.publish) {
         let place = json!({ "HostIp": ip.to_string(), "HostPort": port.to_string() });
         if let Value::Array(list) = out.entry(inside).or_insert_with(|| json!([])) {
             list.push(place);

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::spec::MountSource;
+use crate::model::spec::{MountSource, VolumeMount};
 use crate::model::time::{ago, now, to_rfc3339};
-use crate::state::{Container, Status, Verdict};
+use crate::state::{Listed, Status, Verdict};
 
 /// What is shown of a container.
 pub struct Row {
@@ -14,58 +14,75 @@ pub struct Row {
     pub methods: Map<String, Value>,
 }
 
-/// The row of a container; `whole` ids and commands are not cut short.
-pub fn row(container: &Container, whole: bool) -> Row {
+/// The row of a container, with the fields that are `wanted`, or with all; `whole` ids and commands are not cut short.
+pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
     let spec = &container.spec;
-    let mut command = spec.args.join(" ");
+    let created = seconds(spec.created);
+    let volumes = || {
+        let named = |mount: &&VolumeMount| matches!(mount.source, MountSource::Volume { .. });
+        spec.mounts.iter().filter(named).count()
+    };
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: &dyn Fn() -> String| {
+        if wanted.is_none_or(|wanted| wanted.contains(&name)) {
+            fields.insert(name.to_owned(), value().into());
+        }
+    };
+    put("ID", &|| match whole {
+        true => spec.id.clone(),
+        false => spec.id[..12].to_owned(),
+    });
+    put("Image", &|| match &*spec.image {
+        "" => "(directory)".to_owned(),
+        name => name.to_owned(),
+    });
+    put("Command", &|| command(&spec.args, whole));
+    put("CreatedAt", &|| to_rfc3339(created));
+    put("RunningFor", &|| ago(created, now()));
+    put("Ports", &|| spec.network.publish.join(", "));
+    put("State", &|| state(container.state.status).to_owned());
+    put("Status", &|| status(container));
+    put("Names", &|| spec.name.clone());
+    put("Labels", &|| {
+        let labels = spec.labels.iter();
+        let labels = labels.map(|(key, value)| format!("{key}={value}"));
+        labels.collect::<Vec<_>>().join(",")
+    });
+    put("Mounts", &|| {
+        let mounts = spec.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume { name, .. } => Some(name.clone()),
+            MountSource::Bind { path, .. } | MountSource::Overlay { path } => {
+                Some(path.to_string_lossy().into_owned())
+            }
+            MountSource::Tmpfs { .. } => None,
+        });
+        mounts.collect::<Vec<_>>().join(",")
+    });
+    put("LocalVolumes", &|| volumes().to_string());
+    put("Networks", &|| {
+        super::filter::network(spec.network.mode, &spec.network.request.mode).to_owned()
+    });
+    let mut methods = Map::new();
+    if wanted.is_none() {
+        methods.insert("Label".to_owned(), json!(spec.labels));
+    }
+    Row {
+        fields: fields.into(),
+        methods,
+    }
+}
+
+fn command(args: &[String], whole: bool) -> String {
+    let mut command = args.join(" ");
     if !whole && command.chars().count() > 20 {
         command = command.chars().take(19).chain(['…']).collect();
     }
-    let image = match &*spec.image {
-        "" => "(directory)",
-        name => name,
-    };
-    let labels = spec
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"));
-    let volumes = || {
-        spec.mounts.iter().filter_map(|mount| match &mount.source {
-            MountSource::Volume { name, .. } => Some(name.clone()),
-            _ => None,
-        })
-    };
-    let mounts = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name, .. } => Some(name.clone()),
-        MountSource::Bind { path, .. } | MountSource::Overlay { path } => {
-            Some(path.to_string_lossy().into_owned())
-        }
-        MountSource::Tmpfs { .. } => None,
-    });
-    let created = seconds(spec.created);
-    let fields = json!({
-        "ID": if whole { &*spec.id } else { &spec.id[..12] },
-        "Image": image,
-        "Command": format!("\"{command}\""),
-        "CreatedAt": to_rfc3339(created),
-        "RunningFor": ago(created, now()),
-        "Ports": spec.network.publish.join(", "),
-        "State": state(container),
-        "Status": status(container),
-        "Names": spec.name,
-        "Labels": labels.collect::<Vec<_>>().join(","),
-        "Mounts": mounts.collect::<Vec<_>>().join(","),
-        "LocalVolumes": volumes().count().to_string(),
-        "Networks": super::filter::network(&spec.network),
-    });
-    let mut methods = Map::new();
-    methods.insert("Label".to_owned(), json!(spec.labels));
-    Row { fields, methods }
+    format!("\"{command}\"")
 }
 
 /// The word for `.State` and `--filter status=`.
-pub(super) fn state(container: &Container) -> &'static str {
-    match container.state.status {
+pub(super) fn state(status: Status) -> &'static str {
+    match status {
         Status::Created => "created",
         Status::Running => "running",
         Status::Paused => "paused",
@@ -74,7 +91,7 @@ pub(super) fn state(container: &Container) -> &'static str {
     }
 }
 
-fn status(container: &Container) -> String {
+fn status(container: &Listed) -> String {
     let state = &container.state;
     let up = || {
         let since = ago(seconds(state.started.unwrap_or_default()), now());

@@ -140,3 +140,28 @@ fn a_head_has_titles_for_fields() {
         "The ID\tTHE NAMES\ta b"
     );
 }
+
+#[test]
+fn fields_that_are_all_a_template_shows() {
+    let fields = |text: &str| {
+        let template = Template::parse(text).unwrap();
+        let fields = template.plain_fields();
+        fields.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        fields("table {{.ID}}\t{{.State.Pid}}").unwrap(),
+        ["ID", "State"]
+    );
+    assert_eq!(fields("words").unwrap(), [""; 0]);
+    for more in [
+        "json",
+        "{{.}}",
+        "{{json .ID}}",
+        "{{if .ID}}x{{end}}",
+        "{{$x := .ID}}{{$x}}",
+        "{{.Label \"a\"}}",
+        "{{$.ID}}",
+    ] {
+        assert_eq!(fields(more), None, "{more}");
+    }
+}

@@ -1,0 +1,91 @@
+//! All containers at a glance, for lists: a few system calls for each, by names relative to their directory, and of its
+//! specification no more than is shown.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use super::files::{io, is_locked, read_small};
+use super::{Container, Containers, Error, State, is_gone, is_id};
+use crate::model::brief::Brief;
+use crate::model::spec::VERSION;
+
+/// A container in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What is shown of its specification.
+    pub spec: Brief,
+    /// Its state.
+    pub state: State,
+    dir: PathBuf,
+}
+
+impl Listed {
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl From<Container> for Listed {
+    fn from(container: Container) -> Listed {
+        Listed {
+            spec: container.spec.into(),
+            state: container.state,
+            dir: container.dir,
+        }
+    }
+}
+
+impl Containers {
+    /// The containers, the newest first; nothing when there is anything among them that is not as a living or a past
+    /// container is, for a [survey](Containers::survey) to find out what.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be read.
+    pub fn look(&self) -> Result<Option<Vec<Listed>>, Error> {
+        let root = match File::open(&self.root) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(Vec::new())),
+            other => other.map_err(io("open", &self.root))?,
+        };
+        let entries = self.entries(|name| is_id(name) || is_gone(name))?;
+        let mut buffer = Vec::new();
+        let look = |id: &String| self.look_at(&root, id, &mut buffer);
+        let found: Option<Vec<Listed>> = entries.iter().map(look).collect();
+        Ok(found.map(|mut all| {
+            all.sort_by_key(|listed| std::cmp::Reverse(listed.spec.made()));
+            all
+        }))
+    }
+
+    fn look_at(&self, root: &File, id: &str, buffer: &mut Vec<u8>) -> Option<Listed> {
+        let spec: Brief = parse(open(root, id, "spec.json"), buffer)?;
+        let state: State = match open(root, id, "state.json") {
+            Err(Errno::NOENT) => State::created(),
+            file => parse(file, buffer)?,
+        };
+        let in_order = match state.is_alive() {
+            true => open(root, id, "lock").is_ok_and(|lock| is_locked(&lock)),
+            false => !spec.remove,
+        };
+        (spec.version <= VERSION && in_order).then(|| Listed {
+            spec,
+            state,
+            dir: self.root.join(id),
+        })
+    }
+}
+
+fn open(root: &File, id: &str, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(root.as_fd(), [id, "/", name].concat(), flags, Mode::empty()).map(File::from)
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(file: Result<File, Errno>, buffer: &mut Vec<u8>) -> Option<T> {
+    serde_json::from_slice(read_small(&file.ok()?, buffer).ok()?).ok()
+}
