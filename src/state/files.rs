@@ -151,10 +151,7 @@ pub(super) fn replace(
 ) -> Result<(), Error> {
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
-    let bytes = serde_json::to_vec(value).map_err(|e| Error::Damaged {
-        path: path.clone(),
-        reason: e.to_string(),
-    })?;
+    let bytes = encoded(&path, value)?;
     let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
     let mut put = || {
         file.write_all(&bytes).map_err(io("write", &temporary))?;
@@ -164,6 +161,41 @@ pub(super) fn replace(
         std::fs::rename(&temporary, &path).map_err(io("rename", &path))
     };
     put().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+/// Whether there is no room for more.
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+/// Writes over what is in a file, where it has its room already: the last resort on a full disk, because a power cut in
+/// the middle leaves neither the old nor the new. In one write(2), filled up with blanks to what it was.
+pub(super) fn overwrite(
+    dir: &Path,
+    name: &str,
+    value: &impl serde::Serialize,
+    sync: bool,
+) -> Result<(), Error> {
+    let path = dir.join(name);
+    let mut bytes = encoded(&path, value)?;
+    let mut put = || {
+        let mut file = File::options().write(true).open(&path)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        bytes.resize(bytes.len().max(length), b' ');
+        file.write_all(&bytes)?;
+        if sync { file.sync_data() } else { Ok(()) }
+    };
+    put().map_err(io("write", &path))
+}
+
+fn encoded(path: &Path, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|e| Error::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 /// Waits until the names in a directory are on disk: fsync(2) of a file does not include its name.

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::events::{self, Subject};
 use super::files::{
-    boot_id, io, now, read_json, remove_tree, replace, start_time, sync_dir, try_lock,
+    boot_id, io, is_full, now, overwrite, read_json, remove_tree, replace, start_time, sync_dir,
+    try_lock,
 };
 use super::names::claimant;
 use super::{Error, State, Status};
@@ -173,7 +174,7 @@ impl Locked {
     }
 
     /// Changes the state as it is on disk. With `sync` a power cut leaves it as it was or as it is now; without, it can
-    /// be [lost](State::lost).
+    /// be [lost](State::lost), and so it can where the disk is full: then it is written over the old one.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -181,7 +182,12 @@ impl Locked {
         let mut state = State::of(&self.dir);
         let before = state.clone();
         edit(&mut state);
-        self.write("state.json", &state, !sync)?;
+        match self.write("state.json", &state, !sync) {
+            Err(Error::Io { source, .. }) if is_full(&source) => {
+                overwrite(&self.dir, "state.json", &state, sync)?;
+            }
+            other => other?,
+        }
         self.tell(&before, &state);
         Ok(())
     }

@@ -54,6 +54,9 @@ impl Containers {
             other => other.map_err(io("open", &self.root))?,
         };
         let entries = self.entries(|name| is_id(name) || is_gone(name))?;
+        if entries.iter().any(|name| is_gone(name)) {
+            return Ok(None);
+        }
         let mut buffer = Vec::new();
         let look = |id: &String| self.look_at(&root, id, &mut buffer);
         let found: Option<Vec<Listed>> = entries.iter().map(look).collect();

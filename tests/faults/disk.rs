@@ -233,6 +233,24 @@ fn a_full_disk() {
     on_disk(&[], &["true"]).run().ok();
     wait_for("no container", || kept().is_empty());
 
+    // How it ended is known all the same.
+    let script = "dd if=/dev/zero of=/x bs=4k 2>/dev/null || exit 7";
+    let words = ["run", "--name", "fills", "--network", "none", &image];
+    let fills = t.rl(words).args(["sh", "-c", script]);
+    assert_eq!(fills.env("XDG_DATA_HOME", &disk).run().code(), 7);
+    let status = || {
+        verb(&[
+            "inspect",
+            "-f",
+            "{{.State.Status}} {{.State.ExitCode}}",
+            "fills",
+        ])
+    };
+    wait_for("its end", || status().ok().out() == "exited 7");
+    assert!(verb(&["ps", "-a"]).ok().out().contains("Exited (7)"));
+    verb(&["rm", "fills"]).ok();
+    wait_for("no container", || kept().is_empty());
+
     // Read-only.
     remount(&disk, "ro");
     on_disk(&[], &["true"])
