@@ -38,8 +38,6 @@ const REVIVALS: (usize, Duration) = (5, Duration::from_secs(60));
 /// A container on a network with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The network's name.
-    pub network: String,
     /// The network's directory.
     pub dir: PathBuf,
     /// Its addresses.
