@@ -228,7 +228,6 @@ impl Decision {
         let mut names = vec![spec.name.clone(), short];
         names.extend(spec.network.request.aliases.iter().cloned());
         Some(Member {
-            network: named.network.name.clone(),
             dir: named.dir.clone(),
             subnet: named.network.subnet,
             gateway: named.network.gateway,

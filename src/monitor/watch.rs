@@ -1,6 +1,6 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub(super) struct End {
     pub remove: bool,
     /// The restart policy, if it was changed meanwhile.
     pub policy: Option<RestartPolicy>,
+    /// Of the network, to be closed when everybody has been told.
+    pub _remains: Option<OwnedFd>,
 }
 
 /// Serves the container until its first process ended and all its output was passed on.
@@ -85,9 +87,8 @@ pub(super) fn watch(
     }
     watch.checks.end();
     watch.killed_for_memory();
-    if let Some(network) = watch.running.network.take() {
-        let _ = network.stop();
-    }
+    let network = watch.running.network.take();
+    let remains = network.and_then(|network| network.stop().ok().flatten());
     if let Some(fuse) = watch.running.fuse.take() {
         super::start::end(&fuse);
     }
@@ -107,6 +108,7 @@ pub(super) fn watch(
         out_of_memory: watch.out_of_memory,
         remove: watch.remove,
         policy: watch.policy,
+        _remains: remains,
     }
 }
 

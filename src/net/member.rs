@@ -38,8 +38,6 @@ const REVIVALS: (usize, Duration) = (5, Duration::from_secs(60));
 /// A container on a network with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The network's name.
-    pub network: String,
     /// The network's directory.
     pub dir: PathBuf,
     /// Its addresses.
@@ -209,12 +207,13 @@ impl Running {
         }
     }
 
-    /// Leaves, and waits until the ports are closed: the next start may want the same.
-    pub fn stop(self) {
+    /// Leaves, and waits until the ports are closed: the next start may want the same. Returns what carried the frames.
+    pub fn stop(self) -> Option<OwnedFd> {
         if send(&self.channel, &ToSwitch::Leave, None).is_ok() {
             // A switch that is gone has no ports.
             let _ = receive(&self.channel, PARTING);
         }
+        self.frames
     }
 }
 

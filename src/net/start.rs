@@ -356,18 +356,17 @@ impl Running {
         }))
     }
 
-    /// Ends and reaps it, or leaves it to the others.
+    /// Ends and reaps it, or leaves it to the others. What is returned had better be closed when nobody waits any more: the
+    /// kernel takes its time to remove a tap whose last descriptor is closed (some 20 ms), and takes it elsewhere when it
+    /// removes the network namespace.
     ///
     /// # Errors
     /// Those of waitpid(2).
-    pub fn stop(self) -> io::Result<()> {
+    pub fn stop(self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.stop().map(drop),
-            Running::Slirp(running) => running.stop().map(drop),
-            Running::Named(running) => {
-                running.stop();
-                Ok(())
-            }
+            Running::Pasta(running) | Running::Passt(running, _) => running.stop().map(|_| None),
+            Running::Slirp(running) => running.stop().map(|_| None),
+            Running::Named(running) => Ok(running.stop()),
         }
     }
 }

@@ -204,11 +204,6 @@ impl Running {
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.helper.pidfd()
     }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.helper.pid()
-    }
 }
 
 impl Drop for Running {

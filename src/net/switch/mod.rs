@@ -241,15 +241,15 @@ impl Switch {
                     if flags.contains(EventFlags::OUT) {
                         self.uplink_has_room()?;
                     }
-                    self.from_uplink()?;
+                    self.hear_uplink()?;
                 }
                 Some(Source::UplinkEnd) => return Err(Errno::PIPE),
                 Some(Source::Call) => {
                     let steps = self.uplink.as_mut().map(Uplink::answered).transpose()?;
                     self.carry_out(steps.unwrap_or_default())?;
                 }
-                Some(Source::Channel(number)) => self.from_monitor(number)?,
-                Some(Source::Frames(number)) => self.from_member(number)?,
+                Some(Source::Channel(number)) => self.hear_monitor(number)?,
+                Some(Source::Frames(number)) => self.hear_member(number)?,
                 None => {}
             }
         }
@@ -295,7 +295,7 @@ impl Switch {
         Ok(())
     }
 
-    fn from_monitor(&mut self, number: u32) -> Done {
+    fn hear_monitor(&mut self, number: u32) -> Done {
         let Some(client) = self.clients.get(&number) else {
             return Ok(());
         };
@@ -451,7 +451,7 @@ impl Switch {
     }
 
     /// Carries what a member has to say.
-    fn from_member(&mut self, number: u32) -> Done {
+    fn hear_member(&mut self, number: u32) -> Done {
         for _ in 0..BATCH {
             let port = self.clients.get_mut(&number).and_then(|c| c.port.as_mut());
             let Some(port) = port.filter(|port| port.waiting.is_none()) else {
@@ -479,7 +479,7 @@ impl Switch {
                     let others: Vec<Ipv4Addr> = others.copied().collect();
                     others.iter().for_each(|to| self.deliver(*to, length));
                 }
-                Way::Uplink => self.to_uplink(number, length)?,
+                Way::Uplink => self.send_out(number, length)?,
             }
         }
         Ok(())
@@ -495,7 +495,7 @@ impl Switch {
     }
 
     /// Gives the frame in the buffer to the uplink, or keeps it until there is room.
-    fn to_uplink(&mut self, number: u32, length: usize) -> Done {
+    fn send_out(&mut self, number: u32, length: usize) -> Done {
         let bytes = &self.buffer[..length];
         let Some(uplink) = &self.uplink else {
             return Ok(());
@@ -536,7 +536,7 @@ impl Switch {
         epoll::modify(&self.epoll, frames, data, EventFlags::IN)
     }
 
-    fn from_uplink(&mut self) -> Done {
+    fn hear_uplink(&mut self) -> Done {
         for _ in 0..BATCH {
             let Some(uplink) = &self.uplink else {
                 return Ok(());
