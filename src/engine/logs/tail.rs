@@ -288,8 +288,8 @@ mod tests {
         let log = [record(1, "o"), far, record(1, "ld\n")].concat();
         // As a line of its own, though its first half is a megabyte before it.
         assert_eq!(shown(&[log], 1), [(1, b"ld\n".to_vec())]);
-        let near = [record(1, "o"), other, record(1, "ld\n")].concat();
-        assert_eq!(shown(&[near.clone()], 2), expected(&[near], 2));
+        let near = [[record(1, "o"), other, record(1, "ld\n")].concat()];
+        assert_eq!(shown(&near, 2), expected(&near, 2));
     }
 
     #[test]
