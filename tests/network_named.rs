@@ -349,6 +349,11 @@ identities! {
         refused(&["create", "--subnet", "10.8.0.0/24", "--gateway", "10.9.0.1", "x"], "`--gateway 10.9.0.1` is no address of 10.8.0.0/24", "hint: such as `--gateway 10.8.0.1`");
         refused(&["create", "--driver", "macvlan", "x"], "`--driver macvlan`", "hint: leave `--driver` out");
         t.rl(["network", "inspect", "none", "in"]).run().refuses(1, "no such network: `none`");
+        refused(&["connect", "in", "x"], "`connect`: the verb of docker and podman is not there yet", "hint: `rl network --help`");
+        let several = ["--network", "in", "--network", "wide"];
+        container(t, &several, &["true"]).run().refuses(125, "cannot be used multiple times");
+        let events = ["events", "--until", "0s", "--since", "1h", "--filter", "network=in", "--format", "{{.Type}} {{.Action}}"];
+        assert_eq!(t.rl(events).run().ok().out(), "network create");
 
         let run = |options: &[&str], command: &[&str]| container(t, options, command).run();
         run(&["--network", "nosuch"], &["true"]).refuses(125, "no such network: `nosuch`").complains("hint: rl network create nosuch");

@@ -47,6 +47,9 @@ const NOT_YET: &[&str] = &[
     "version",
 ];
 
+/// Those below `network`.
+const NETWORK_NOT_YET: &[&str] = &["connect", "disconnect", "exists", "reload", "update"];
+
 /// Help and version are answers; everything else is one error with its hint.
 pub fn explain(error: &clap::Error) -> u8 {
     let quote = |kind| match error.get(kind) {
@@ -70,7 +73,11 @@ pub fn explain(error: &clap::Error) -> u8 {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return print(SHORT.as_bytes()),
         ErrorKind::InvalidSubcommand => {
             let word = quote(ContextKind::InvalidSubcommand).unwrap_or_default();
-            if NOT_YET.contains(&word.as_str()) {
+            let known = match verb.as_deref() {
+                Some("network") => NETWORK_NOT_YET,
+                _ => NOT_YET,
+            };
+            if known.contains(&word.as_str()) {
                 let message = format!("`{word}`: the verb of docker and podman is not there yet");
                 complain(&message, Some(&help));
             } else {

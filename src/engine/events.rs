@@ -181,7 +181,15 @@ fn passes(event: &Value, filters: &BTreeMap<String, Vec<String>>) -> bool {
 }
 
 /// The keys that there are.
-pub const FILTERS: [&str; 6] = ["container", "event", "image", "label", "type", "volume"];
+pub const FILTERS: [&str; 7] = [
+    "container",
+    "event",
+    "image",
+    "label",
+    "network",
+    "type",
+    "volume",
+];
 
 /// An event on a line, as Docker prints it.
 pub fn line(event: &Value) -> String {

@@ -32,6 +32,8 @@ const PAIR_MTU: u32 = 3400;
 const PARTING: Duration = Duration::from_secs(2);
 /// How long it may take to answer who joins. It waits for its uplink, which is given as long.
 const ANSWER: Duration = Duration::from_secs(25);
+/// How long who joins again waits after a refusal.
+const AGAIN: Duration = Duration::from_millis(200);
 /// So many switches are looked for in such a time when one after the other dies.
 const REVIVALS: (usize, Duration) = (5, Duration::from_secs(60));
 
@@ -196,13 +198,23 @@ impl Running {
         let channel = find(&self.ticket)?;
         let message = ToSwitch::Join(self.ticket.join.clone());
         let frames = self.frames.as_ref().map(|frames| frames.as_fd());
-        send(&channel, &message, frames)?;
-        match receive(&channel, ANSWER) {
-            Ok(FromSwitch::Refused { message, hint }) => Err(Error::Refused { message, hint }),
-            Err(errno) => Err(failed("recvmsg(switch)")(errno)),
-            Ok(_) => {
-                self.channel = channel;
-                Ok(())
+        let mut tries = 1..=times;
+        loop {
+            send(&channel, &message, frames)?;
+            match receive(&channel, ANSWER) {
+                Ok(FromSwitch::Refused { message, hint }) => {
+                    tries.next().ok_or(Error::Refused { message, hint })?;
+                    // The old uplink may still be about to close its ports.
+                    let gone = wait_readable(channel.as_fd(), AGAIN);
+                    if gone.map_err(|e| failed("poll(switch)")(process::to_errno(e)))? {
+                        return Err(Error::SwitchDies);
+                    }
+                }
+                Err(errno) => return Err(failed("recvmsg(switch)")(errno)),
+                Ok(_) => {
+                    self.channel = channel;
+                    return Ok(());
+                }
             }
         }
     }

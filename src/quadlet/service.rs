@@ -4,7 +4,8 @@
 //! parent, so systemd would have to be told its number through a file (`Type=forking`), and a restart would race for
 //! it; the front end in the foreground ends when the container ends, with its exit status, passes signals on, and
 //! writes what the container prints where the journal takes it. Monitor and container are in the service's cgroup
-//! with it (`--cgroups=split`), so nothing can be left behind. The service counts as started when `rl` runs, not when the image is there
+//! with it (`--cgroups=split`), so nothing can be left behind; nor can what carries the frames of a network, if it was
+//! started here, which then starts anew from the service of another container. The service counts as started when `rl` runs, not when the image is there
 //! or the program inside is ready.
 //!
 //! `KillMode=mixed`: at the stop first `rl stop` asks, as the container wants to be asked (stop signal and timeout);

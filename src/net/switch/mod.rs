@@ -1,6 +1,7 @@
 //! The process that carries the frames of a network with a name: between its members, and to and from the uplink.
 //!
-//! The first member's monitor forks it, and it is nobody's child; it ends when the last member has left. Each member is a
+//! The first member's monitor forks it, and it is nobody's child; it ends when the last member has left. It stays in that
+//! monitor's control group, and may go down with it: the other monitors start another then. Each member is a
 //! channel to a monitor ([`message`]) and an open file that gives and takes the frames of a container's interface.
 //! [`way`] decides where one goes; what finds no room in the uplink's queue waits, and its sender is not listened to
 //! until it is gone. What another member's kernel does not take is lost, as on any wire.
@@ -26,6 +27,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use rustix::process::{Resource, Rlimit};
 
 use crate::model::subnet::Subnet;
 use crate::sys::caps;
@@ -133,6 +135,8 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     rustix::process::setsid()?;
     rustix::thread::set_name(c"rl-switch")?;
     process::reset_signals();
+    // Words to an uplink that is gone are an error, not the end.
+    process::ignore_signal(libc::SIGPIPE);
     rustix::process::fchdir(dir)?;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let null = rustix::fs::open(c"/dev/null", flags, rustix::fs::Mode::empty())?;
@@ -141,6 +145,10 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     }
     process::place_fds(&[listener.as_fd(), first.as_fd()])?;
     process::close_from(5);
+    // Two for each member.
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     let (listener, first) = (process::inherited_fd(3)?, process::inherited_fd(4)?);
     let uplink = setup.uplink.as_deref();
     let uplink = uplink.map(|program| Uplink::start(program, setup.mtu));
