@@ -143,6 +143,7 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     for number in 0..3 {
         process::replace_stdio(null.as_fd(), number)?;
     }
+    drop(null);
     process::place_fds(&[listener.as_fd(), first.as_fd()])?;
     process::close_from(5);
     // Two for each member.
