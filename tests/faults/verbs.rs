@@ -59,9 +59,10 @@ fn converges(t: &Env, image: &str, what: &str) {
     );
     let there = listed.out().contains("same");
     let removed = t.rl(["rm", "-f", "same"]).run();
-    assert_eq!(
-        removed.code(),
-        i32::from(!there),
+    // A monitor that was asked to remove it, and lives on, may have done so between the two.
+    let by_itself = there && removed.code() == 1 && removed.err().contains("no such container");
+    assert!(
+        by_itself || removed.code() == i32::from(!there),
         "after {what}: {}",
         removed.err()
     );
