@@ -31,6 +31,23 @@ impl Write {
         own == "cgroup" || controllers.split_whitespace().any(|word| word == own)
     }
 
+    /// What the group has against those beside it, and would not have in a group further down, as a property of
+    /// systemd's (systemd.resource-control(5)).
+    pub(super) fn share(&self) -> Option<(&'static str, u64)> {
+        let property = match self.file.as_str() {
+            "cpu.weight" => "CPUWeight",
+            "io.weight" => "IOWeight",
+            "memory.low" => "MemoryLow",
+            "memory.min" => "MemoryMin",
+            _ => return None,
+        };
+        let value = match self.value.as_str() {
+            "max" => u64::MAX,
+            value => value.parse().ok()?,
+        };
+        Some((property, value))
+    }
+
     /// The controller that has the file.
     pub fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()

@@ -9,7 +9,9 @@
 //!
 //! Processes live in leaves only (Documentation/admin-guide/cgroup-v2.rst, "No Internal Process Constraint"), and the
 //! limits lie above what the container sees: it may divide its own group, and change what is written there, but not what
-//! holds above. What was asked for is written in both, so that programs which look at their limits see them.
+//! holds above. What was asked for is written in both, so that programs which look at their limits see them. Shares of what
+//! is short are the scope's as well, which stands beside those of other containers: systemd is told of them, since it writes
+//! them anew whenever it is reloaded.
 //!
 //! Without systemd the same groups are made in our own group, where that is ours to write: in a container that has its
 //! own. There is no other way: in somebody else's group nothing can be made.
@@ -35,13 +37,15 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::Pid;
-use systemd_user::{Address, Connection, Scope};
+use systemd_user::{Address, Connection, Scope, Share};
 
 use crate::host;
 use crate::model::spec::{CgroupMode, Resources};
 
 /// Where version 2 is mounted (systemd.io, CGROUP_DELEGATION).
 pub const ROOT: &str = "/sys/fs/cgroup";
+/// How long systemd may take for what is needed.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Ours, below the user's manager.
 const SLICE: &str = "rl.slice";
 
@@ -134,13 +138,10 @@ pub fn choose(
         })));
     }
     let direct = delegated();
-    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
-    let systemd = Address::find(uid, runtime.as_deref(), bus.as_deref()).filter(|_| {
-        !direct
-            .as_ref()
-            .is_some_and(|group| has_more(group, &writes))
-    });
-    if let Some(address) = systemd {
+    let has_more = direct
+        .as_ref()
+        .is_some_and(|group| has_more(group, &writes));
+    if let Some(address) = systemd(uid, env).filter(|_| !has_more) {
         let slice = parent.unwrap_or(SLICE).to_owned();
         return Ok(Some(plan(Manager::Systemd {
             address,
@@ -232,13 +233,18 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
             let short = plan.id.get(..12).unwrap_or(&plan.id);
             let name = format!("rl-{short}-{}.scope", std::process::id());
             // Nobody waits long for what was not asked for.
-            let patience = Duration::from_secs(if plan.is_asked() { 30 } else { 5 });
+            let patience = if plan.is_asked() {
+                PATIENCE
+            } else {
+                PATIENCE / 6
+            };
             Connection::open(address, *uid, patience)?.start_scope(&Scope {
                 name: &name,
                 description: &plan.description,
                 slice,
                 new_slice: slice == SLICE && !slice_exists(*uid),
                 pids: &[std::process::id()],
+                shares: &shares(&plan.writes),
             })?;
             let top = own_group().filter(|group| group.ends_with(&name));
             let top = top.ok_or_else(|| Error::Io {
@@ -307,6 +313,9 @@ fn furnish(plan: &Plan, top: &Path) -> Result<(PathBuf, OwnedFd), Error> {
     let has = get(&dir.join("cgroup.controllers"))?;
     for write in &plan.writes {
         if write.fits(&has) {
+            if write.share().is_some() && matches!(plan.manager, Manager::Direct { .. }) {
+                apply(top, write)?;
+            }
             apply(&dir, write)?;
         } else if write.asked {
             enabled?;
@@ -368,6 +377,10 @@ fn open(path: PathBuf) -> Result<OwnedFd, Error> {
     })
 }
 
+fn shares(writes: &[Write]) -> Vec<Share> {
+    writes.iter().filter_map(Write::share).collect()
+}
+
 fn apply(dir: &Path, write: &Write) -> Result<(), Error> {
     let path = dir.join(&write.file);
     match write_to(&path, &write.value) {
@@ -415,9 +428,8 @@ impl Group {
 /// Kills what a killed monitor has left in the group of a container, and removes it. What systemd made, systemd removes.
 pub fn clear(dir: &Path) {
     kill(dir);
-    let scope = dir.parent().unwrap_or(dir);
-    let ours = scope.file_name().and_then(|name| name.to_str());
-    if ours.is_some_and(|name| name.starts_with("rl-") && !name.ends_with(".scope")) {
+    let (scope, name) = around(dir);
+    if name.starts_with("rl-") && !name.ends_with(".scope") {
         remove_groups(scope);
     }
 }
@@ -452,8 +464,13 @@ pub fn kill(dir: &Path) {
 /// Writes new limits into a container's group.
 ///
 /// # Errors
-/// [`Error::NotDelegated`], [`Error::Value`].
-pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
+/// [`Error::NotDelegated`], [`Error::Value`]; [`Error::Systemd`], which keeps what its scope has against others.
+pub fn update(
+    dir: &Path,
+    writes: &[Write],
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<(), Error> {
     let has = get(&dir.join("cgroup.controllers"))?;
     if let Some(write) = writes.iter().find(|write| !write.fits(&has)) {
         return Err(Error::NotDelegated {
@@ -466,7 +483,33 @@ pub fn update(dir: &Path, writes: &[Write]) -> Result<(), Error> {
         apply(dir, write)?;
         let _ = apply(&dir.join(LEAF), write);
     }
+    let shares = shares(writes);
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let (top, name) = around(dir);
+    match systemd(uid, env).filter(|_| name.ends_with(".scope")) {
+        Some(address) => Connection::open(&address, uid, PATIENCE)?.share(name, &shares)?,
+        None => {
+            for write in writes.iter().filter(|write| write.share().is_some()) {
+                apply(top, write)?;
+            }
+        }
+    }
     Ok(())
+}
+
+/// The group around a container's, with its name.
+fn around(dir: &Path) -> (&Path, &str) {
+    let top = dir.parent().unwrap_or(dir);
+    let name = top.file_name().and_then(|name| name.to_str());
+    (top, name.unwrap_or_default())
+}
+
+/// Where the user's systemd listens.
+fn systemd(uid: u32, env: &dyn Fn(&str) -> Option<std::ffi::OsString>) -> Option<Address> {
+    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
+    Address::find(uid, runtime.as_deref(), bus.as_deref())
 }
 
 /// The leaf of a running container with this first process, for a further one to be born in. Where this process may not
@@ -481,20 +524,14 @@ pub fn approach(
     env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
 ) -> Result<OwnedFd, Error> {
     let fd = leaf_beside(dir, first)?;
-    let scope = dir.parent().unwrap_or(dir);
-    let name = scope
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
+    let (scope, name) = around(dir);
     if !name.ends_with(".scope") || common_is_ours(scope) {
         return Ok(fd);
     }
-    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
-    if let Some(address) = Address::find(uid, runtime.as_deref(), bus.as_deref()) {
+    if let Some(address) = systemd(uid, env) {
         let own = std::process::id();
-        let patience = Duration::from_secs(30);
         let group = format!("/{MONITOR}");
-        Connection::open(&address, uid, patience)?.attach(name, &group, &[own])?;
+        Connection::open(&address, uid, PATIENCE)?.attach(name, &group, &[own])?;
     }
     Ok(fd)
 }

@@ -270,6 +270,7 @@ pub fn update(
     limits: &Resources,
 ) -> Vec<Result<String, Error>> {
     let writes = cgroup::for_update(limits);
+    let env = |name: &str| std::env::var_os(name);
     let change = |word: &String| {
         let container = find(context, word)?;
         if container.spec.remove && restart.is_some_and(|r| r != RestartPolicy::No) {
@@ -285,7 +286,7 @@ pub fn update(
                 why: "the container has no control group".into(),
             };
             let group = container.state.group.as_ref().ok_or_else(none)?;
-            cgroup::update(group, &writes)?;
+            cgroup::update(group, &writes, context.caller.uid, &env)?;
         }
         let spec = &container.spec;
         container.rewrite(&ContainerSpec {

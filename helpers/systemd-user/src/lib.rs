@@ -127,7 +127,12 @@ pub struct Scope<'a> {
     pub new_slice: bool,
     /// The processes that it starts with.
     pub pids: &'a [u32],
+    /// What it has against units beside it.
+    pub shares: &'a [Share],
 }
+
+/// A property with a number (systemd.resource-control(5)), such as `CPUWeight`.
+pub type Share = (&'static str, u64);
 
 /// A connection to a manager.
 #[derive(Debug)]
@@ -204,6 +209,7 @@ impl Connection {
             // What is limited, is by whoever asked for the container.
             body.property("TasksMax", "t", |body| body.long(u64::MAX));
             body.property("CollectMode", "s", |body| body.string("inactive-or-failed"));
+            shares(body, scope.shares);
             body.property("PIDs", "au", |body| {
                 body.array(4, |body| {
                     scope.pids.iter().for_each(|pid| body.number(*pid))
@@ -221,6 +227,21 @@ impl Connection {
         let reply = self.call(SYSTEMD, OBJECT, MANAGER, "StartTransientUnit", body)?;
         let job = reply.reader().string().ok_or(Error::Malformed)?;
         self.await_job(&job, scope.name)
+    }
+
+    /// Changes what a unit that runs has against those beside it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn share(&mut self, unit: &str, new: &[Share]) -> Result<(), Error> {
+        let mut body = Body::default();
+        body.string(unit);
+        // Until it ends.
+        body.number(1);
+        body.array(8, |body| shares(body, new));
+        let body = body.signed("sba(sv)");
+        self.call(SYSTEMD, OBJECT, MANAGER, "SetUnitProperties", body)?;
+        Ok(())
     }
 
     /// Moves processes into a group below that of a unit that is delegated.
@@ -369,6 +390,12 @@ impl Connection {
     }
 }
 
+fn shares(body: &mut Body, all: &[Share]) {
+    for (name, value) in all {
+        body.property(name, "t", |body| body.long(*value));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,6 +452,7 @@ mod tests {
             slice: "rl.slice",
             new_slice: false,
             pids: &[1, 2],
+            shares: &[("CPUWeight", 300)],
         });
         manager.join().unwrap();
         done
