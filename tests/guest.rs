@@ -1,5 +1,5 @@
-//! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, each in a
-//! guest of its own, resumed from the moment at which `tests/vm/build` has saved it.
+//! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, and some of the
+//! suites beside this one, each in a guest of its own, resumed from the moment at which `tests/vm/build` has saved it.
 
 // The guest is made for this machine only.
 #![cfg(target_arch = "x86_64")]
@@ -43,22 +43,69 @@ cases! {
     hugetlb
     init
     limits
+    logout
     nested
+    seen
     systemd
     undelegated
+}
+
+/// `tests/vm/suite all` knows every suite, be it as one that cannot run in the guest.
+#[test]
+fn every_suite_is_known_to_the_guest() {
+    let output = Command::new(ours().join("suite")).arg("--list").output();
+    let known = String::from_utf8(output.unwrap().stdout).unwrap();
+    let tests = ours().parent().unwrap();
+    let mut there: Vec<String> = fs::read_dir(tests)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists())
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    assert_eq!(known.lines().collect::<Vec<_>>(), there);
+}
+
+/// Two suites of all that `tests/vm/suite all` runs there: what a container's life and its walls need of a kernel.
+#[test]
+fn the_life_of_containers() {
+    suite("life");
+}
+
+#[test]
+fn the_sandbox() {
+    suite("run_sandbox");
+}
+
+fn suite(name: &str) {
+    if !there_is_a_guest() {
+        return;
+    }
+    let mut command = Command::new(ours().join("suite"));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    run(command.arg(name));
 }
 
 fn ours() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm"))
 }
 
-fn case(name: &str) {
+/// With a skip where there is none.
+fn there_is_a_guest() -> bool {
     let built = Command::new(ours().join("build")).arg("--check").output();
     let built = built.unwrap();
     if !built.status.success() {
-        return support::skip(String::from_utf8_lossy(&built.stderr).trim());
+        support::skip(String::from_utf8_lossy(&built.stderr).trim());
     }
+    built.status.success()
+}
 
+fn case(name: &str) {
+    if !there_is_a_guest() {
+        return;
+    }
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     for file in ["case", "lib.sh", &format!("cases/{name}.sh")] {
         let copy = folder.path().join(file.rsplit('/').next().unwrap());
@@ -69,7 +116,10 @@ fn case(name: &str) {
     let mut command = Command::new(ours().join("run"));
     command.args(["-v", "-m", "root", "-t", LIMIT, "-d"]);
     command.arg(folder.path());
-    command.args(["bash", "/mnt/host/case", name]);
+    run(command.args(["bash", "/mnt/host/case", name]));
+}
+
+fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),

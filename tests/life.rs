@@ -182,7 +182,9 @@ identities! {
         assert_eq!(t.rl(["wait", "seven"]).run().ok().out(), "7");
         assert_eq!(t.rl(["wait", "seven"]).run().ok().out(), "7");
         t.rl(["rm", "seven"]).run().ok();
-        detached(t, "brief", &["--rm"], "sleep 0.3; exit 8");
+        // It is there until somebody waits for it.
+        let script = format!("sleep {}; exit 8", support::seconds(1).as_secs());
+        detached(t, "brief", &["--rm"], &script);
         assert_eq!(t.rl(["wait", "brief"]).run().ok().out(), "8");
         wait_for("its end", || status(t, "brief").is_empty());
     }
