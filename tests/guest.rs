@@ -1,4 +1,4 @@
-//! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, and some of the
+//! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, and one of the
 //! suites beside this one, each in a guest of its own, resumed from the moment at which `tests/vm/build` has saved it.
 
 // The guest is made for this machine only.
@@ -66,18 +66,9 @@ fn every_suite_is_known_to_the_guest() {
     assert_eq!(known.lines().collect::<Vec<_>>(), there);
 }
 
-/// Two suites of all that `tests/vm/suite all` runs there: what a container's life and its walls need of a kernel.
-#[test]
-fn the_life_of_containers() {
-    suite("life");
-}
-
+/// One suite of all that `tests/vm/suite all` runs there: what a container's walls need of a kernel.
 #[test]
 fn the_sandbox() {
-    suite("run_sandbox");
-}
-
-fn suite(name: &str) {
     if !there_is_a_guest() {
         return;
     }
@@ -85,7 +76,7 @@ fn suite(name: &str) {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    run(command.arg(name));
+    run(command.arg("run_sandbox"));
 }
 
 fn ours() -> &'static Path {
