@@ -380,16 +380,9 @@ mod tests {
 
     use super::*;
     use crate::net::{Publish, choose, reserve};
+    use crate::sys::tests::skip;
 
     const LIMIT: Duration = Duration::from_secs(20);
-
-    fn skip(missing: &str) {
-        assert!(
-            std::env::var_os("RL_MUST_WORK").is_none(),
-            "must not be skipped: {missing}"
-        );
-        eprintln!("skipped: {missing}");
-    }
 
     fn until(what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + LIMIT;

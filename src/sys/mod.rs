@@ -29,3 +29,14 @@ fn cvt(ret: libc::c_long) -> rustix::io::Result<libc::c_long> {
         Ok(ret)
     }
 }
+
+/// For the unit tests of all layers above.
+#[cfg(test)]
+pub mod tests {
+    /// Says what this machine lacks for a test, and fails where nothing may be skipped.
+    pub fn skip(missing: &str) {
+        let must = std::env::var_os("RL_MUST_WORK").is_some();
+        assert!(!must, "must not be skipped: {missing}");
+        eprintln!("skipped: {missing}");
+    }
+}

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use helper_process::{Helper, ended, socketpair, wait_readable};
+use helper_process::{Helper, socketpair, wait_readable};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::{Error, GRACE, READY};
+use crate::{Error, READY, died, late};
 
 /// How long it is left alone between two looks whether it listens. It takes some 5 ms.
 const LOOK: Duration = Duration::from_micros(500);
@@ -143,20 +143,10 @@ impl Starting {
                 Err(e) => return Err(io(call)(e)),
             }
             if wait_readable(self.helper.pidfd(), LOOK).map_err(io("poll(pidfd)"))? {
-                let status = self
-                    .helper
-                    .stop(GRACE)
-                    .map_err(io("waitpid(slirp4netns)"))?;
-                return Err(Error::Died {
-                    status: ended(status),
-                    stderr: self.helper.log(),
-                });
+                return Err(died(&mut self.helper));
             }
             if Instant::now() > end {
-                let _ = self.helper.stop(Duration::ZERO);
-                return Err(Error::Timeout {
-                    stderr: self.helper.log(),
-                });
+                return Err(late(&mut self.helper));
             }
         }
     }

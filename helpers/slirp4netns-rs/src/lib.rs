@@ -317,6 +317,28 @@ pub struct Starting {
     api_socket: Option<PathBuf>,
 }
 
+/// For one that has ended before it was ready.
+fn died(helper: &mut Helper) -> Error {
+    match helper.stop(GRACE) {
+        Ok(status) => Error::Died {
+            status: ended(status),
+            stderr: helper.log(),
+        },
+        Err(source) => Error::Io {
+            call: "waitpid(slirp4netns)",
+            source,
+        },
+    }
+}
+
+/// For one that is not ready in time: it is ended.
+fn late(helper: &mut Helper) -> Error {
+    let _ = helper.stop(Duration::ZERO);
+    Error::Timeout {
+        stderr: helper.log(),
+    }
+}
+
 impl Starting {
     /// Readable (or hung up) when [`Starting::finish`] will not wait for the start.
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
@@ -331,10 +353,7 @@ impl Starting {
     pub fn finish(mut self) -> Result<Running, Error> {
         let io = |call| move |source| Error::Io { call, source };
         if !wait_readable(self.ready.as_fd(), READY).map_err(io("poll(ready)"))? {
-            let _ = self.helper.stop(Duration::ZERO);
-            return Err(Error::Timeout {
-                stderr: self.helper.log(),
-            });
+            return Err(late(&mut self.helper));
         }
         let mut buffer = [0u8; 8];
         let n = loop {
@@ -344,14 +363,7 @@ impl Starting {
             }
         };
         if n == 0 {
-            let status = self
-                .helper
-                .stop(GRACE)
-                .map_err(io("waitpid(slirp4netns)"))?;
-            return Err(Error::Died {
-                status: ended(status),
-                stderr: self.helper.log(),
-            });
+            return Err(died(&mut self.helper));
         }
         let running = Running {
             helper: self.helper,
