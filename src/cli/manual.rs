@@ -61,6 +61,9 @@ How registries, and the package mirrors of \\fBrl bootstrap\\fR, are reached.
 .B SSL_CERT_FILE
 Certificate authorities to trust instead of the system's.
 .TP
+.B RL_USERNS_WARM
+For how many seconds after a start a user namespace is kept for the next one, 10 if it is not set; 0 for not at all.
+.TP
 .B NO_COLOR
 No colours, when it is not empty.
 .TP

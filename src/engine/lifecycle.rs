@@ -14,7 +14,6 @@ use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
 use crate::state::{Container, Containers, Status};
 use crate::sys::process::Ended;
-use crate::userns;
 
 /// How to attach to a container.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +61,7 @@ pub fn start(
     monitor::end_left(&locked);
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;
-    let user = userns::begin(&plan)?;
+    let user = context.begin(&plan)?;
     let network = network::decide(context, &spec.network.request)?;
     let attach = attach
         .map(|options| client_options(spec, options))

@@ -37,6 +37,8 @@ pub mod usage;
 pub mod views;
 pub mod volumes;
 
+use std::time::Duration;
+
 use crate::model::chain;
 use crate::{monitor, net, oci, runtime, security, state, store, userns};
 
@@ -56,6 +58,18 @@ pub trait Ui {
     fn ask(&self, question: &str) -> bool;
     /// Prints an error with its hint; returns the exit status.
     fn fail(&self, error: &Error) -> u8;
+}
+
+/// How long a mapped user namespace is kept after a start.
+fn warm() -> Result<Duration, Error> {
+    let seconds = match std::env::var_os("RL_USERNS_WARM").filter(|text| !text.is_empty()) {
+        None => 10,
+        Some(text) => {
+            let number = text.to_str().and_then(|text| text.parse::<u16>().ok());
+            number.ok_or_else(|| Error::Warm(text.to_string_lossy().into_owned()))?
+        }
+    };
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 /// What every verb needs: where things are, who asks, whom to tell.
@@ -84,6 +98,15 @@ impl<'a> Context<'a> {
 }
 
 impl Context<'_> {
+    /// The user namespace for a start, as `plan` says.
+    ///
+    /// # Errors
+    /// Those of [`userns::begin`], and a value of `RL_USERNS_WARM` that is no number of seconds.
+    pub(crate) fn begin(&self, plan: &userns::Plan) -> Result<userns::Begun, Error> {
+        let keep = userns::Keep::new(plan, &self.dirs.data, warm()?);
+        Ok(userns::begin(plan, keep)?)
+    }
+
     /// Notes what was done to an image, a volume or a network, for `rl events`.
     pub fn event(&self, kind: &'static str, id: &str, name: &str, action: &str) {
         let subject = crate::state::events::Subject::named(kind, id, name);
@@ -106,6 +129,9 @@ impl Context<'_> {
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What the environment says.
+    #[error("`RL_USERNS_WARM` is `{0}`, and no number of seconds up to 65535")]
+    Warm(String),
     /// Directories.
     #[error(transparent)]
     Dirs(#[from] dirs::Error),

@@ -26,7 +26,7 @@ use crate::{state, userns};
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
 pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let (apply, args) = &written_back(args)?;
-    let (mut prepared, user) = prepare(context, args, userns::begin)?;
+    let (mut prepared, user) = prepare(context, args, |plan| context.begin(plan))?;
     // What is to be carried over must outlive the command.
     prepared.spec.remove &= apply.is_none();
     let attach = prepared.attach.take().filter(|_| !args.detach);
@@ -205,7 +205,7 @@ fn request(args: &RunArgs) -> NetworkRequest {
 fn prepare<U>(
     context: &Context<'_>,
     args: &RunArgs,
-    user: impl FnOnce(&userns::Plan) -> Result<U, userns::Error>,
+    user: impl FnOnce(&userns::Plan) -> Result<U, Error>,
 ) -> Result<(Prepared, U), Error> {
     let (image, command) = words(args)?;
     if let Some(name) = &args.name

@@ -63,7 +63,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
             )?,
             group: group.clone(),
             userns: plan.clone(),
-            namespace: user.file(),
+            place: user.place(plan),
             network: start.network.task(spec),
             fuse: rungs::fuse(spec, dir).filter(|_| rung == Rung::Fuse),
             spec,
@@ -83,10 +83,13 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         let done = match &start.attach {
             Some(attach) => {
                 let attach = attach.clone();
-                let outcome = client.attach(attach, &notice, &detail, &mut || user.let_go());
+                let outcome = client.attach(attach, &notice, &detail, &mut || user.settle(plan));
                 outcome.map(Some)
             }
-            None => client.await_start(&notice, &detail).map(|()| None),
+            None => client.await_start(&notice, &detail).map(|()| {
+                user.settle(plan);
+                None
+            }),
         };
         match done {
             Ok(outcome) => return Ok(outcome),

@@ -152,6 +152,15 @@ impl IdMap {
         })
     }
 
+    /// The map that leaves each id of the container what it is: for a user namespace within one that has this map.
+    pub fn inner(&self) -> IdMap {
+        let same = |r: &IdRange| IdRange {
+            host: r.container,
+            ..*r
+        };
+        IdMap(self.0.iter().map(same).collect())
+    }
+
     /// The text that goes into `/proc/PID/uid_map`: one `container host length` line a range.
     pub fn to_proc(&self) -> String {
         let mut out = String::new();

@@ -28,7 +28,7 @@ mod watch;
 pub mod wire;
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 pub use clients::SOCKET;
@@ -50,8 +50,8 @@ pub struct Task<'a> {
     pub plan: InitPlan,
     /// The id maps and who writes them.
     pub userns: userns::Plan,
-    /// The user namespace that gets these maps, as [`wire::ToMonitor::Mapped`] will tell; without it one is made.
-    pub namespace: Option<BorrowedFd<'a>>,
+    /// Which user namespace it goes into; [`wire::ToMonitor::Mapped`] will tell when one that is given has its maps.
+    pub place: userns::Place<'a>,
     /// The network helper, if the mode needs one.
     pub network: Option<Network>,
     /// Mounts the root file system where the kernel's overlay is refused.

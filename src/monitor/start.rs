@@ -11,7 +11,7 @@ use super::wire::{self, Part, StartFailure, ToMonitor};
 use super::{ExecTask, Task, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
-use crate::runtime::{self, InitError, Launched, Stage};
+use crate::runtime::{self, InitError, Launched, Maps, Stage};
 use crate::sys::process::{Child, die_with_parent};
 use crate::{cgroup, net, userns};
 
@@ -35,8 +35,8 @@ pub(super) fn start(
 ) -> Result<Running, StartFailure> {
     let (streams, stdio) = Streams::new(task.tty, task.input)?;
     let (program, leaf) = (task.program.clone(), group.map(cgroup::Group::root));
-    let user = task.namespace;
-    let launched = runtime::launch(&task.plan, stdio, program, leaf, user).map_err(|e| init(&e))?;
+    let launched =
+        runtime::launch(&task.plan, stdio, program, leaf, task.place).map_err(|e| init(&e))?;
     Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts, group))
 }
 
@@ -163,10 +163,10 @@ impl<'a> Steps<'a> {
         }
         let listening = self.clients.listen();
         listening.map_err(StartFailure::failed("bind(`socket`)"))?;
-        match self.launched.own_user {
-            true => userns::write(&task.userns, proc_pid).map_err(|e| maps(&e))?,
-            false if restarts == 0 => self.await_maps()?,
-            false => {}
+        match self.launched.maps {
+            Maps::Launcher => userns::write(&task.userns, proc_pid).map_err(|e| maps(&e))?,
+            Maps::Maker if restarts == 0 => self.await_maps()?,
+            Maps::Maker | Maps::Done => {}
         }
         self.tell(ToInit::Mapped)?;
         // Told ahead, the child need not be waited for before it may execute.

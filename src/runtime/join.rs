@@ -26,7 +26,7 @@ use super::inside::Root;
 use super::launch::{execute_stage, memory_file};
 use super::plan::{InitPlan, ProcessPlan};
 use super::proto::{FromInit, send};
-use super::{Launched, Stdio, init, mounts, process as command};
+use super::{Launched, Maps, Stdio, init, mounts, process as command};
 use crate::sys::caps;
 use crate::sys::process::{self, Fork, Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
@@ -79,7 +79,7 @@ pub fn join(
     let forked = process::fork_into(Namespaces::empty(), group);
     match forked.at(Stage::Clone, || "clone3()".into())? {
         Fork::Parent(child) => Ok(Launched {
-            own_user: false,
+            maps: Maps::Done,
             child,
             channel: ours,
         }),

@@ -14,6 +14,7 @@ use super::proto::{FromInit, ToInit, receive, send};
 use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 use crate::sys::socket::Channel;
+use crate::userns::{self, Place};
 
 /// What the command gets as standard input, output and error. With a terminal in the plan all three
 /// are replaced by it.
@@ -45,12 +46,23 @@ pub struct Launched {
     pub child: Child,
     /// For [`super::proto`].
     pub channel: Channel,
-    /// Whether it is in a new user namespace, whose id maps are to be written.
-    pub own_user: bool,
+    /// Its id maps.
+    pub maps: Maps,
 }
 
-/// Clones the container's first process with all its namespaces, in the user namespace `user`; in a new one, whose maps
-/// are to be written, where there is none or joining it is refused. `program` is the path of this program as the host
+/// Who writes the id maps of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maps {
+    /// Its launcher, now.
+    Launcher,
+    /// Who made the user namespace that it was born in.
+    Maker,
+    /// They are there.
+    Done,
+}
+
+/// Clones the container's first process with all its namespaces, in the user namespace that `place` says; in a new one,
+/// whose maps are to be written, where that is refused. `program` is the path of this program as the host
 /// knows it; the process is born in the control group `group`. The caller must be single-threaded; when there are
 /// maps it sends [`ToInit::Mapped`].
 ///
@@ -61,7 +73,7 @@ pub fn launch(
     stdio: Stdio,
     program: Option<CString>,
     group: Option<BorrowedFd<'_>>,
-    user: Option<BorrowedFd<'_>>,
+    place: Place<'_>,
 ) -> Result<Launched, InitError> {
     let plan_file = memory_file(plan)?;
     let (ours, theirs) =
@@ -74,26 +86,39 @@ pub fn launch(
         let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
         let _ = send(&theirs, &FromInit::Failed(error), None);
     };
-    let inside = user
-        .map(|user| process::spawn_within(user, namespaces - Namespaces::USER, group, &mut life));
-    let own_user = !matches!(inside, Some(Ok(_)));
-    let child = match inside {
+    let (placed, maps) = match place {
+        Place::New => (None, Maps::Launcher),
+        Place::In(user) => {
+            let others = namespaces - Namespaces::USER;
+            let child = process::spawn_within(user, others, group, &mut life, |_| Ok(()));
+            (Some(child), Maps::Maker)
+        }
+        Place::Within(user, maps) => {
+            let write = |child: &Child| {
+                let number = child.proc_pid().as_raw_nonzero().get() as u32;
+                userns::write_within(maps, number).map_err(|_| Errno::PERM)
+            };
+            let child = process::spawn_within(user, namespaces, group, &mut life, write);
+            (Some(child), Maps::Done)
+        }
+    };
+    let (child, maps) = match placed {
         None | Some(Err(Errno::PERM | Errno::NOSYS)) => {
             match process::fork_into(namespaces, group).at(Stage::Clone, failed)? {
-                Fork::Parent(child) => child,
+                Fork::Parent(child) => (child, Maps::Launcher),
                 Fork::Child => {
                     life();
                     exit_now(125)
                 }
             }
         }
-        Some(child) => child.at(Stage::Clone, failed)?,
+        Some(child) => (child.at(Stage::Clone, failed)?, maps),
     };
     match ours {
         Some(channel) => Ok(Launched {
             child,
             channel,
-            own_user,
+            maps,
         }),
         // Only the child takes it.
         None => exit_now(125),

@@ -28,7 +28,7 @@ mod view;
 
 pub use error::{InitError, Stage};
 pub use join::{ExecPlan, join};
-pub use launch::{Launched, Stdio, launch};
+pub use launch::{Launched, Maps, Stdio, launch};
 pub use mounts::bind_at;
 pub use plan::{Extras, InitPlan, Rootfs, plan};
 pub use rootfs::visit;

@@ -136,51 +136,68 @@ pub fn fork_sibling() -> Result<Option<OwnedFd>> {
 
 /// Forks with new namespaces that belong to the user namespace `user` (an open file of /proc/PID/ns), into which the
 /// calling process does not go; the child, which may be born in a control group as with [`fork_into`], does
-/// `life` and exits with 125 should that return. The calling process must be single-threaded.
+/// `life` and exits with 125 should that return. What is to be done for it from inside the user namespace, `born` does,
+/// which is given the child and may change nothing that lasts. The calling process must be single-threaded.
 ///
 /// A process that shares the caller's memory and descriptors joins the user namespace and makes the child as the
 /// caller's own (clone(2), `CLONE_PARENT`), while the caller is suspended (`CLONE_VFORK`): nothing is copied for it.
 ///
 /// # Errors
-/// Those of clone(2) and setns(2); `EPERM` and `ENOSYS` also of a seccomp filter that refuses the latter.
+/// Those of clone(2) and setns(2); `EPERM` and `ENOSYS` also of a seccomp filter that refuses the latter; that of `born`,
+/// after which there is no child.
 pub fn spawn_within(
     user: BorrowedFd<'_>,
     namespaces: Namespaces,
     group: Option<BorrowedFd<'_>>,
     life: impl FnOnce(),
+    born: impl FnOnce(&Child) -> Result<()>,
 ) -> Result<Child> {
-    struct Birth<'a, F> {
+    struct Birth<'a, F, G> {
         user: BorrowedFd<'a>,
         flags: u64,
         group: Option<BorrowedFd<'a>>,
-        life: Option<F>,
-        made: Result<Option<(Pid, OwnedFd)>>,
+        acts: Option<(F, G)>,
+        made: Result<Child>,
+        done: Result<()>,
     }
 
-    extern "C" fn bear<F: FnOnce()>(birth: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn bear<F: FnOnce(), G: FnOnce(&Child) -> Result<()>>(
+        birth: *mut libc::c_void,
+    ) -> libc::c_int {
         // SAFETY: the `Birth` below, whose owner is suspended until this process has ended.
-        let birth = unsafe { &mut *birth.cast::<Birth<'_, F>>() };
+        let birth = unsafe { &mut *birth.cast::<Birth<'_, F, G>>() };
+        let Some((life, born)) = birth.acts.take() else {
+            return 0;
+        };
         let joined = join(birth.user, Namespaces::USER);
-        birth.made = joined.and_then(|()| clone(birth.flags, 0, birth.group));
-        if let Ok(None) = birth.made {
-            if let Some(life) = birth.life.take() {
+        match joined.and_then(|()| clone(birth.flags, 0, birth.group)) {
+            Ok(None) => {
                 life();
+                exit_now(125);
             }
-            exit_now(125);
+            Ok(Some((pid, pidfd))) => {
+                let child = Child { pid, pidfd };
+                birth.done = born(&child);
+                birth.made = Ok(child);
+            }
+            Err(errno) => birth.made = Err(errno),
         }
         0
     }
 
-    fn function<F: FnOnce()>(_: &Birth<'_, F>) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
-        bear::<F>
+    fn function<F: FnOnce(), G: FnOnce(&Child) -> Result<()>>(
+        _: &Birth<'_, F, G>,
+    ) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
+        bear::<F, G>
     }
 
     let mut birth = Birth {
         user,
         flags: namespaces.bits() | libc::CLONE_PARENT as u64,
         group,
-        life: Some(life),
+        acts: Some((life, born)),
         made: Err(Errno::CHILD),
+        done: Ok(()),
     };
     let stack = Stack::new()?;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
@@ -199,8 +216,13 @@ pub fn spawn_within(
     while unsafe { libc::waitpid(helper as i32, std::ptr::null_mut(), 0) } < 0
         && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
     {}
-    let (pid, pidfd) = birth.made?.ok_or(Errno::CHILD)?;
-    Ok(Child { pid, pidfd })
+    let child = birth.made?;
+    if let Err(errno) = birth.done {
+        let _ = child.signal(libc::SIGKILL);
+        let _ = child.wait();
+        return Err(errno);
+    }
+    Ok(child)
 }
 
 /// Memory for a stack, with a page below it that cannot be touched.

@@ -1,28 +1,53 @@
-//! A user namespace that is made ahead of what will live in it, so that newuidmap and newgidmap, the dearest steps of
-//! a start, work while the rest is prepared.
+//! A user namespace that is made ahead of what will live in it, so that newuidmap and newgidmap work while the rest is
+//! prepared; or one that is kept, which needs neither.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 
-use super::{Error, Plan, Writing, start};
+use super::{Error, Keep, Plan, Writing, start};
 use crate::sys::process::{Child, Fork, Namespaces, exit_now, fork};
 
-/// A user namespace whose maps are being written.
+/// What a container's user namespace will come of.
 #[derive(Debug)]
 pub struct Begun {
     file: Option<OwnedFd>,
+    /// The file is a keeper's, and theirs is within.
+    kept: bool,
     writing: Option<Writing>,
     holder: Option<Holder>,
+    /// The keeper to be left for the next.
+    keep: Option<Keep>,
 }
 
-/// Makes a user namespace and starts to have its maps written as `plan` says. The caller must be single-threaded; the
-/// process which holds the namespace meanwhile ends with it.
+/// Where the first process of a container is to be made.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In a new user namespace, whose maps are to be written.
+    New,
+    /// In the user namespace of this file (namespaces(7), "The /proc/pid/ns/ directory"), which may be joined before it
+    /// has its maps.
+    In(BorrowedFd<'a>),
+    /// In a new one within that of this file, which has these maps: [`super::write_within`].
+    Within(BorrowedFd<'a>, &'a Plan),
+}
+
+/// Takes the user namespace that is kept, or makes one and starts to have its maps written as `plan` says. The caller
+/// must be single-threaded; the process which holds the namespace meanwhile ends with it.
 ///
 /// # Errors
 /// [`Error::Clone`], and those of [`start`].
-pub fn begin(plan: &Plan) -> Result<Begun, Error> {
+pub fn begin(plan: &Plan, keep: Option<Keep>) -> Result<Begun, Error> {
+    if let Some(file) = keep.as_ref().and_then(Keep::find) {
+        return Ok(Begun {
+            file: Some(file),
+            kept: true,
+            writing: None,
+            holder: None,
+            keep: None,
+        });
+    }
     let parent = rustix::process::getpid();
     let holder = match fork(Namespaces::USER) {
         Ok(Fork::Parent(child)) => Holder(child),
@@ -39,8 +64,10 @@ pub fn begin(plan: &Plan) -> Result<Begun, Error> {
     let file = File::open(format!("/proc/{number}/ns/user"));
     Ok(Begun {
         file: file.ok().map(OwnedFd::from),
+        kept: false,
         writing: Some(writing),
         holder: Some(holder),
+        keep,
     })
 }
 
@@ -57,10 +84,14 @@ fn hold(parent: rustix::process::Pid) -> ! {
 }
 
 impl Begun {
-    /// The namespace's file (namespaces(7), "The /proc/pid/ns/ directory"), where `/proc` lets it be opened; whoever
-    /// holds it has the namespace, which may be joined before it has its maps.
-    pub fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_ref().map(AsFd::as_fd)
+    /// Where the container with the maps of `plan` is to be made; in a namespace of its own where `/proc` lets this one's
+    /// file not be opened.
+    pub fn place<'a>(&'a self, plan: &'a Plan) -> Place<'a> {
+        match &self.file {
+            None => Place::New,
+            Some(file) if self.kept => Place::Within(file.as_fd(), plan),
+            Some(file) => Place::In(file.as_fd()),
+        }
     }
 
     /// Returns when the maps are written, at once the next time.
@@ -71,9 +102,12 @@ impl Begun {
         self.writing.take().map_or(Ok(()), Writing::wait)
     }
 
-    /// Ends the process that holds the namespace: others live in it by now.
-    pub fn let_go(&mut self) {
+    /// Others live in the namespace by now: the process that holds it is ended, and a keeper is left for the next.
+    pub fn settle(&mut self, plan: &Plan) {
         self.holder = None;
+        if let Some(keep) = self.keep.take() {
+            keep.leave(plan);
+        }
     }
 }
 

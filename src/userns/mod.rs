@@ -4,7 +4,7 @@
 //! reads who asks and which ids they may hand out; [`plan`] decides on both maps and on who writes
 //! them, or refuses; after the clone, [`write`] (or [`start`] and [`Writing::wait`], with other work
 //! in between) carries the plan out. The clone itself is made here only by [`begin`], for what is cloned into the
-//! namespace later.
+//! namespace later; or, where a [keeper](Keep) has the maps already, within that one's.
 //!
 //! Every map is drawn from the caller's *default map*, a row of ids:
 //!
@@ -19,16 +19,18 @@
 mod ahead;
 mod caller;
 mod inside;
+mod kept;
 mod mode;
 mod plan;
 mod write;
 
-pub use ahead::{Begun, begin};
+pub use ahead::{Begun, Place, begin};
 pub use caller::{Caller, Rank};
 pub use inside::{run_inside, run_inside_passing_signals, run_joined};
+pub use kept::Keep;
 pub use mode::{Mode, parse_id_range};
 pub use plan::{Plan, ROOT_DEFAULT, Writer, plan, plan_again};
-pub use write::{Writing, start, write};
+pub use write::{Writing, start, write, write_within};
 
 use crate::model::IdMap;
 use crate::model::idmap::IdMapError;

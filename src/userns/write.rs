@@ -75,14 +75,29 @@ pub fn write(plan: &Plan, pid: u32) -> Result<(), Error> {
     start(plan, pid)?.wait()
 }
 
+/// Writes the maps of a process whose user namespace is within one that has those of `plan` already, by whom that one is
+/// and who is in it: each id is mapped to itself.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn write_within(plan: &Plan, pid: u32) -> Result<(), Error> {
+    let same = |map: &IdMap| map.inner().to_proc();
+    put_maps(pid, &same(&plan.uid), plan.setgroups, &same(&plan.gid))
+}
+
+fn direct(plan: &Plan, pid: u32) -> Result<(), Error> {
+    let (uid, gid) = (plan.uid.to_proc(), plan.gid.to_proc());
+    put_maps(pid, &uid, plan.setgroups, &gid)
+}
+
 /// The kernel takes a map in one write(2), and an unprivileged gid_map only after setgroups has been
 /// given up (user_namespaces(7)).
-fn direct(plan: &Plan, pid: u32) -> Result<(), Error> {
-    put(pid, "uid_map", &plan.uid.to_proc())?;
-    if !plan.setgroups {
+fn put_maps(pid: u32, uid: &str, setgroups: bool, gid: &str) -> Result<(), Error> {
+    put(pid, "uid_map", uid)?;
+    if !setgroups {
         put(pid, "setgroups", "deny")?;
     }
-    put(pid, "gid_map", &plan.gid.to_proc())
+    put(pid, "gid_map", gid)
 }
 
 fn put(pid: u32, file: &str, text: &str) -> Result<(), Error> {

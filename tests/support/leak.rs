@@ -26,6 +26,13 @@ pub struct Process {
     pub command: String,
 }
 
+impl Process {
+    /// Whether it keeps a user namespace for the next start, which it does for some seconds and then ends.
+    pub fn is_keeper(&self) -> bool {
+        self.name == "rl-userns"
+    }
+}
+
 /// The processes that carry a tag.
 pub fn processes(tag: u64) -> Vec<Process> {
     let tag = tag.to_string();
@@ -100,7 +107,8 @@ fn files(dir: &Path, depth: usize) -> Vec<String> {
 pub fn wait_for_end(tag: u64, patience: Duration) {
     let end = Instant::now() + patience;
     loop {
-        let left = processes(tag);
+        let mut left = processes(tag);
+        left.retain(|process| !process.is_keeper());
         if left.is_empty() {
             return;
         }

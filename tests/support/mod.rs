@@ -236,9 +236,19 @@ impl Env {
         leak::check(self, patience);
     }
 
-    /// The living processes of this test.
+    /// The living processes of this test, without the [keepers](Env::keepers).
     pub fn processes(&self) -> Vec<leak::Process> {
-        leak::processes(self.tag)
+        let mut all = leak::processes(self.tag);
+        all.retain(|process| !process.is_keeper());
+        all
+    }
+
+    /// The processes of this test which keep a user namespace for the next start. They end by themselves, some seconds
+    /// later than anything is waited for.
+    pub fn keepers(&self) -> Vec<leak::Process> {
+        let mut all = leak::processes(self.tag);
+        all.retain(|process| process.is_keeper() && process.state != 'Z');
+        all
     }
 }
 
