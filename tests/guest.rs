@@ -38,6 +38,7 @@ macro_rules! cases {
 cases! {
     as_root
     basics
+    disks
     doctor
     groups
     hugetlb
