@@ -29,7 +29,7 @@ mod stats;
 pub use error::{CONTROLLERS, Error, delegate};
 pub use limits::{PIDS, Write, for_update, writes};
 pub use oom::OomKills;
-pub use plan::{Plan, choose};
+pub use plan::{Plan, choose, is_managers};
 pub use stats::{Pressure, Usage};
 
 use std::io;

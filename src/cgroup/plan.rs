@@ -143,6 +143,18 @@ fn manager_group(uid: u32) -> PathBuf {
     Path::new(ROOT).join(group)
 }
 
+/// Whether a container's group, or this process's own where it has none, is below the manager of this user, who is not
+/// root: it ends with that.
+pub fn is_managers(plan: Option<&Plan>, uid: u32) -> bool {
+    let group = match plan.map(|plan| &plan.manager) {
+        _ if uid == 0 => return false,
+        Some(Manager::Systemd { .. }) => return true,
+        Some(Manager::Direct { parent, .. }) => Some(parent.clone()),
+        None => own_group(),
+    };
+    group.is_some_and(|group| group.starts_with(manager_group(uid)))
+}
+
 /// The group of this process.
 pub(super) fn own_group() -> Option<PathBuf> {
     group_of("self")
