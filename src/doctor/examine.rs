@@ -2,7 +2,7 @@
 
 use super::{Facts, Finding, NoNetwork, Verdict, works};
 use crate::cgroup;
-use crate::host::{Around, FileSystem, Fix, Obstacle, Refused, UMASK};
+use crate::host::{self, Around, FileSystem, Fix, Obstacle, Refused, UMASK};
 use crate::net;
 use crate::userns::Rank;
 
@@ -488,7 +488,7 @@ fn session(facts: &Facts) -> Vec<Finding> {
         )
     });
     // Only where systemd is there to be told.
-    let linger = || Fix::root(format!("loginctl enable-linger {}", facts.ids.user));
+    let linger = || Fix::root(host::linger_line(&facts.ids.user));
     if session.linger {
         found.push(ok("linger", "the user's manager stays after a logout"));
     } else if session.systemd {

@@ -6,7 +6,7 @@
 
 use super::keys;
 use super::start::{Start, start as start_on};
-use super::{Context, Error, containers, limits, mounts, network};
+use super::{Context, Error, containers, limits, mounts, network, told};
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Resources, RestartPolicy};
 use crate::monitor;
@@ -78,6 +78,9 @@ pub fn start(
         container: &locked,
     };
     let outcome = start_on(context, task)?;
+    if outcome.is_none() {
+        told::of_logout(context, spec);
+    }
     Ok(outcome.map(status))
 }
 

@@ -31,6 +31,7 @@ pub mod rungs;
 mod start;
 pub mod stats;
 mod systemd;
+mod told;
 pub mod units;
 pub mod unshare;
 pub mod usage;

@@ -11,7 +11,8 @@ use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
 use super::{
-    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, volumes,
+    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, told,
+    volumes,
 };
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
@@ -44,6 +45,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     match start(context, task) {
         Ok(None) => {
             context.ui.data(&spec.id);
+            told::of_logout(context, spec);
             Ok(0)
         }
         // What goes on without us is not written back.
@@ -225,7 +227,7 @@ fn prepare<U>(
     };
     let plan = userns::plan(&mode, &context.caller)?;
     if let Some(notice) = &plan.notice {
-        tell_once(context, notice);
+        told::once(context, &context.dirs.data.join("told"), notice);
     }
     let user = user(&plan)?;
     let mut request = request(args);
@@ -279,17 +281,6 @@ fn prepare<U>(
         attach: Some(attach),
     };
     Ok((prepared, user))
-}
-
-/// A notice the first time, a detail after that: what the machine lacks does not change from run to run.
-fn tell_once(context: &Context<'_>, notice: &str) {
-    let path = context.dirs.data.join("told");
-    if std::fs::read_to_string(&path).is_ok_and(|told| told == notice) {
-        return context.ui.detail(notice);
-    }
-    context.ui.notice(notice);
-    // Where it cannot be noted, it is said again.
-    let _ = std::fs::write(&path, notice);
 }
 
 /// The image and the command; with `--rootfs` every word is the command's.

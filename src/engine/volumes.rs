@@ -96,11 +96,21 @@ pub fn create(
         synced.map_err(failed(&path))?;
     }
     // Last, since with it there is a volume.
-    std::fs::create_dir(&data).map_err(failed(&data))?;
+    if !make_data(&data).map_err(failed(&data))? {
+        return Ok(name);
+    }
     state::sync_dir(&dir)?;
     state::sync_dir(&context.dirs.volumes())?;
     context.event("volume", &name, &name, "create");
     Ok(name)
+}
+
+/// Makes the data directory of a volume, with which there is one; false where somebody else has been faster.
+fn make_data(path: &Path) -> std::io::Result<bool> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        made => made.map(|()| true),
+    }
 }
 
 /// Makes the volumes of a container that are not there yet.
@@ -126,9 +136,9 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
             false => Ok(()),
         };
         // The mark first: with its data directory there is a volume.
-        std::fs::create_dir_all(path.parent().unwrap_or(path))
+        let made = std::fs::create_dir_all(path.parent().unwrap_or(path))
             .and_then(|()| mark())
-            .and_then(|()| std::fs::create_dir(path))
+            .and_then(|()| make_data(path))
             .map_err(|source| {
                 resolve::Error::Mount(mounts::Error::Volume {
                     name: name.clone(),
@@ -136,7 +146,9 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
                     source,
                 })
             })?;
-        context.event("volume", name, name, "create");
+        if made {
+            context.event("volume", name, name, "create");
+        }
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 pub use around::{Around, UMASK, Unit, umask_hint};
 pub use attempt::{Refused, Tried, attempt};
-pub use places::{Cgroup, FileSystem, Session, masks};
+pub use places::{Cgroup, FileSystem, Session, ends_at_logout, linger_line, lingers, masks};
 pub use refusal::{Fix, Obstacle, Switches, restriction_hint, userns_hint};
 
 use crate::sys::mount::{self, Attr};

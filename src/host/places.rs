@@ -186,9 +186,26 @@ impl Session {
                 (dir, private)
             }),
             systemd,
-            linger: Path::new("/var/lib/systemd/linger").join(user).exists(),
+            linger: lingers(user),
         }
     }
+}
+
+/// Whether the user's manager runs without a session of the user: logind keeps a file for each such (loginctl(1),
+/// `enable-linger`).
+pub fn lingers(user: &str) -> bool {
+    Path::new("/var/lib/systemd/linger").join(user).exists()
+}
+
+/// Whether the user's manager ends at the user's last log-out: logind looks after the user (sd_uid_get_state(3) reads
+/// the same file), who does not linger.
+pub fn ends_at_logout(uid: u32, user: &str) -> bool {
+    !lingers(user) && Path::new(&format!("/run/systemd/users/{uid}")).exists()
+}
+
+/// What has a user linger.
+pub fn linger_line(user: &str) -> String {
+    format!("loginctl enable-linger {user}")
 }
 
 fn is_private(dir: &Path) -> bool {

@@ -7,9 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::service::HEAD;
 use super::{Error, names};
-
-/// Where users have files that say that their manager runs without a session (loginctl(1), `enable-linger`).
-const LINGER: &str = "/var/lib/systemd/linger";
+use crate::host;
 
 /// What a manager is found by.
 #[derive(Clone, Debug)]
@@ -124,12 +122,12 @@ impl Manager {
 
     /// Whether the manager runs without a session of the user.
     pub fn lingers(&self) -> bool {
-        Path::new(LINGER).join(&self.user).exists()
+        host::lingers(&self.user)
     }
 
     /// What to do so that it does.
     pub fn linger_line(&self) -> String {
-        format!("loginctl enable-linger {}", self.user)
+        host::linger_line(&self.user)
     }
 }
 

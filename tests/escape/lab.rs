@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
@@ -85,9 +85,18 @@ impl<'a> Lab<'a> {
         fs::set_permissions(self.root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Compiles a program.
-    pub fn compile(&self, source: &str, options: &[&str], to: &Path) {
-        compile(source, options, to);
+    /// Writes a program of this machine's into the image that asks for another dynamic linker (elf(5), `PT_INTERP`).
+    pub fn interpreted_by(&self, linker: &str, path: &str) {
+        let mut program = fs::read("/bin/true").unwrap();
+        let at = program.windows(4).position(|bytes| bytes == b"/lib");
+        let place = &mut program[at.expect("a dynamic program")..];
+        let end = place.iter().position(|byte| *byte == 0).unwrap();
+        assert!(place[..end].windows(4).any(|bytes| bytes == b"/ld-"));
+        place[..end].fill(0);
+        place[..linker.len()].copy_from_slice(linker.as_bytes());
+        let path = self.root.join(path);
+        fs::write(&path, program).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A program in a file that the user owns and may write; always a new one.
@@ -144,6 +153,17 @@ impl<'a> Lab<'a> {
         refused(self.run(support::binary(), &both, options, attack));
         refused(self.run(sabotaged(), besides, options, attack));
         reached(self.run(sabotaged(), &both, options, attack));
+    }
+
+    /// An attack on what is outside of a Landlock domain, sockets without a file or processes: it fails with scopes alone,
+    /// which are there since Linux 6.12 (landlock(7)).
+    #[track_caller]
+    pub fn contrast_of_scopes(&self, options: &[&str], attack: &[&str]) {
+        if rl::sys::landlock::abi().unwrap().is_ok_and(|abi| abi >= 6) {
+            self.contrast("landlock", "", options, attack);
+        } else {
+            reached(self.run(support::binary(), "", options, attack));
+        }
     }
 }
 
@@ -220,24 +240,6 @@ pub fn snapshot(dir: &Path) -> Vec<String> {
     lines
 }
 
-fn compile(source: &str, options: &[&str], to: &Path) {
-    use std::io::Write as _;
-    let mut gcc = Command::new("gcc")
-        .args(["-O1", "-Wall", "-x", "c", "-"])
-        .args(options)
-        .arg("-o")
-        .arg(to)
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("gcc is installed");
-    gcc.stdin
-        .take()
-        .unwrap()
-        .write_all(source.as_bytes())
-        .unwrap();
-    assert!(gcc.wait().unwrap().success());
-}
-
 /// The compiled probe: one for each version of its source, made once.
 fn probe() -> &'static Path {
     static PROBE_FILE: OnceLock<PathBuf> = OnceLock::new();
@@ -253,7 +255,11 @@ fn probe() -> &'static Path {
             let temporary = tempfile::NamedTempFile::new_in(&dir)
                 .unwrap()
                 .into_temp_path();
-            compile(PROBE, &["-static"], &temporary);
+            let mut gcc = Command::new("gcc");
+            gcc.args(["-O1", "-Wall", "-static", "-x", "c", "-o"]);
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/escape/probe.c");
+            let done = gcc.arg(&temporary).arg(source).status();
+            assert!(done.expect("gcc is installed").success());
             fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
             temporary.persist(&file).unwrap();
         }

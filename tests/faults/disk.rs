@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::registry::{Access, Layout, Registry, noise_layer};
-use crate::support::{Env, Program, images, wait_for};
-use crate::{no_processes, nothing_left, run, with_image};
+use crate::registry::{Layout, noise_layer};
+use crate::support::{Env, Program, wait_for};
+use crate::{no_processes, nothing_left, run, with_image, with_registry};
 
 /// A pull that is killed, or that the machine refuses something, is done by the next run.
 #[test]
@@ -13,10 +13,11 @@ fn interrupted_pulls() {
     let Some((t, _)) = with_image() else {
         return;
     };
+    let Some(registry) = with_registry() else {
+        return;
+    };
     let layout = Layout::new((1..4).map(|seed| noise_layer(seed, 600_000)).collect());
-    let registry = Registry::start(&Access::Open);
     registry.push(&layout.source("one"), "noise", &[]);
-    registry.push(images::busybox(), "busybox", &[]);
     let data = t.path("fresh");
     let fresh = || {
         let _ = fs::remove_dir_all(&data);
@@ -138,8 +139,9 @@ fn a_full_disk() {
     let Some((t, _)) = with_image() else {
         return;
     };
-    let registry = Registry::start(&Access::Open);
-    registry.push(images::busybox(), "busybox", &[]);
+    let Some(registry) = with_registry() else {
+        return;
+    };
     let image = format!("{}/busybox", registry.host());
     let disk = t.directory("disk");
     small_disk(&t, &disk, "1m");

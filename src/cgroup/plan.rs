@@ -1,0 +1,192 @@
+//! Who makes the group of a container: the user's systemd, or we ourselves in a group that is ours.
+
+use std::path::{Path, PathBuf};
+
+use systemd_user::Address;
+
+use super::{CONTROLLERS, Error, ROOT, Write, get, writes};
+use crate::host;
+use crate::model::spec::{CgroupMode, Resources};
+
+/// Ours, below the user's manager.
+pub(super) const SLICE: &str = "rl.slice";
+
+/// Who makes the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Manager {
+    Systemd {
+        address: Address,
+        uid: u32,
+        slice: String,
+    },
+    Direct {
+        /// In this directory.
+        parent: PathBuf,
+        /// What is in it may be moved to a leaf, to make room for controllers.
+        ours_alone: bool,
+    },
+}
+
+/// A group to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub(super) manager: Manager,
+    pub(super) id: String,
+    pub(super) description: String,
+    pub(super) writes: Vec<Write>,
+}
+
+impl Plan {
+    /// Docker's word for who makes groups.
+    pub fn driver(&self) -> &'static str {
+        match self.manager {
+            Manager::Systemd { .. } => "systemd",
+            Manager::Direct { .. } => "cgroupfs",
+        }
+    }
+
+    /// Whether a limit was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.writes.iter().any(|write| write.asked)
+    }
+}
+
+/// Decides who makes the group of a container, before anything is started. `None` where there is none to be had, and
+/// nothing was asked for that needs one.
+///
+/// # Errors
+/// [`Error::NoGroup`].
+pub fn choose(
+    resources: &Resources,
+    id: &str,
+    name: &str,
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<Option<Plan>, Error> {
+    let writes = writes(resources);
+    let plan = |manager| Plan {
+        manager,
+        id: id.to_owned(),
+        description: format!("rl container {name}"),
+        writes: writes.clone(),
+    };
+    let lacks = |why: &str| match writes.iter().find(|write| write.asked) {
+        Some(write) => Err(Error::NoGroup {
+            option: write.option,
+            why: why.to_owned(),
+        }),
+        None => Ok(None),
+    };
+    if resources.mode == CgroupMode::Disabled {
+        return lacks("`--cgroups disabled` was given as well");
+    }
+    if !host::Cgroup::is_unified() {
+        return lacks("/sys/fs/cgroup is not version 2");
+    }
+    if resources.mode == CgroupMode::Split {
+        return match own_group().filter(|own| is_ours(own)) {
+            Some(parent) => Ok(Some(plan(Manager::Direct {
+                parent,
+                ours_alone: true,
+            }))),
+            None => lacks("`--cgroups split` was given, and this process is in no group of yours"),
+        };
+    }
+    let parent = resources.parent.as_deref();
+    if let Some(path) = parent.filter(|parent| parent.starts_with('/')) {
+        return Ok(Some(plan(Manager::Direct {
+            parent: Path::new(ROOT).join(path.trim_start_matches('/')),
+            ours_alone: false,
+        })));
+    }
+    let direct = delegated();
+    let has_more = direct
+        .as_ref()
+        .is_some_and(|group| has_more(group, &writes));
+    if let Some(address) = systemd(uid, env).filter(|_| !has_more) {
+        let slice = parent.unwrap_or(SLICE).to_owned();
+        return Ok(Some(plan(Manager::Systemd {
+            address,
+            uid,
+            slice,
+        })));
+    }
+    match direct {
+        // The root of what we see is that of a container whose processes are all ours to move.
+        Some(parent) => Ok(Some(plan(Manager::Direct {
+            ours_alone: parent == Path::new(ROOT) && writes.iter().any(|write| write.asked),
+            parent,
+        }))),
+        None => lacks("there is no systemd of yours to ask, and no group of yours to make one in"),
+    }
+}
+
+/// Whether something is asked for that no systemd hands on, and the group has it.
+fn has_more(group: &Path, writes: &[Write]) -> bool {
+    let has = get(&group.join("cgroup.controllers")).unwrap_or_default();
+    let beyond = |write: &&Write| write.asked && !write.fits(&CONTROLLERS.join(" "));
+    let mut beyond = writes.iter().filter(beyond).peekable();
+    beyond.peek().is_some() && beyond.all(|write| write.fits(&has))
+}
+
+/// Whether our slice is there, as far as can be seen: where the managers have their groups.
+pub(super) fn slice_exists(uid: u32) -> bool {
+    manager_group(uid).join(SLICE).exists()
+}
+
+/// The group of the manager of this user: root's is the system's.
+fn manager_group(uid: u32) -> PathBuf {
+    let group = match uid {
+        0 => return ROOT.into(),
+        uid => format!("user.slice/user-{uid}.slice/user@{uid}.service"),
+    };
+    Path::new(ROOT).join(group)
+}
+
+/// Whether a container's group, or this process's own where it has none, is below the manager of this user, who is not
+/// root: it ends with that.
+pub fn is_managers(plan: Option<&Plan>, uid: u32) -> bool {
+    let group = match plan.map(|plan| &plan.manager) {
+        _ if uid == 0 => return false,
+        Some(Manager::Systemd { .. }) => return true,
+        Some(Manager::Direct { parent, .. }) => Some(parent.clone()),
+        None => own_group(),
+    };
+    group.is_some_and(|group| group.starts_with(manager_group(uid)))
+}
+
+/// The group of this process.
+pub(super) fn own_group() -> Option<PathBuf> {
+    group_of("self")
+}
+
+/// The group of a process that /proc knows by this name.
+pub(super) fn group_of(process: &str) -> Option<PathBuf> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    let group = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(ROOT).join(group))
+}
+
+/// The topmost of the groups around this process that are ours.
+fn delegated() -> Option<PathBuf> {
+    let own = own_group()?;
+    let around = own.ancestors().take_while(|group| group.starts_with(ROOT));
+    let ours = around.take_while(|group| is_ours(group)).last()?;
+    Some(ours.to_owned())
+}
+
+fn is_ours(group: &Path) -> bool {
+    let write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    write(group)
+        && write(&group.join("cgroup.procs"))
+        && write(&group.join("cgroup.subtree_control"))
+}
+
+/// Where the user's systemd listens.
+pub(super) fn systemd(
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Option<Address> {
+    let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
+    Address::find(uid, runtime.as_deref(), bus.as_deref())
+}
