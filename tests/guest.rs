@@ -46,6 +46,7 @@ cases! {
     logout
     nested
     seen
+    switch
     systemd
     undelegated
 }

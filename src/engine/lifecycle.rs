@@ -258,7 +258,17 @@ pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error
     }
     let containers = Containers::new(context.dirs.containers());
     let container = containers.find(word)?;
-    Ok(containers.rename(&container, name)?)
+    containers.rename(&container, name)?;
+    tell_change(&container, name)
+}
+
+/// Has the monitor, if there is one, look at the specification again.
+fn tell_change(container: &Container, word: &str) -> Result<(), Error> {
+    match connect(container, word) {
+        Ok(client) => Ok(client.ask(&ToMonitor::Reread)?),
+        Err(Error::NotRunning(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Changes what can be changed of a container.
@@ -293,11 +303,7 @@ pub fn update(
             resources: limits::merge(spec.resources.clone(), limits.clone()),
             ..spec.clone()
         })?;
-        match connect(&container, word) {
-            Ok(client) => client.ask(&ToMonitor::Reread)?,
-            Err(Error::NotRunning(_)) => {}
-            Err(error) => return Err(error),
-        }
+        tell_change(&container, word)?;
         Ok(word.clone())
     };
     words.iter().map(change).collect()

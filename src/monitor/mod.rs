@@ -35,7 +35,7 @@ pub use clients::SOCKET;
 pub use health::HealthTask;
 pub use streams::Input;
 
-use crate::model::spec::{ContainerSpec, LogDriver};
+use crate::model::spec::{ContainerSpec, LogDriver, RestartPolicy};
 use crate::runtime::{ExecPlan, InitPlan};
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
@@ -289,8 +289,15 @@ fn run(task: &Task<'_>, client: Channel) {
         if let Some(gone) = gone {
             let _ = inside_if_needed(&task.userns, || gone.remove());
         }
+        let wanted = || {
+            let spec = task.container.reread();
+            spec.is_ok_and(|spec| spec.restart != RestartPolicy::No)
+        };
         match wait {
-            Some(wait) if restart::wait(&mut clients, wait) => {}
+            Some(wait) if restart::wait(&mut clients, wait, &wanted) => {
+                // It may have been changed while nobody watched.
+                policy = task.container.spec().map_or(policy, |spec| spec.restart);
+            }
             Some(_) => {
                 let _ = task.container.ended(end.ended, true, false);
                 clients.close(&last);

@@ -423,11 +423,7 @@ impl Watch<'_> {
                 self.clients.tell(number, &answer);
             }
             ToMonitor::Reread => {
-                let spec = self
-                    .job
-                    .container
-                    .and_then(|task| task.container.spec().ok());
-                self.policy = spec.map(|spec| spec.restart).or(self.policy);
+                self.reread();
                 self.clients.tell(number, &FromMonitor::Done);
             }
         }
@@ -451,6 +447,16 @@ impl Watch<'_> {
             let _ = task.container.change(false, |s| s.status = status);
         }
         Ok(())
+    }
+
+    /// What was changed of the specification and holds at once: the restart policy and the name.
+    fn reread(&mut self) {
+        let spec = self.job.container.map(|task| task.container.reread());
+        let Some(Ok(spec)) = spec else { return };
+        self.policy = Some(spec.restart);
+        if let Some(network) = &mut self.running.network {
+            network.rename(spec.network_names());
+        }
     }
 
     /// Notes that somebody sent a signal.

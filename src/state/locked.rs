@@ -1,5 +1,6 @@
 //! A container that this process may change.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -47,7 +48,8 @@ impl Gone {
 #[derive(Debug)]
 pub struct Locked {
     dir: PathBuf,
-    subject: Subject,
+    /// Changes with the name.
+    subject: RefCell<Subject>,
     /// Held, never read.
     _lock: File,
 }
@@ -68,7 +70,7 @@ impl Locked {
         }
         Ok(Locked {
             dir,
-            subject,
+            subject: RefCell::new(subject),
             _lock: file,
         })
     }
@@ -96,7 +98,12 @@ impl Locked {
     /// Notes what was done to the container, for `rl events`.
     pub fn event(&self, action: &str, more: &[(&str, String)]) {
         let all = self.dir.parent().unwrap_or(&self.dir);
-        events::record(all.parent().unwrap_or(all), &self.subject, action, more);
+        events::record(
+            all.parent().unwrap_or(all),
+            &self.subject.borrow(),
+            action,
+            more,
+        );
     }
 
     /// Waits until the container is on disk, with its name, whatever happens to the machine.
@@ -118,6 +125,16 @@ impl Locked {
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn spec(&self) -> Result<ContainerSpec, Error> {
         read_json(&self.dir.join("spec.json"))
+    }
+
+    /// The same of a container that may have another name by now, by which it is told of from here on.
+    ///
+    /// # Errors
+    /// As [`Locked::spec`].
+    pub fn reread(&self) -> Result<ContainerSpec, Error> {
+        let spec = self.spec()?;
+        *self.subject.borrow_mut() = Subject::container(&spec);
+        Ok(spec)
     }
 
     /// The container's directory.
@@ -270,7 +287,7 @@ impl Locked {
 
     fn destroyed(&self) {
         // Without an id it was debris.
-        if !self.subject.id.is_empty() {
+        if !self.subject.borrow().id.is_empty() {
             self.event("destroy", &[]);
         }
     }
@@ -327,8 +344,9 @@ impl Locked {
     }
 
     /// The container's name.
-    pub fn name(&self) -> &str {
-        self.subject.attributes.get("name").map_or("", |name| name)
+    fn name(&self) -> String {
+        let subject = self.subject.borrow();
+        subject.attributes.get("name").cloned().unwrap_or_default()
     }
 
     fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
