@@ -127,7 +127,7 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
                 let from = source_place(&inside.root, path, request.follow)?;
                 carry(
                     context,
-                    request.archive,
+                    (request.archive, false),
                     (&from, path),
                     &to,
                     |(uid, gid)| match request.archive {
@@ -146,7 +146,7 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
                 let (uids, gids) = (&container.spec.uid_map, &container.spec.gid_map);
                 carry(
                     context,
-                    request.archive,
+                    (request.archive, true),
                     (&from, host),
                     &to,
                     |(uid, gid)| {
@@ -275,7 +275,7 @@ fn is_contents(path: &str) -> bool {
 
 fn carry(
     context: &Context<'_>,
-    archive: bool,
+    (archive, inwards): (bool, bool),
     (from, from_word): (&Place, &str),
     to: &Place,
     owner: impl Fn((u32, u32)) -> (u32, u32),
@@ -284,6 +284,7 @@ fn carry(
         owner: &owner,
         remembered: archive,
         spare_directories: true,
+        own_capabilities: inwards,
         ..Rules::PLAIN
     };
     let report = match (from.is_directory(), to.is_directory()) {
