@@ -334,6 +334,41 @@ identities! {
         t.rl(["cp", "gone:/x", "."]).run().refuses(125, "no such container");
     }
 
+    fn streams_and_devices_are_no_files(t: [sub nosub root]) {
+        t.keeps_containers();
+        sleeping(t, "box", &[], "mkdir /tmp/d; echo inside >/tmp/f; ln -s f /tmp/l");
+        t.file("f", "f");
+        for state in ["running", "stopped"] {
+            t.sh("rm -rf out pipe; echo old >out; mkfifo pipe; rm -f got").run().ok();
+            // What is behind a descriptor is written to, not replaced.
+            for line in [
+                "rl cp box:/tmp/f /dev/stdout >>out", "rl cp box:/tmp/l /dev/fd/4 4>got", "cat pipe >piped & rl cp box:/tmp/f pipe; wait",
+                "rl cp box:/tmp/f /dev/null", "echo data | rl cp /dev/stdin box:/tmp/in", "rl cp /proc/self/fd/5 box:/tmp/in2 5<f",
+                "echo more | rl cp /dev/stdin box:/tmp/d", "echo other | rl cp /dev/stdin box:/tmp/in",
+                "echo z >packed; tar -czf - packed | rl cp - box:/tmp",
+            ] {
+                let program = support::binary();
+                t.sh(&format!("rl() {{ {} \"$@\"; }}; {line}", program.display())).run().ok();
+            }
+            let read = |name: &str| fs::read_to_string(t.path(name)).unwrap();
+            assert_eq!([read("out"), read("got"), read("piped")], ["old\ninside\n", "inside\n", "inside\n"], "{state}");
+            assert!(fs::metadata(t.path("pipe")).unwrap().file_type().is_fifo());
+            assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+            t.rl(["cp", "box:/tmp/d", "/dev/stdout"]).run().refuses(125, "`/tmp/d`: EISDIR");
+            t.rl(["cp", "/dev/stdin", "box:/tmp/none/"]).run().refuses(125, "`/tmp/none/`: ENOENT");
+            t.rl(["cp", "-", "box:/tmp"]).stdin("no tar").run().refuses(125, "tar header").complains("hint: the input is to be a tar");
+            if state == "running" {
+                t.rl(["cp", "f", "box:/dev/null"]).run().refuses(125, "`/dev/null` is a device");
+                let script = "cd /tmp; cat in in2 d/stdin packed; stat -c '%u:%g %a' in in2; rm in in2 d/stdin packed";
+                assert_eq!(inside(t, "box", script), "other\nfmore\nz\n0:0 644\n0:0 644");
+            }
+            t.rl(["stop", "-t", "0", "box"]).run().ok();
+        }
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(inside(t, "box", "cd /tmp; cat in in2 d/stdin packed"), "other\nfmore\nz");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn volumes_and_binds_are_seen(t: [sub nosub root]) {
         t.keeps_containers();
         t.directory("bound");

@@ -297,6 +297,9 @@ pub enum Error {
         "`rl cp` copies between a container and this machine: one of the two is `CONTAINER:PATH`"
     )]
     CopySides,
+    /// A device that would be replaced.
+    #[error("`{0}` is a device: the target of `rl cp` is a directory or a file")]
+    CopyDevice(String),
     /// An archive for a terminal.
     #[error("the archive is not for a terminal")]
     TerminalOutput,
