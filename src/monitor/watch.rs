@@ -34,6 +34,8 @@ pub(super) struct Job<'a> {
     pub group: Option<&'a Path>,
     /// Counts what the kernel kills in it.
     pub kills: Option<OomKills>,
+    /// When the container is to be brought to the disk, if it is not there yet.
+    pub sync: &'a mut Option<Instant>,
 }
 
 /// How a run ended.
@@ -158,6 +160,10 @@ impl Watch<'_> {
             self.limit = None;
             self.signal(libc::SIGKILL);
         }
+        if self.job.sync.is_some_and(|at| at <= Instant::now()) {
+            *self.job.sync = None;
+            let _ = self.job.container.map(|task| task.container.sync());
+        }
         if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
             self.checks.turn(task, &self.running.child, self.job.group);
         }
@@ -249,7 +255,12 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             sources.push(Source::Input);
         }
-        let next = [self.limit, self.patience, self.checks.next()];
+        let next = [
+            self.limit,
+            self.patience,
+            self.checks.next(),
+            *self.job.sync,
+        ];
         let next = next.into_iter().flatten().min();
         let left = next.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());

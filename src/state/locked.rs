@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -106,14 +107,21 @@ impl Locked {
         );
     }
 
-    /// Waits until the container is on disk, with its name, whatever happens to the machine.
+    /// Waits until the container is on disk, with its name and its state, whatever happens to the machine.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<(), Error> {
-        let path = self.dir.join("spec.json");
-        let file = File::open(&path).map_err(io("open", &path))?;
-        file.sync_data().map_err(io("fdatasync", &path))?;
+        for name in ["spec.json", "state.json"] {
+            let path = self.dir.join(name);
+            match File::open(&path) {
+                // One that was never started has none.
+                Err(e) if name == "state.json" && e.kind() == ErrorKind::NotFound => {}
+                file => file
+                    .and_then(|file| file.sync_data())
+                    .map_err(io("fdatasync", &path))?,
+            }
+        }
         sync_dir(&self.dir)?;
         sync_dir(&self.names())?;
         self.dir.parent().map_or(Ok(()), sync_dir)
@@ -170,12 +178,13 @@ impl Locked {
         Ok(())
     }
 
-    /// Notes how the command ended, and whether it is to be started again (`next`).
+    /// Notes how the command ended, and whether it is to be started again (`next`). That is not yet [on the
+    /// disk](Locked::sync).
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn ended(&self, ended: Ended, stopped: bool, next: bool) -> Result<(), Error> {
-        self.change(!next, |state| {
+        self.change(false, |state| {
             state.status = if next {
                 Status::Restarting
             } else {
