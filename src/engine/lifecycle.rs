@@ -6,7 +6,7 @@
 
 use super::keys;
 use super::start::{Start, start as start_on};
-use super::{Context, Error, containers, limits, mounts, network};
+use super::{Context, Error, containers, limits, mounts, network, ready};
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Resources, RestartPolicy};
 use crate::monitor;
@@ -94,7 +94,12 @@ pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Res
     let how = client_options(&container.spec, options)?;
     let notice = |text: &str| context.ui.notice(text);
     let detail = |text: &str| context.ui.detail(text);
-    Ok(status(client.attach(how, &notice, &detail, &mut || {})?))
+    Ok(status(client.attach(
+        how,
+        &notice,
+        &detail,
+        &mut ready::tell,
+    )?))
 }
 
 fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {

@@ -24,6 +24,7 @@ pub mod networks;
 pub mod output;
 pub mod processes;
 pub mod pull;
+mod ready;
 pub mod resolve;
 pub mod run;
 pub mod run_args;
