@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod names;
 pub mod network;
 pub mod networks;
+pub mod only;
 pub mod output;
 pub mod processes;
 pub mod pull;
@@ -187,6 +188,12 @@ pub enum Error {
     /// `--filter` of containers.
     #[error(transparent)]
     Filter(#[from] containers::FilterError),
+    /// The same of the `prune` verbs.
+    #[error(transparent)]
+    Only(only::OnlyError),
+    /// The same of `rl volume ls`.
+    #[error("`{0}` is not a filter: name, label, driver or dangling, then `=` and a value")]
+    VolumeFilter(String),
     /// `--format`.
     #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
