@@ -369,6 +369,16 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn what_was_not_changed_is_no_change(t: [sub nosub root]) {
+        t.keeps_containers();
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", images::busybox(), "true"]).run().ok();
+        assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "");
+        t.rl(["rm", "box"]).run().ok();
+        sleeping(t, "box", &[], "echo x >/etc/new; chmod 700 /home; rm /bin/true");
+        assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "C /bin\nD /bin/true\nC /etc\nA /etc/new\nC /home");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn volumes_and_binds_are_seen(t: [sub nosub root]) {
         t.keeps_containers();
         t.directory("bound");
