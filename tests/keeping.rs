@@ -73,6 +73,8 @@ identities! {
         assert_eq!(events(t, "event=rename", "{{.Actor.Attributes.oldName}} {{.Actor.Attributes.name}}"), ["box other"]);
         assert_eq!(events(t, "label=a=b", "{{.Action}}").len(), wanted.len());
         assert_eq!(events(t, "label=a=c", "{{.Action}}").len(), 0);
+        let old_names = events(t, "event=destroy", "{{.Status}} {{.ID}} {{.From}} {{.Scope}}");
+        assert_eq!(old_names[0], format!("destroy {id} {} local", images::busybox()));
         let json = events(t, "event=die", "json");
         let died: Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!((&died["Type"], &died["Action"], &died["Actor"]["ID"]), (&json!("container"), &json!("die"), &json!(id)));

@@ -188,9 +188,20 @@ pub fn restart(
         .collect()
 }
 
-/// Sends a signal.
+/// Sends a signal. After one that nobody survives the containers have ended.
 pub fn kill(context: &Context<'_>, words: &[String], signal: i32) -> Vec<Result<String, Error>> {
-    request(context, words, &ToMonitor::Kill(signal))
+    let ask = |word: &str| {
+        let container = find(context, word)?;
+        Ok((connect(&container, word)?, container))
+    };
+    each(words, ask, |_, (client, container)| {
+        client.ask(&ToMonitor::Kill(signal))?;
+        if signal == libc::SIGKILL {
+            let _ = client.await_end();
+            containers::await_release(&container);
+        }
+        Ok(())
+    })
 }
 
 /// Stops everything in a container in the middle of what it does, or lets it go on.
@@ -212,15 +223,6 @@ pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<St
     };
     let finish = |_: &str, client: Client| Ok(client.ask(&ToMonitor::Pause(on))?);
     each(words, ask, finish)
-}
-
-fn request(
-    context: &Context<'_>,
-    words: &[String],
-    message: &ToMonitor,
-) -> Vec<Result<String, Error>> {
-    let ask = |word: &str| connect(&find(context, word)?, word);
-    each(words, ask, |_, client| Ok(client.ask(message)?))
 }
 
 /// Waits for the end of containers; the exit status of each.

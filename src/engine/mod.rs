@@ -437,6 +437,7 @@ impl Error {
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),
+            Error::Unfit { name, .. } => Some(format!("`rl inspect {name}` shows what it is like")),
             Error::NotRunning(name) => Some(format!("rl start {name}")),
             Error::Paused(name) => Some(format!("rl unpause {name}")),
             Error::HostOption { .. } => Some(

@@ -418,6 +418,8 @@ impl Watch<'_> {
                 let fatal = [libc::SIGKILL, self.job.stop_signal];
                 self.asked |= fatal.contains(&signal);
                 self.tell_kill(signal);
+                // Else it would not be there before somebody lets it go on.
+                let _ = self.pause(false);
                 self.signal(signal);
                 self.clients.tell(number, &FromMonitor::Done);
             }
@@ -480,7 +482,15 @@ impl Watch<'_> {
 
     fn signal(&mut self, number: i32) {
         if self.ended.is_none() {
-            self.signaled = signals::deliver(&self.running.child, number).or(self.signaled);
+            // An init of ours passes on what it waits for; that does not show in its dispositions.
+            let passed_on = self.job.container.is_some_and(|task| task.spec.init);
+            self.signaled = match passed_on {
+                true => {
+                    let _ = self.running.child.signal(number);
+                    self.signaled
+                }
+                false => signals::deliver(&self.running.child, number).or(self.signaled),
+            };
         }
     }
 
