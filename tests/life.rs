@@ -326,6 +326,31 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn a_reboot_is_an_end(t: [sub root]) {
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        let state = std::path::Path::new(&dir).with_file_name("state.json");
+        let running = std::fs::read_to_string(&state).unwrap();
+        t.rl(["kill", "box"]).run().ok();
+        // As the machine was switched off; somebody else, whose end would be seen, has the number now.
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let mut then: serde_json::Value = serde_json::from_str(&running.replace(boot.trim(), "of-another-time")).unwrap();
+        assert_eq!(then["boot_id"], "of-another-time");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", other.id())).unwrap();
+        let start: u64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        (then["pid"], then["start_time"]) = (other.id().into(), start.into());
+        std::fs::write(&state, then.to_string()).unwrap();
+        assert!(status(t, "box").contains("Exited"), "{}", status(t, "box"));
+        t.rl(["exec", "box", "true"]).run().refuses(125, "is not running");
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(t.rl(["ps", "-q", "--no-trunc"]).run().ok().out(), id);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        assert_eq!(other.try_wait().unwrap(), None, "nobody else is ended");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
     fn top_shows_the_processes_of_the_host(t: [sub root]) {
         detached(t, "box", &[], "sleep 1001 & exec sleep 1000");
         let table = || t.rl(["top", "box", "-eo", "pid,args"]).run().ok().out();
