@@ -172,7 +172,7 @@ fn nobody_waits_for_the_disk() {
     let monitor = who(lines[first]);
     let tells = |line: &&str| who(line) == monitor && line.contains("sendmsg(");
     assert!(lines[..first].iter().any(tells), "{record}");
-    assert!(!lines[first..].iter().any(|line| tells(&line)), "{record}");
+    assert!(!lines[first..].iter().any(tells), "{record}");
     t.rl(["rm", "same"]).run().ok();
 }
 
