@@ -315,6 +315,23 @@ identities! {
         }
     }
 
+    /// Docker's options of every verb are there, or refused by name.
+    fn options_of_other_verbs(t: [sub]) {
+        for line in [
+            "create --privileged", "container run --gpus", "container create -P", "exec --privileged", "container exec --privileged",
+            "inspect --size", "inspect -s", "logs --details", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
+            "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x", "system df -v",
+            "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --opt=x", "commit --no-pause",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            says(t.rl(&words).run(), 125, "of docker and podman is not there yet", "nothing is left out in silence");
+        }
+        for line in ["volume update x", "system dial-stdio", "network connect"] {
+            says(t.rl(line.split(' ')).run(), 125, "the verb of docker and podman is not there yet", "--help");
+        }
+        assert_eq!(run(t, &["-h", "box"], &["hostname"]).out(), "box");
+    }
+
     fn a_name_that_is_taken(t: [sub nosub]) {
         t.keeps_containers();
         t.rl(["run", "--network", "none", "--name", "box", images::busybox(), "true"]).run().ok();

@@ -270,10 +270,14 @@ identities! {
         let dir = t.directory("src");
         t.sh("cd src; echo x >one; ln one two; truncate -s 8M hole; echo end >>hole; cp /bin/true cap; mkfifo pipe").run().ok();
         rustix::fs::setxattr(dir.join("one"), "user.colour", b"green", rustix::fs::XattrFlags::empty()).unwrap();
-        // Those of a user namespace, which has the same root as the container's.
-        let capable = t.who == Identity::Sub && support::have("setcap");
+        // Those of a user namespace, which has the same root as the container's; or those of the host.
+        let capable = t.who != Identity::NoSub && support::have("setcap");
+        let around = |words: [&str; 2]| match t.who {
+            Identity::Root => t.sh(&words.join(" ")).run().ok().out(),
+            _ => t.rl(["unshare", "sh", "-c", &words.join(" ")]).run().ok().out(),
+        };
         if capable {
-            t.rl(["unshare", "setcap", "cap_net_raw+ep", "src/cap"]).run().ok();
+            around(["setcap cap_net_raw+ep", "src/cap"]);
         }
         sleeping(t, "box", &[], "true");
         for state in ["running", "stopped"] {
@@ -288,7 +292,8 @@ identities! {
             assert!(hole.size() > 8 << 20 && hole.blocks() * 512 < 1 << 20, "{} blocks", hole.blocks());
             assert!(fs::symlink_metadata(back.join("pipe")).unwrap().file_type().is_fifo());
             if capable {
-                let seen = t.rl(["unshare", "getcap"]).arg(back.join("cap")).run().ok().out();
+                let cap = back.join("cap");
+                let seen = around(["getcap", cap.to_str().unwrap()]);
                 assert!(seen.ends_with("cap_net_raw=ep"), "{seen}");
             }
             t.rl(["stop", "-t", "0", "box"]).run().ok();
@@ -327,6 +332,51 @@ identities! {
             t.rl(["cp"]).args(words).run().refuses(125, "one of the two");
         }
         t.rl(["cp", "gone:/x", "."]).run().refuses(125, "no such container");
+    }
+
+    fn streams_and_devices_are_no_files(t: [sub nosub root]) {
+        t.keeps_containers();
+        sleeping(t, "box", &[], "mkdir /tmp/d; echo inside >/tmp/f; ln -s f /tmp/l");
+        t.file("f", "f");
+        for state in ["running", "stopped"] {
+            t.sh("rm -rf out pipe; echo old >out; mkfifo pipe; rm -f got").run().ok();
+            // What is behind a descriptor is written to, not replaced.
+            for line in [
+                "rl cp box:/tmp/f /dev/stdout >>out", "rl cp box:/tmp/l /dev/fd/4 4>got", "cat pipe >piped & rl cp box:/tmp/f pipe; wait",
+                "rl cp box:/tmp/f /dev/null", "echo data | rl cp /dev/stdin box:/tmp/in", "rl cp /proc/self/fd/5 box:/tmp/in2 5<f",
+                "echo more | rl cp /dev/stdin box:/tmp/d", "echo other | rl cp /dev/stdin box:/tmp/in",
+                "echo z >packed; tar -czf - packed | rl cp - box:/tmp",
+            ] {
+                let program = support::binary();
+                t.sh(&format!("rl() {{ {} \"$@\"; }}; {line}", program.display())).run().ok();
+            }
+            let read = |name: &str| fs::read_to_string(t.path(name)).unwrap();
+            assert_eq!([read("out"), read("got"), read("piped")], ["old\ninside\n", "inside\n", "inside\n"], "{state}");
+            assert!(fs::metadata(t.path("pipe")).unwrap().file_type().is_fifo());
+            assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+            t.rl(["cp", "box:/tmp/d", "/dev/stdout"]).run().refuses(125, "`/tmp/d`: EISDIR");
+            t.rl(["cp", "/dev/stdin", "box:/tmp/none/"]).run().refuses(125, "`/tmp/none/`: ENOENT");
+            t.rl(["cp", "-", "box:/tmp"]).stdin("no tar").run().refuses(125, "tar header").complains("hint: the input is to be a tar");
+            if state == "running" {
+                t.rl(["cp", "f", "box:/dev/null"]).run().refuses(125, "`/dev/null` is a device");
+                let script = "cd /tmp; cat in in2 d/stdin packed; stat -c '%u:%g %a' in in2; rm in in2 d/stdin packed";
+                assert_eq!(inside(t, "box", script), "other\nfmore\nz\n0:0 644\n0:0 644");
+            }
+            t.rl(["stop", "-t", "0", "box"]).run().ok();
+        }
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(inside(t, "box", "cd /tmp; cat in in2 d/stdin packed"), "other\nfmore\nz");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn what_was_not_changed_is_no_change(t: [sub nosub root]) {
+        t.keeps_containers();
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", images::busybox(), "true"]).run().ok();
+        assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "");
+        t.rl(["rm", "box"]).run().ok();
+        sleeping(t, "box", &[], "echo x >/etc/new; chmod 700 /home; rm /bin/true");
+        assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "C /bin\nD /bin/true\nC /etc\nA /etc/new\nC /home");
+        t.rl(["rm", "-f", "box"]).run().ok();
     }
 
     fn volumes_and_binds_are_seen(t: [sub nosub root]) {

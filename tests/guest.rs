@@ -47,6 +47,7 @@ cases! {
     logout
     nested
     seen
+    switch
     systemd
     undelegated
 }

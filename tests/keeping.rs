@@ -73,6 +73,8 @@ identities! {
         assert_eq!(events(t, "event=rename", "{{.Actor.Attributes.oldName}} {{.Actor.Attributes.name}}"), ["box other"]);
         assert_eq!(events(t, "label=a=b", "{{.Action}}").len(), wanted.len());
         assert_eq!(events(t, "label=a=c", "{{.Action}}").len(), 0);
+        let old_names = events(t, "event=destroy", "{{.Status}} {{.ID}} {{.From}} {{.Scope}}");
+        assert_eq!(old_names[0], format!("destroy {id} {} local", images::busybox()));
         let json = events(t, "event=die", "json");
         let died: Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!((&died["Type"], &died["Action"], &died["Actor"]["ID"]), (&json!("container"), &json!("die"), &json!(id)));
@@ -352,6 +354,48 @@ identities! {
         assert_eq!((names(), volumes(t).len()), (vec!["used".to_owned()], 2));
         t.rl(["system", "prune", "-f", "-a", "--volumes"]).run().ok();
         assert_eq!((names().len(), volumes(t)), (0, vec!["named".to_owned()]));
+    }
+
+    fn filters_limit_what_is_pruned_and_listed(t: [sub root]) {
+        t.keeps_containers();
+        for (name, label) in [("old", "keep=no"), ("kept", "keep=yes"), ("plain", "other")] {
+            t.rl(["create", "--network", "none", "--name", name, "-l", label, "-v", &format!("{name}:/v"), images::busybox(), "true"]).run().ok();
+            t.rl(["network", "create", "-l", label, name]).run().ok();
+            t.rl(["volume", "create", "-d", "local", "--label", label, &format!("free-{name}")]).run().ok();
+        }
+        let left = || t.rl(["ps", "-a", "--format", "{{.Names}}"]).run().ok().out();
+        let prune = |kind: &str, filters: &[&str]| {
+            let filters = filters.iter().map(|filter| format!("--filter={filter}"));
+            t.rl([kind, "prune", "-f"]).args(filters).run().ok().out()
+        };
+        prune("container", &["until=1h"]);
+        prune("container", &["label=keep=maybe"]);
+        assert_eq!(left(), "plain\nkept\nold");
+        prune("container", &["label=keep", "label!=keep=yes"]);
+        assert_eq!(left(), "plain\nkept");
+        assert_eq!(prune("network", &["label=keep=no"]), "old");
+        assert!(prune("system", &["label!=keep=yes"]).contains("plain"));
+        assert_eq!(left(), "kept");
+        assert_eq!(t.rl(["network", "ls", "-q"]).run().ok().out(), "kept");
+        let volumes = |filters: &[&str]| {
+            let filters = filters.iter().flat_map(|filter| ["-f", filter]);
+            t.rl(["volume", "ls", "-q"]).args(filters).run().ok().out()
+        };
+        assert_eq!(volumes(&["dangling=false"]), "kept");
+        assert_eq!(volumes(&["name=free", "label=keep=no"]), "free-old");
+        assert_eq!(volumes(&["dangling=true", "label=other"]), "free-plain");
+        t.rl(["volume", "prune", "-a", "-f", "--filter", "label!=keep"]).run().ok();
+        assert_eq!(volumes(&["dangling=true"]), "free-kept\nfree-old");
+        assert_eq!(t.rl(["volume", "rm", "-f", "free-kept", "gone", "free-old"]).run().ok().out(), "free-kept\ngone\nfree-old");
+        t.rl(["volume", "ls", "-f", "colour=red"]).run().refuses(125, "`colour=red` is not a filter");
+        t.rl(["container", "prune", "-f", "--filter", "name=x"]).run().refuses(125, "`name=x` is not a filter of `prune`");
+        t.rl(["image", "prune", "-a", "-f", "--filter", "until=1h"]).run().ok();
+        t.rl(["commit", "kept", "made"]).run().ok();
+        let history = |words: &[&str]| t.rl(["history"]).args(words).arg("made").run().ok().out();
+        let id = t.rl(["inspect", "-f", "{{.Id}}", "made"]).run().ok().out();
+        assert_eq!(history(&["-q", "--no-trunc"]).lines().next(), Some(&*id));
+        assert!(history(&["-H=false", "--format", "{{.Size}}"]).lines().all(|size| size.parse::<u64>().is_ok()));
+        t.rl(["rm", "kept"]).run().ok();
     }
 
     fn groups_tell_kinds_apart(t: [sub]) {

@@ -78,11 +78,31 @@ identities! {
         wait_for("the trap", || t.rl(["logs", "other"]).run().ok().out().contains("up"));
         t.rl(["stop", "other"]).run().ok();
         assert!(status(t, "other").contains("Exited (9)"), "{}", status(t, "other"));
+        // An init passes the signal on to a command that has a handler.
+        let handler = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+        detached(t, "init", &["--init", "--stop-timeout", "60"], handler);
+        wait_for("the trap", || t.rl(["logs", "init"]).run().ok().out().contains("up"));
+        t.rl(["stop", "init"]).run().ok();
+        assert!(status(t, "init").contains("Exited (5)"), "{}", status(t, "init"));
+        assert_eq!(t.rl(["logs", "init"]).run().ok().out(), "up\nbye");
         // One that would be ended by the signal does not wait for the other.
         detached(t, "plain", &["--stop-timeout", "600"], "exec sleep 1000");
         t.rl(["stop", "plain"]).run().ok();
         assert!(status(t, "plain").contains("Exited (143)"), "{}", status(t, "plain"));
-        t.rl(["rm", "deaf", "other", "plain"]).run().ok();
+        t.rl(["rm", "deaf", "other", "init", "plain"]).run().ok();
+    }
+
+    fn who_is_killed_has_ended(t: [sub root]) {
+        for name in ["one", "two"] {
+            detached(t, name, &[], "trap 'echo got; exit 7' TERM; echo up; while :; do sleep 0.05; done");
+            wait_for("the trap", || t.rl(["logs", name]).run().ok().out() == "up");
+            t.rl(["pause", name]).run().ok();
+        }
+        t.rl(["kill", "one"]).run().ok();
+        assert!(status(t, "one").contains("Exited (137)"), "{}", status(t, "one"));
+        t.rl(["kill", "-s", "TERM", "two"]).run().ok();
+        assert_eq!(t.rl(["wait", "two"]).run().ok().out(), "7");
+        t.rl(["rm", "one", "two"]).run().ok();
     }
 
     fn several_at_once_each_failure_named(t: [sub]) {
@@ -215,6 +235,12 @@ identities! {
         wait_for("the sleep", || sleep().is_some());
         kill_process(Pid::from_raw(sleep().unwrap()).unwrap(), Signal::KILL).unwrap();
         wait_for("the next", || t.rl(["logs", "ever"]).run().ok().out() == "up\nup");
+        // What is changed while it waits to be started again holds.
+        detached(t, "loop", &["--restart", "always"], "exit 3");
+        wait_for("the wait", || status(t, "loop").contains("Restarting (3)"));
+        t.rl(["update", "--restart", "no", "loop"]).run().ok();
+        wait_for("its end", || status(t, "loop").contains("Exited (3)"));
+        t.rl(["rm", "loop"]).run().ok();
         t.rl(["stop", "ever"]).run().ok();
         std::thread::sleep(Duration::from_millis(400));
         assert!(status(t, "ever").contains("Exited"), "{}", status(t, "ever"));
@@ -298,6 +324,31 @@ identities! {
         t.rl(["start", "box"]).run().ok();
         t.rl(["exec", "box", "true"]).run().ok();
         t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn a_reboot_is_an_end(t: [sub root]) {
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        let state = std::path::Path::new(&dir).with_file_name("state.json");
+        let running = std::fs::read_to_string(&state).unwrap();
+        t.rl(["kill", "box"]).run().ok();
+        // As the machine was switched off; somebody else, whose end would be seen, has the number now.
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let mut then: serde_json::Value = serde_json::from_str(&running.replace(boot.trim(), "of-another-time")).unwrap();
+        assert_eq!(then["boot_id"], "of-another-time");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", other.id())).unwrap();
+        let start: u64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        (then["pid"], then["start_time"]) = (other.id().into(), start.into());
+        std::fs::write(&state, then.to_string()).unwrap();
+        assert!(status(t, "box").contains("Exited"), "{}", status(t, "box"));
+        t.rl(["exec", "box", "true"]).run().refuses(125, "is not running");
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(t.rl(["ps", "-q", "--no-trunc"]).run().ok().out(), id);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        assert_eq!(other.try_wait().unwrap(), None, "nobody else is ended");
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     fn top_shows_the_processes_of_the_host(t: [sub root]) {

@@ -85,6 +85,54 @@ identities! {
         network(t, &["rm", "a"]);
     }
 
+    fn a_new_name_is_known_at_once(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        t.keeps_containers();
+        network(t, &["create", "--internal", "a"]);
+        let options = ["--name", "db", "--network", "a", "--restart", "always"];
+        t.rl(["run", "-d"]).args(options).args([images::busybox(), "sleep", "1000"]).run().ok();
+        let ip = address(t, "a", "db");
+        let two = member(t, "a", "two", &[]);
+        let look = |name: &str| t.rl(["exec", "two", "nslookup", "-type=a", name]).run();
+        assert!(look("db").ok().out().contains(&ip));
+        t.rl(["rename", "db", "Store"]).run().ok();
+        assert!(look("store").ok().out().contains(&ip));
+        assert!(look("db").exits(1).out().contains("NXDOMAIN"));
+        // By another switch as well, and after the command was started again.
+        let before = switch(&two);
+        kill(before);
+        wait_for("another switch", || two.named("rl-switch").iter().any(|pid| *pid != before));
+        wait_for("the new name", || look("store").status.success());
+        let pid = || t.rl(["inspect", "-f", "{{.State.Pid}}", "Store"]).run().ok().out().parse::<i32>().unwrap();
+        kill(pid());
+        let restarts = || t.rl(["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "Store"]).run().ok().out();
+        wait_for("the restart", || restarts() == "1 running");
+        assert!(look("store").ok().out().contains(&ip));
+        look("db").exits(1);
+        let told = t.rl(["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--format", "{{.Actor.Attributes.name}}"]);
+        assert_eq!(told.run().ok().out(), "Store");
+        two.end();
+        t.rl(["rm", "-f", "Store"]).run().ok();
+    }
+
+    fn a_closed_port_of_the_gateway_refuses(t: [sub nosub unshared root]) {
+        let Some(_host) = Host::new() else { return };
+        network(t, &["create", "a"]);
+        network(t, &["create", "--internal", "b"]);
+        for (name, gateway) in [("a", "10.89.0.1:4399"), ("b", "10.89.1.1:4399"), ("b", "10.89.1.1:53")] {
+            let up = member(t, name, "up", &[]);
+            let knock = || up.inside(|| TcpStream::connect_timeout(&gateway.parse().unwrap(), support::deadline()));
+            assert_eq!(knock().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{gateway}");
+            up.end();
+        }
+        // The same where there is a veth pair instead of a tap.
+        run(&["mount -t tmpfs none /dev/net"]);
+        let up = member(t, "a", "up", &[]);
+        let knock = up.inside(|| TcpStream::connect_timeout(&"10.89.0.1:4399".parse().unwrap(), support::deadline()));
+        assert_eq!(knock.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        up.end();
+    }
+
     fn published_ports_lead_to_their_member(t: [sub nosub unshared root]) {
         let Some(host) = Host::new() else { return };
         network(t, &["create", "a"]);

@@ -350,6 +350,7 @@ fn systemd_runs_what_was_generated() {
             ("data.volume", "[Volume]\n".to_owned()),
             ("plain.container", container("sleep 1000", "RunInit=yes")),
             ("fails.container", container("sh -c 'exit 3'", "")),
+            ("missing.container", container("no-such-program", "")),
             (
                 "each@.container",
                 container(
@@ -386,7 +387,8 @@ systemctl --user stop web
 echo "end $(cat "$data/end")"
 echo "stopped $(show web Result) $(show web ActiveState) $(rl ps -aq | wc -l)"
 systemctl --user start plain
-until rl ps --format '{{.Names}}' | grep -q systemd-plain; do sleep 0.05; done
+echo "ready $(rl inspect -f '{{.State.Status}}' systemd-plain)"
+systemctl --user start missing 2>/dev/null || echo "missing $(show missing ExecMainStatus)"
 systemctl --user stop plain
 echo "plain $(show plain Result) $(show plain ActiveState) $(rl ps -aq | wc -l)"
 systemctl --user start plain
@@ -404,8 +406,11 @@ systemctl --user start db app
 ask() { for turn in $(seq 400); do rl exec systemd-app wget -qO- http://store/ 2>/dev/null && return; sleep 0.05; done; }
 echo "asked $(ask)"
 echo "network $(show back-network ActiveState) $(rl network ls -q)"
+switch() { systemctl --user list-units --plain --no-legend 'rl-network-back-*.scope' | cut -d' ' -f1; }
+before=$(switch)
 systemctl --user restart db
 echo "again $(ask)"
+[ -n "$before" ] && [ "$(switch)" = "$before" ] && echo "switch stays"
 "#;
     let Some(out) = with_manager(&t, script) else {
         return;
@@ -419,14 +424,17 @@ echo "again $(ask)"
         ("ps", "systemd-web"),
         ("end", "ended"),
         ("stopped", "success inactive 0"),
+        ("ready", "running"),
+        ("missing", "127"),
         ("plain", "success inactive 0"),
         ("killed", "signal 0"),
         ("fails", "3"),
         ("each", "one systemd-each_one"),
         ("asked", "from db"),
         ("network", "active back"),
-        // What carried the frames was in the group of the first service, and went with it.
         ("again", "from db"),
+        // What carries the frames is in no service's group.
+        ("switch", "stays"),
     ] {
         assert_eq!(told.get(name), Some(&value), "{name}: {out}");
     }
@@ -456,7 +464,7 @@ rl stop -t 5 db
 until [ "$(show rl-db ActiveState)" = inactive ]; do sleep 0.05; done
 echo "stopped $(show rl-db Result)"
 systemctl --user start rl-db
-until [ "$(rl inspect -f '{{.State.Status}}' db)" = running ]; do sleep 0.05; done
+echo "ready $(rl inspect -f '{{.State.Status}}' db)"
 rl disable --now db
 echo "disabled $(rl inspect -f '{{.State.Status}}' db)"
 before=$(rl inspect -f '{{.Id}}' anew)
@@ -474,6 +482,7 @@ echo "left $(rl ps -a --format '{{.Names}}')"
     for (name, value) in [
         ("db", "running enabled"),
         ("stopped", "success"),
+        ("ready", "running"),
         ("disabled", "exited"),
         ("another", "one"),
         ("env", "x  y"),

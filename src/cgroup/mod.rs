@@ -20,12 +20,14 @@
 //! controllers; limits; and the container's first process is born in its leaf (clone3(2), `CLONE_INTO_CGROUP`), since moving
 //! one is what takes long.
 
+mod apart;
 mod error;
 mod limits;
 mod oom;
 mod plan;
 mod stats;
 
+pub use apart::apart;
 pub use error::{CONTROLLERS, Error, delegate};
 pub use limits::{PIDS, Write, for_update, writes};
 pub use oom::OomKills;

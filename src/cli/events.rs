@@ -56,8 +56,8 @@ pub fn events(context: &Context<'_>, args: &EventsArgs) -> Result<u8, Error> {
     };
     events::events(context, &options, |event: &Value| {
         let line = match &template {
-            Some(template) => template.fill(event, &Map::new())?,
-            None if args.format.is_some() => event.to_string(),
+            Some(template) => template.fill(&events::template_fields(event), &Map::new())?,
+            None if args.format.is_some() => events::fields(event).to_string(),
             None => events::line(event),
         };
         Ok(print(format!("{line}\n").as_bytes()) == 0)

@@ -16,6 +16,7 @@ enum ContainerVerb {
     Attach(lifecycle::AttachArgs),
     Commit(files::CommitArgs),
     Cp(files::CpArgs),
+    #[command(disable_help_flag = true)]
     Create(Box<CreateArgs>),
     Diff(super::changes::DiffArgs),
     Exec(lifecycle::ExecArgs),
@@ -34,6 +35,7 @@ enum ContainerVerb {
     Restart(lifecycle::RestartArgs),
     #[command(visible_alias = "remove")]
     Rm(containers::RmArgs),
+    #[command(disable_help_flag = true)]
     Run(Box<run_args::RunArgs>),
     Start(lifecycle::StartArgs),
     Stats(stats::StatsArgs),

@@ -81,6 +81,12 @@ pub struct SaveArgs {
 /// Show what an image was made by
 #[derive(Debug, clap::Args)]
 pub struct HistoryArgs {
+    /// Show sizes and times for people (false: bytes, and times as they are)
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    human: bool,
+    /// Show only ids
+    #[arg(short, long)]
+    quiet: bool,
     /// Show commands in full
     #[arg(long)]
     no_trunc: bool,
@@ -359,14 +365,22 @@ pub fn history(context: &Context<'_>, args: &HistoryArgs) -> Result<u8, Error> {
                 command = command.chars().take(44).chain(['…']).collect();
             }
             let created = step.created().as_deref().and_then(images::parse_rfc3339);
-            let since = created.map(|at| images::ago(at, images::now()));
+            let since = match args.human {
+                true => created.map(|at| images::ago(at, images::now())),
+                false => step.created().clone(),
+            };
+            let size = size.copied().unwrap_or(0);
+            let size = match args.human {
+                true => images::human_size(size),
+                false => size.to_string(),
+            };
             table::Row {
                 fields: json!({
                     "ID": "<missing>",
                     "CreatedSince": since.unwrap_or_else(|| "N/A".into()),
                     "CreatedAt": step.created(),
                     "CreatedBy": command,
-                    "Size": images::human_size(size.copied().unwrap_or(0)),
+                    "Size": size,
                     "Comment": step.comment().clone().unwrap_or_default(),
                 }),
                 methods: serde_json::Map::new(),
@@ -381,7 +395,10 @@ pub fn history(context: &Context<'_>, args: &HistoryArgs) -> Result<u8, Error> {
         };
         newest.fields["ID"] = json!(id);
     }
-    let usual = "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+    let usual = match args.quiet {
+        true => "{{.ID}}",
+        false => "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+    };
     let template = table::template(args.format.as_deref(), usual)?;
     let title = |field: &str| match field {
         "ID" => "IMAGE".to_owned(),

@@ -13,6 +13,7 @@ mod images;
 mod lifecycle;
 pub mod manual;
 mod networks;
+mod not_yet;
 pub mod progress;
 mod pull;
 mod stats;
@@ -49,11 +50,17 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    #[command(override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]")]
+    #[command(
+        override_usage = "rl run [OPTIONS] IMAGE [COMMAND [ARG…]]",
+        disable_help_flag = true
+    )]
     Run(Box<run_args::RunArgs>),
     Pull(pull::PullArgs),
     Bootstrap(bootstrap::BootstrapArgs),
-    #[command(override_usage = "rl create [OPTIONS] IMAGE [COMMAND [ARG…]]")]
+    #[command(
+        override_usage = "rl create [OPTIONS] IMAGE [COMMAND [ARG…]]",
+        disable_help_flag = true
+    )]
     Create(Box<CreateArgs>),
     Start(lifecycle::StartArgs),
     Stop(lifecycle::StopArgs),
@@ -137,7 +144,8 @@ fn quick() -> Option<Verb> {
 }
 
 fn only<A: clap::Args>(words: Vec<std::ffi::OsString>) -> Option<A> {
-    let command = A::augment_args(clap::Command::new("rl")).no_binary_name(true);
+    let command = clap::Command::new("rl").disable_help_flag(true);
+    let command = A::augment_args(command).no_binary_name(true);
     let matches = command.try_get_matches_from(words).ok()?;
     A::from_arg_matches(&matches).ok()
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, json};
 use super::lifecycle::report;
 use super::{print, table};
 use crate::engine::networks::{self, Filter, New};
+use crate::engine::only::Only;
 use crate::engine::{Context, Error, units};
 use crate::model::network::NetworkSpec;
 
@@ -79,6 +80,9 @@ enum Verb {
     },
     /// Remove all networks that no container is on
     Prune {
+        /// Only what fits: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+        #[arg(long, value_name = "FILTER")]
+        filter: Vec<String>,
         /// Do not ask
         #[arg(short, long)]
         force: bool,
@@ -145,13 +149,14 @@ pub fn network(context: &Context<'_>, args: &NetworkArgs) -> Result<u8, Error> {
             };
             Ok(report(context, networks.iter().map(remove).collect()))
         }
-        Verb::Prune { force } => {
+        Verb::Prune { filter, force } => {
+            let only = Only::parse(filter)?;
             if *force
                 || context
                     .ui
                     .ask("Remove all networks that no container is on?")
             {
-                for name in networks::prune(context)? {
+                for name in networks::prune(context, &only)? {
                     context.ui.data(&name);
                 }
             }

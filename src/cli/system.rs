@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{print, table};
 use crate::cgroup;
 use crate::engine::images::human_size;
+use crate::engine::only::Only;
 use crate::engine::usage::{self, Pruned, Usage};
 use crate::engine::{Context, Error, containers, networks, volumes};
 use crate::model::spec::Resources;
@@ -31,6 +32,9 @@ pub struct InfoArgs {
 /// See the verbs.
 #[derive(Debug, clap::Args)]
 pub struct PruneArgs {
+    /// Only what fits: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -39,6 +43,9 @@ pub struct PruneArgs {
 /// See the verbs.
 #[derive(Debug, clap::Args)]
 pub struct ImagePruneArgs {
+    /// Only what fits: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Remove images with a name as well
     #[arg(short, long)]
     all: bool,
@@ -56,6 +63,9 @@ pub struct SystemPruneArgs {
     /// Remove volumes that nobody named as well
     #[arg(long)]
     volumes: bool,
+    /// Only what fits: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -150,6 +160,11 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
             },
         ),
     };
+    let only = Only::parse(match prune {
+        Prune::Containers(args) => &args.filter,
+        Prune::Images(args) => &args.filter,
+        Prune::System(args) => &args.filter,
+    })?;
     if !force && !context.ui.ask(question) {
         return Ok(0);
     }
@@ -166,16 +181,16 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
         context.ui.data("");
     };
     match prune {
-        Prune::Containers(_) => show("Containers", usage::prune_containers(context)?),
-        Prune::Images(args) => show("Images", usage::prune_images(context, args.all)?),
+        Prune::Containers(_) => show("Containers", usage::prune_containers(context, &only)?),
+        Prune::Images(args) => show("Images", usage::prune_images(context, args.all, &only)?),
         Prune::System(args) => {
-            show("Containers", usage::prune_containers(context)?);
-            let removed = networks::prune(context)?;
+            show("Containers", usage::prune_containers(context, &only)?);
+            let removed = networks::prune(context, &only)?;
             show("Networks", Pruned { removed, bytes: 0 });
             if args.volumes {
-                show("Volumes", usage::prune_volumes(context, false)?);
+                show("Volumes", usage::prune_volumes(context, false, &only)?);
             }
-            show("Images", usage::prune_images(context, args.all)?);
+            show("Images", usage::prune_images(context, args.all, &only)?);
         }
     }
     reclaimed(context, bytes);

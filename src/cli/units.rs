@@ -289,7 +289,8 @@ const DROPPED: &[&str] = &[
 
 /// The words of a command line in one form, without what is [`DROPPED`]; `None` where they are no longer understood.
 fn again(words: &[String]) -> Option<Vec<String>> {
-    let definition = || RunArgs::augment_args(clap::Command::new("rl")).no_binary_name(true);
+    let plain = || clap::Command::new("rl").disable_help_flag(true);
+    let definition = || RunArgs::augment_args(plain()).no_binary_name(true);
     let mut command = definition();
     let mut matches = command.try_get_matches_from_mut(words);
     if matches.is_err() {

@@ -3,7 +3,7 @@
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Cli, complain, print};
+use super::{Cli, complain, not_yet, print};
 use crate::engine::run_args;
 
 /// What `rl` alone says.
@@ -16,40 +16,6 @@ const SHORT: &str = r#"rl: containers for people without root
 `rl help` lists all verbs, `rl run --help` the options of one.
 "#;
 
-/// Verbs of docker and podman that are not there yet.
-const NOT_YET: &[&str] = &[
-    "auto-update",
-    "build",
-    "buildx",
-    "checkpoint",
-    "compose",
-    "context",
-    "farm",
-    "generate",
-    "healthcheck",
-    "init",
-    "kube",
-    "login",
-    "logout",
-    "machine",
-    "manifest",
-    "mount",
-    "play",
-    "plugin",
-    "pod",
-    "push",
-    "search",
-    "secret",
-    "swarm",
-    "trust",
-    "unmount",
-    "untag",
-    "version",
-];
-
-/// Those below `network`.
-const NETWORK_NOT_YET: &[&str] = &["connect", "disconnect", "exists", "reload", "update"];
-
 /// Help and version are answers; everything else is one error with its hint.
 pub fn explain(error: &clap::Error) -> u8 {
     let quote = |kind| match error.get(kind) {
@@ -57,7 +23,8 @@ pub fn explain(error: &clap::Error) -> u8 {
         Some(ContextValue::Strings(all)) => all.first().cloned(),
         _ => None,
     };
-    let verb = verb();
+    let path = path();
+    let verb = path.first().cloned();
     let help = match &verb {
         Some(verb) => format!("`rl {verb} --help` lists what there is"),
         None => "`rl help` lists the verbs".to_owned(),
@@ -73,9 +40,10 @@ pub fn explain(error: &clap::Error) -> u8 {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return print(SHORT.as_bytes()),
         ErrorKind::InvalidSubcommand => {
             let word = quote(ContextKind::InvalidSubcommand).unwrap_or_default();
-            let known = match verb.as_deref() {
-                Some("network") => NETWORK_NOT_YET,
-                _ => NOT_YET,
+            let below = |group: &str| not_yet::BELOW.iter().find(|(name, _)| *name == group);
+            let known = match verb.as_deref().and_then(below) {
+                Some((_, verbs)) => verbs,
+                None => not_yet::VERBS,
             };
             if known.contains(&word.as_str()) {
                 let message = format!("`{word}`: the verb of docker and podman is not there yet");
@@ -87,11 +55,17 @@ pub fn explain(error: &clap::Error) -> u8 {
             }
         }
         // Those of docker and podman are known by name.
-        ErrorKind::UnknownArgument if verb.as_deref() == Some("run") => {
+        ErrorKind::UnknownArgument
+            if ["run", "create"].contains(&path.join(" ").trim_start_matches("container ")) =>
+        {
             return unknown_option(&quote(ContextKind::InvalidArg).unwrap_or_default());
         }
         ErrorKind::UnknownArgument => {
             let word = quote(ContextKind::InvalidArg).unwrap_or_default();
+            if let Some(long) = not_yet::option(&path.join(" "), &word) {
+                refuse(&word, long, &help);
+                return 125;
+            }
             let near = quote(ContextKind::SuggestedArg);
             let hint = near.map_or(help, |near| {
                 format!(
@@ -123,13 +97,27 @@ pub fn explain(error: &clap::Error) -> u8 {
     125
 }
 
-/// The verb that was given, if it is one.
-fn verb() -> Option<String> {
-    let word = std::env::args().nth(1)?;
-    let command = Cli::command();
-    command
-        .find_subcommand(&word)
-        .map(|verb| verb.get_name().to_owned())
+/// The verb that was given, if it is one, behind its group if it has one.
+fn path() -> Vec<String> {
+    let mut command = &Cli::command();
+    let mut path = Vec::new();
+    for word in std::env::args().skip(1) {
+        let Some(below) = command.find_subcommand(&word) else {
+            break;
+        };
+        path.push(below.get_name().to_owned());
+        command = below;
+    }
+    path
+}
+
+fn refuse(word: &str, long: &str, help: &str) {
+    complain(
+        &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
+        Some(&format!(
+            "it is refused so that nothing is left out in silence; {help}"
+        )),
+    );
 }
 
 fn near(word: &str) -> Option<String> {
@@ -163,12 +151,7 @@ pub fn unknown_option(word: &str) -> u8 {
             .copied()
     };
     match known {
-        Some(long) => complain(
-            &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
-            Some(
-                "it is refused so that nothing is left out in silence; `rl run --help` lists what is there",
-            ),
-        ),
+        Some(long) => refuse(word, long, "`rl run --help` lists what there is"),
         None => {
             let command = Cli::command();
             let run = command.find_subcommand("run");

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::lifecycle::report;
 use super::system::reclaimed;
 use super::{print, table};
-use crate::engine::volumes::{self, Volume};
+use crate::engine::only::Only;
+use crate::engine::volumes::{self, Filter, Volume};
 use crate::engine::{Context, Error, units, usage};
 use crate::model::time::to_rfc3339;
 
@@ -25,6 +26,9 @@ enum Verb {
         /// Label
         #[arg(short, long, value_name = "NAME=VALUE")]
         label: Vec<String>,
+        /// Kind of volume: there is `local` alone
+        #[arg(short, long, value_name = "NAME", value_parser = ["local"], default_value = "local", hide_default_value = true)]
+        driver: String,
         /// Its name; one is made up where none is given
         name: Option<String>,
     },
@@ -34,6 +38,9 @@ enum Verb {
         /// Show only names
         #[arg(short, long)]
         quiet: bool,
+        /// Only some: name=TEXT, label=NAME[=VALUE], driver=NAME, dangling=BOOL
+        #[arg(short, long, value_name = "FILTER")]
+        filter: Vec<Filter>,
         /// Print with a template such as `{{.Name}}`, or `json`
         #[arg(long)]
         format: Option<String>,
@@ -50,6 +57,9 @@ enum Verb {
     /// Remove volumes with what is in them
     #[command(visible_alias = "remove")]
     Rm {
+        /// One that is not there is no error
+        #[arg(short, long)]
+        force: bool,
         /// Names
         #[arg(required = true, value_name = "VOLUME")]
         volumes: Vec<String>,
@@ -59,6 +69,9 @@ enum Verb {
         /// Remove those with a name as well
         #[arg(short, long)]
         all: bool,
+        /// Only what fits: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+        #[arg(long, value_name = "FILTER")]
+        filter: Vec<String>,
         /// Do not ask
         #[arg(short, long)]
         force: bool,
@@ -71,7 +84,7 @@ enum Verb {
 /// No such volume, a container has it, or a bad template.
 pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
     match &args.verb {
-        Verb::Create { label, name } => {
+        Verb::Create { label, name, .. } => {
             let pairs = label.iter().map(|label| units::pair("--label", label));
             let labels: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
             context
@@ -79,18 +92,24 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
                 .data(&volumes::create(context, name.as_deref(), &labels)?);
             Ok(0)
         }
-        Verb::Ls { quiet, format } => {
+        Verb::Ls {
+            quiet,
+            filter,
+            format,
+        } => {
             let usual = match quiet {
                 true => "{{.Name}}",
                 false => "table {{.Driver}}\\t{{.Name}}",
             };
             let template = table::template(format.as_deref(), usual)?;
-            let rows = volumes::list(context).into_iter().map(|volume| {
-                let mut methods = Map::new();
-                methods.insert("Label".to_owned(), json!(volume.labels));
-                let fields = fields(&volume);
-                table::Row { fields, methods }
-            });
+            let rows = volumes::filtered(context, filter)?
+                .into_iter()
+                .map(|volume| {
+                    let mut methods = Map::new();
+                    methods.insert("Label".to_owned(), json!(volume.labels));
+                    let fields = fields(&volume);
+                    table::Row { fields, methods }
+                });
             let title = |field: &str| match field {
                 "Name" => "VOLUME NAME".to_owned(),
                 other => other.to_uppercase(),
@@ -98,17 +117,21 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
             Ok(print(table::list(&template, &title, rows)?.as_bytes()))
         }
         Verb::Inspect { format, volumes } => inspect(context, format.as_deref(), volumes),
-        Verb::Rm { volumes } => {
-            let remove = |name: &String| volumes::remove(context, name).map(|()| name.clone());
+        Verb::Rm { force, volumes } => {
+            let remove = |name: &String| match volumes::remove(context, name) {
+                Err(Error::NoVolume(_)) if *force => Ok(name.clone()),
+                other => other.map(|()| name.clone()),
+            };
             Ok(report(context, volumes.iter().map(remove).collect()))
         }
-        Verb::Prune { all, force } => {
+        Verb::Prune { all, filter, force } => {
+            let only = Only::parse(filter)?;
             let question = match all {
                 true => "Remove all volumes that no container has?",
                 false => "Remove all volumes that no container has and nobody named?",
             };
             if *force || context.ui.ask(question) {
-                let pruned = usage::prune_volumes(context, *all)?;
+                let pruned = usage::prune_volumes(context, *all, &only)?;
                 for name in &pruned.removed {
                     context.ui.data(name);
                 }

@@ -250,7 +250,8 @@ impl Walk<'_> {
         self.path.extend_from_slice(name.to_bytes());
         let point = self.points.contains(&self.path);
         let (merged, same) = match before {
-            Below::Directories(dirs, old) => (dirs, same(&old, stat)),
+            // What was made in it for a mount has changed its time.
+            Below::Directories(dirs, old) => (dirs, same(&old, stat, !(point && self.marks))),
             _ => (Vec::new(), false),
         };
         let walked = self.directory(&dir, &merged, opaque);
@@ -307,10 +308,10 @@ fn below(lowers: &[OwnedFd], name: &CString) -> Result<Below, CallError> {
     })
 }
 
-/// Whether a directory is as it was, by what the overlay keeps of it when it copies it up.
-fn same(old: &Stat, new: &Stat) -> bool {
+/// Whether a directory is as it was, by what the overlay keeps of it when it copies it up, its time with `timely`.
+fn same(old: &Stat, new: &Stat, timely: bool) -> bool {
     let of = |s: &Stat| {
-        let time = (s.st_mtime, s.st_mtime_nsec);
+        let time = timely.then_some((s.st_mtime, s.st_mtime_nsec));
         (s.st_mode, s.st_uid, s.st_gid, time)
     };
     of(old) == of(new)

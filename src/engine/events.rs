@@ -191,6 +191,41 @@ pub const FILTERS: [&str; 7] = [
     "volume",
 ];
 
+/// An event as Docker prints it with a format: with its older names for some of it (docker system events, `--format`).
+pub fn fields(event: &Value) -> Value {
+    let mut out = event.clone();
+    for (name, value) in [
+        ("status", &event["Action"]),
+        ("id", &event["Actor"]["ID"]),
+        ("from", &event["Actor"]["Attributes"]["image"]),
+    ] {
+        if !value.is_null() {
+            out[name] = value.clone();
+        }
+    }
+    out
+}
+
+/// The same for templates, where every name begins with a capital.
+pub fn template_fields(event: &Value) -> Value {
+    let mut out = fields(event);
+    for (name, template) in [
+        ("status", "Status"),
+        ("id", "ID"),
+        ("from", "From"),
+        ("scope", "Scope"),
+        ("time", "Time"),
+        ("timeNano", "TimeNano"),
+    ] {
+        let value = out[name].take();
+        out[template] = match value {
+            Value::Null => Value::from(""),
+            value => value,
+        };
+    }
+    out
+}
+
 /// An event on a line, as Docker prints it.
 pub fn line(event: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

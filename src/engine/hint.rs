@@ -3,6 +3,7 @@
 use super::{Error, images::ImageError, mounts, resolve};
 use crate::monitor;
 use crate::store::StoreError;
+use crate::store::pack::PackError;
 
 /// A form that the value of an option has, by the option's name.
 fn example(option: &str) -> &'static str {
@@ -44,6 +45,8 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
 /// For words that were not understood, or name what is not there.
 fn of_words(error: &Error) -> Option<String> {
     Some(match error {
+        Error::Only(_) => "such as `--filter until=24h` or `--filter label=keep`".to_owned(),
+        Error::VolumeFilter(_) => "such as `--filter dangling=true`".to_owned(),
         Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
         Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),
@@ -66,6 +69,10 @@ fn of_words(error: &Error) -> Option<String> {
         Error::Platform(_) => "such as `--platform linux/arm64`".to_owned(),
         Error::Policy(_) => "such as `--pull always`".to_owned(),
         Error::Name(_) => "such as `--name box-1`".to_owned(),
+        Error::Unpack(_) => {
+            "the input is to be a tar: `tar -c FILE | rl cp - CONTAINER:DIRECTORY`".to_owned()
+        }
+        Error::CopyDevice(_) => "copy it into a directory, or give it another name".to_owned(),
         Error::Vanished(name) => format!("rl pull {name}"),
         Error::Rootfs { .. } => {
             "`--rootfs` takes a directory you may read; without it, the first word is an image"
@@ -98,8 +105,8 @@ fn of_machine(error: &Error) -> String {
             126 => "it has to be a program or a script that the user inside may execute".to_owned(),
             _ => format!("`rl run --verbose` tells more; {MACHINE}"),
         },
-        Error::Monitor(monitor::Error::Output { .. }) => {
-            "check the disk or the program that standard output goes to".to_owned()
+        Error::Monitor(monitor::Error::Output { .. }) | Error::Pack(PackError::Write(_)) => {
+            "check the disk or the program that the output goes to".to_owned()
         }
         Error::Userns(_) => {
             "`man rl-run` describes the modes; without options, all ids you have are mapped"

@@ -6,7 +6,7 @@
 
 use super::keys;
 use super::start::{Start, start as start_on};
-use super::{Context, Error, containers, limits, mounts, network, told};
+use super::{Context, Error, containers, limits, mounts, network, ready, told};
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Resources, RestartPolicy};
 use crate::monitor;
@@ -97,7 +97,12 @@ pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Res
     let how = client_options(&container.spec, options)?;
     let notice = |text: &str| context.ui.notice(text);
     let detail = |text: &str| context.ui.detail(text);
-    Ok(status(client.attach(how, &notice, &detail, &mut || {})?))
+    Ok(status(client.attach(
+        how,
+        &notice,
+        &detail,
+        &mut ready::tell,
+    )?))
 }
 
 fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {
@@ -186,9 +191,20 @@ pub fn restart(
         .collect()
 }
 
-/// Sends a signal.
+/// Sends a signal. After one that nobody survives the containers have ended.
 pub fn kill(context: &Context<'_>, words: &[String], signal: i32) -> Vec<Result<String, Error>> {
-    request(context, words, &ToMonitor::Kill(signal))
+    let ask = |word: &str| {
+        let container = find(context, word)?;
+        Ok((connect(&container, word)?, container))
+    };
+    each(words, ask, |_, (client, container)| {
+        client.ask(&ToMonitor::Kill(signal))?;
+        if signal == libc::SIGKILL {
+            let _ = client.await_end();
+            containers::await_release(&container);
+        }
+        Ok(())
+    })
 }
 
 /// Stops everything in a container in the middle of what it does, or lets it go on.
@@ -210,15 +226,6 @@ pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<St
     };
     let finish = |_: &str, client: Client| Ok(client.ask(&ToMonitor::Pause(on))?);
     each(words, ask, finish)
-}
-
-fn request(
-    context: &Context<'_>,
-    words: &[String],
-    message: &ToMonitor,
-) -> Vec<Result<String, Error>> {
-    let ask = |word: &str| connect(&find(context, word)?, word);
-    each(words, ask, |_, client| Ok(client.ask(message)?))
 }
 
 /// Waits for the end of containers; the exit status of each.
@@ -261,7 +268,17 @@ pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error
     }
     let containers = Containers::new(context.dirs.containers());
     let container = containers.find(word)?;
-    Ok(containers.rename(&container, name)?)
+    containers.rename(&container, name)?;
+    tell_change(&container, name)
+}
+
+/// Has the monitor, if there is one, look at the specification again.
+fn tell_change(container: &Container, word: &str) -> Result<(), Error> {
+    match connect(container, word) {
+        Ok(client) => Ok(client.ask(&ToMonitor::Reread)?),
+        Err(Error::NotRunning(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Changes what can be changed of a container.
@@ -296,11 +313,7 @@ pub fn update(
             resources: limits::merge(spec.resources.clone(), limits.clone()),
             ..spec.clone()
         })?;
-        match connect(&container, word) {
-            Ok(client) => client.ask(&ToMonitor::Reread)?,
-            Err(Error::NotRunning(_)) => {}
-            Err(error) => return Err(error),
-        }
+        tell_change(&container, word)?;
         Ok(word.clone())
     };
     words.iter().map(change).collect()

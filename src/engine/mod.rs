@@ -21,9 +21,11 @@ pub mod mounts;
 pub mod names;
 pub mod network;
 pub mod networks;
+pub mod only;
 pub mod output;
 pub mod processes;
 pub mod pull;
+mod ready;
 pub mod resolve;
 pub mod run;
 pub mod run_args;
@@ -187,6 +189,12 @@ pub enum Error {
     /// `--filter` of containers.
     #[error(transparent)]
     Filter(#[from] containers::FilterError),
+    /// The same of the `prune` verbs.
+    #[error(transparent)]
+    Only(only::OnlyError),
+    /// The same of `rl volume ls`.
+    #[error("`{0}` is not a filter: name, label, driver or dangling, then `=` and a value")]
+    VolumeFilter(String),
     /// `--format`.
     #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
@@ -298,6 +306,9 @@ pub enum Error {
         "`rl cp` copies between a container and this machine: one of the two is `CONTAINER:PATH`"
     )]
     CopySides,
+    /// A device that would be replaced.
+    #[error("`{0}` is a device: the target of `rl cp` is a directory or a file")]
+    CopyDevice(String),
     /// An archive for a terminal.
     #[error("the archive is not for a terminal")]
     TerminalOutput,
@@ -427,6 +438,7 @@ impl Error {
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),
+            Error::Unfit { name, .. } => Some(format!("`rl inspect {name}` shows what it is like")),
             Error::NotRunning(name) => Some(format!("rl start {name}")),
             Error::Paused(name) => Some(format!("rl unpause {name}")),
             Error::HostOption { .. } => Some(

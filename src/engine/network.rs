@@ -220,20 +220,16 @@ impl Decision {
         }
     }
 
-    /// Who the container is on its network with a name. It is known there by its name, the beginning of its id, as for
-    /// docker, and its aliases.
+    /// Who the container is on its network with a name.
     fn member(&self, spec: &ContainerSpec) -> Option<Member> {
         let named = self.named.as_ref()?;
-        let short = spec.id.get(..12).unwrap_or(&spec.id).to_owned();
-        let mut names = vec![spec.name.clone(), short];
-        names.extend(spec.network.request.aliases.iter().cloned());
         Some(Member {
             dir: named.dir.clone(),
             subnet: named.network.subnet,
             gateway: named.network.gateway,
             internal: named.network.internal,
             address: named.lease.address,
-            names,
+            names: spec.network_names(),
             resolver: named.resolver,
         })
     }

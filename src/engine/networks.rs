@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::only::Only;
 use super::{Context, containers, names};
 use crate::model::network::NetworkSpec;
 use crate::model::spec::VERSION;
@@ -298,13 +299,17 @@ pub fn remove(context: &Context<'_>, name: &str) -> Result<(), super::Error> {
     Ok(())
 }
 
-/// Removes the networks that no container is on; returns their names.
+/// Removes the networks that no container is on and that fit `only`; returns their names.
 ///
 /// # Errors
 /// The containers cannot be read. What cannot be removed is told and left.
-pub fn prune(context: &Context<'_>) -> Result<Vec<String>, super::Error> {
+pub fn prune(context: &Context<'_>, only: &Only) -> Result<Vec<String>, super::Error> {
     let mut removed = Vec::new();
     for network in list(context, &[Filter::Dangling(true)])? {
+        let made = i64::try_from(network.created).unwrap_or(i64::MAX);
+        if !only.fits(made, &network.labels) {
+            continue;
+        }
         match remove(context, &network.name) {
             Ok(()) => removed.push(network.name),
             // A container was quicker.

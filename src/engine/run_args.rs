@@ -17,6 +17,9 @@ The image `host` is built in: this machine's root, read-only, with copy-on-write
 directory, /tmp and the current directory. An image of a registry with that name is
 docker.io/library/host.")]
 pub struct RunArgs {
+    /// Print help (`-h` is the host name, as for docker)
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
     /// Run in the background and print the container's id
     #[arg(short, long)]
     pub detach: bool,
@@ -75,7 +78,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub read_only: bool,
     /// Host name inside
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// Replace the image's entry point (a program, or a JSON list)
     #[arg(long, value_name = "COMMAND")]
@@ -250,6 +253,8 @@ pub const NOT_YET: &[&str] = &[
     "blkio-weight-device",
     "cgroupns",
     "conmon-pidfile",
+    "cpu-count",
+    "cpu-percent",
     "cpu-rt-period",
     "cpu-rt-runtime",
     "device-cgroup-rule",
@@ -258,15 +263,19 @@ pub const NOT_YET: &[&str] = &[
     "env-host",
     "expose",
     "gpus",
+    "health-start-interval",
     "hooks-dir",
     "http-proxy",
     "image-volume",
     "init-path",
+    "io-maxbandwidth",
+    "io-maxiops",
     "ip6",
     "isolation",
     "kernel-memory",
     "label-file",
     "link",
+    "link-local-ip",
     "mac-address",
     "memory-swappiness",
     "no-hosts",
@@ -288,6 +297,7 @@ pub const NOT_YET: &[&str] = &[
     "timeout",
     "umask",
     "unsetenv",
+    "use-api-socket",
     "volume-driver",
     "volumes-from",
 ];

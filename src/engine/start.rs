@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::rungs::{self, Ladder, Rung};
-use super::{Context, Error, host, image_for, mounts, network, views, volumes};
+use super::{Context, Error, host, image_for, mounts, network, ready, views, volumes};
 use crate::model::spec::{ContainerSpec, RootfsSource, SeccompChoice};
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::wire::Part;
@@ -83,7 +83,10 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         let done = match &start.attach {
             Some(attach) => {
                 let attach = attach.clone();
-                let outcome = client.attach(attach, &notice, &detail, &mut || user.settle(plan));
+                let outcome = client.attach(attach, &notice, &detail, &mut || {
+                    user.settle(plan);
+                    ready::tell();
+                });
                 outcome.map(Some)
             }
             None => client.await_start(&notice, &detail).map(|()| {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::only::Only;
 use super::{Context, Error, containers, image_for, images, views, volumes};
 use crate::model::Digest;
+use crate::model::time::parse_rfc3339;
 use crate::state::{Listed, Status};
 use crate::store::{Image, Store};
 use crate::userns;
@@ -152,13 +154,17 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// Removes the containers that do not run.
+/// Removes the containers that do not run and fit `only`.
 ///
 /// # Errors
 /// The containers cannot be read. What cannot be removed is told and left.
-pub fn prune_containers(context: &Context<'_>) -> Result<Pruned, Error> {
+pub fn prune_containers(context: &Context<'_>, only: &Only) -> Result<Pruned, Error> {
     let mut all = containers::listed(context, true)?;
-    all.retain(|c| matches!(c.state.status, Status::Created | Status::Exited));
+    all.retain(|c| {
+        let rests = matches!(c.state.status, Status::Created | Status::Exited);
+        let made = i64::try_from(c.spec.created).unwrap_or(i64::MAX);
+        rests && only.fits(made, &c.spec.labels)
+    });
     let sizes = written(context, &all)?;
     let ids: Vec<String> = all.into_iter().map(|container| container.spec.id).collect();
     let done = containers::remove_all(context, &ids, false, false);
@@ -175,11 +181,11 @@ pub fn prune_containers(context: &Context<'_>) -> Result<Pruned, Error> {
     Ok(pruned)
 }
 
-/// Removes the images without a name that no container uses, with `all` those with a name as well.
+/// Removes the images without a name that no container uses and that fit `only`, with `all` those with a name as well.
 ///
 /// # Errors
 /// The store cannot be read or changed.
-pub fn prune_images(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
+pub fn prune_images(context: &Context<'_>, all: bool, only: &Only) -> Result<Pruned, Error> {
     let store = Store::open(&context.dirs.data)?;
     let used: BTreeSet<Digest> = containers::listed(context, true)?
         .iter()
@@ -189,7 +195,11 @@ pub fn prune_images(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
     let before: u64 = parts(&store, &images)?.values().sum();
     let mut pruned = Pruned::default();
     for image in images {
-        if used.contains(&image.id) || !(all || image.references.is_empty()) {
+        let labels = image.config.labels_of_config();
+        let labels = labels.map(|labels| labels.clone().into_iter().collect());
+        let made = image.config.created().as_deref().and_then(parse_rfc3339);
+        let fits = only.fits(made.unwrap_or(0), &labels.unwrap_or_default());
+        if used.contains(&image.id) || !fits || !(all || image.references.is_empty()) {
             continue;
         }
         for removed in images::remove(&store, &image.id.to_string(), true)? {
@@ -211,14 +221,15 @@ pub fn prune_images(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
     Ok(pruned)
 }
 
-/// Removes the volumes that no container has: those that nobody named, with `all` the others as well.
+/// Removes the volumes that no container has and that fit `only`: those that nobody named, with `all` the others as well.
 ///
 /// # Errors
 /// The containers cannot be read. What cannot be removed is told and left.
-pub fn prune_volumes(context: &Context<'_>, all: bool) -> Result<Pruned, Error> {
+pub fn prune_volumes(context: &Context<'_>, all: bool, only: &Only) -> Result<Pruned, Error> {
     let mut free = Vec::new();
     for volume in volumes::list(context) {
-        if (all || volume.anonymous) && volumes::users(context, &volume.name)?.is_empty() {
+        let fits = only.fits(volume.created, &volume.labels);
+        if fits && (all || volume.anonymous) && volumes::users(context, &volume.name)?.is_empty() {
             free.push(volume);
         }
     }

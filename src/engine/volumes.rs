@@ -164,6 +164,66 @@ pub fn list(context: &Context<'_>) -> Vec<Volume> {
     all
 }
 
+/// A condition of `rl volume ls --filter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The name contains this.
+    Name(String),
+    /// A label, perhaps with a value.
+    Label(String, Option<String>),
+    /// The driver.
+    Driver(String),
+    /// Whether no container has it.
+    Dangling(bool),
+}
+
+impl std::str::FromStr for Filter {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::VolumeFilter(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(bad)?;
+        let owned = value.to_owned();
+        Ok(match (key, value) {
+            ("name", _) => Filter::Name(owned),
+            ("label", _) => match value.split_once('=') {
+                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
+                None => Filter::Label(owned, None),
+            },
+            ("driver", _) => Filter::Driver(owned),
+            ("dangling", "true" | "1") => Filter::Dangling(true),
+            ("dangling", "false" | "0") => Filter::Dangling(false),
+            _ => return Err(bad()),
+        })
+    }
+}
+
+/// The volumes that fit all filters, by name.
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn filtered(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<Volume>, Error> {
+    let used = match filters.iter().any(|f| matches!(f, Filter::Dangling(_))) {
+        true => containers::list(context, true)?,
+        false => Vec::new(),
+    };
+    let mut all = list(context);
+    all.retain(|volume| {
+        filters.iter().all(|filter| match filter {
+            Filter::Name(text) => volume.name.contains(text),
+            Filter::Label(key, value) => match (volume.labels.get(key), value) {
+                (Some(found), Some(value)) => found == value,
+                (found, _) => found.is_some(),
+            },
+            Filter::Driver(word) => word == "local",
+            Filter::Dangling(wanted) => {
+                used.iter().any(|c| c.spec.has_volume(&volume.name)) != *wanted
+            }
+        })
+    });
+    Ok(all)
+}
+
 /// The volume of this name.
 ///
 /// # Errors

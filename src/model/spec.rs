@@ -186,6 +186,14 @@ impl ContainerSpec {
         made(self.created, self.created_part)
     }
 
+    /// What it is called on a network with a name: its name, the beginning of its id, as for docker, and its aliases.
+    pub fn network_names(&self) -> Vec<String> {
+        let short = self.id.get(..12).unwrap_or(&self.id).to_owned();
+        let mut names = vec![self.name.clone(), short];
+        names.extend(self.network.request.aliases.iter().cloned());
+        names
+    }
+
     /// Whether the volume `name` is mounted in it.
     pub fn has_volume(&self, name: &str) -> bool {
         let mut sources = self.mounts.iter().map(|mount| &mount.source);

@@ -30,18 +30,23 @@ pub mod wire;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 pub use clients::SOCKET;
 pub use health::HealthTask;
 pub use streams::Input;
 
-use crate::model::spec::{ContainerSpec, LogDriver};
+use crate::model::spec::{ContainerSpec, LogDriver, RestartPolicy};
 use crate::runtime::{ExecPlan, InitPlan};
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::{cgroup, net, state, userns};
 use wire::{FromMonitor, StartFailure};
+
+/// How long after its start a container that stays is brought to the disk for sure: the wait for that holds up the
+/// first output, and the end of a command that is soon over.
+const SYNC: Duration = Duration::from_secs(1);
 
 /// Everything a monitor needs, decided by the engine.
 #[derive(Debug)]
@@ -206,6 +211,7 @@ fn run(task: &Task<'_>, client: Channel) {
         _ => log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id),
     };
     let mut policy = task.spec.restart;
+    let mut sync = None;
     let mut group = match group(task, &clients) {
         Ok(group) => group,
         Err(failure) => return failed(task, &mut clients, failure, 0),
@@ -237,8 +243,7 @@ fn run(task: &Task<'_>, client: Channel) {
         }
         process::give_back_memory();
         if restarts == 0 && !task.spec.remove {
-            // Now, when nobody waits for it.
-            let _ = task.container.sync();
+            sync = Some(began + SYNC);
         }
         if task.detached {
             // It stays for long, and does little.
@@ -249,6 +254,7 @@ fn run(task: &Task<'_>, client: Channel) {
             container: Some(task),
             group: group.as_ref().map(cgroup::Group::dir),
             kills,
+            sync: &mut sync,
         };
         let end = watch::watch(job, running, &mut clients, &mut log);
         if let Some(now) = end.policy {
@@ -288,12 +294,23 @@ fn run(task: &Task<'_>, client: Channel) {
         }
         if let Some(gone) = gone {
             let _ = inside_if_needed(&task.userns, || gone.remove());
+        } else if !task.spec.remove && (sync.take().is_some() || wait.is_none()) {
+            // Nobody waits for it now: how it ended, and all of it where that was not due before.
+            let _ = task.container.sync();
         }
+        let wanted = || {
+            let spec = task.container.reread();
+            spec.is_ok_and(|spec| spec.restart != RestartPolicy::No)
+        };
         match wait {
-            Some(wait) if restart::wait(&mut clients, wait) => {}
+            Some(wait) if restart::wait(&mut clients, wait, &wanted) => {
+                // It may have been changed while nobody watched.
+                policy = task.container.spec().map_or(policy, |spec| spec.restart);
+            }
             Some(_) => {
                 let _ = task.container.ended(end.ended, true, false);
                 clients.close(&last);
+                let _ = task.container.sync();
                 break;
             }
             None => break,
@@ -391,6 +408,7 @@ fn run_exec(task: &ExecTask, client: Channel) {
         container: None,
         group: None,
         kills: None,
+        sync: &mut None,
     };
     let end = watch::watch(job, running, &mut clients, &mut log::Writer::none());
     clients.part(&FromMonitor::Exited(end.ended, end.taken));

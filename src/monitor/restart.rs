@@ -46,8 +46,9 @@ impl History {
     }
 }
 
-/// Waits, and serves who comes meanwhile. False when somebody asked that it be stopped.
-pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
+/// Waits, and serves who comes meanwhile. False when somebody asked that it be stopped, or changed the specification so
+/// that it is not to be started again: `wanted` looks.
+pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> bool) -> bool {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -80,6 +81,12 @@ pub(super) fn wait(clients: &mut Clients, time: Duration) -> bool {
                 Received::Message(ToMonitor::Pause(_)) => {
                     let why = "it is about to be started again".to_owned();
                     clients.tell(number, &FromMonitor::Refused(why));
+                }
+                Received::Message(ToMonitor::Reread) => {
+                    clients.tell(number, &FromMonitor::Done);
+                    if !wanted() {
+                        return false;
+                    }
                 }
                 Received::Message(_) => clients.tell(number, &FromMonitor::Done),
                 Received::Nothing => {}

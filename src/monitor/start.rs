@@ -66,6 +66,17 @@ fn set_oom_score(pid: u32, score: i32) -> Result<(), StartFailure> {
     })
 }
 
+/// Who the container is on its network with a name, by the name that it has now.
+fn named(task: &Task<'_>, network: &super::Network, restarts: u32) -> Option<net::Member> {
+    let mut member = network.member.clone()?;
+    if restarts > 0
+        && let Ok(spec) = task.container.spec()
+    {
+        member.names = spec.network_names();
+    }
+    Some(member)
+}
+
 struct Steps<'a> {
     clients: &'a mut Clients,
     launched: Launched,
@@ -175,6 +186,7 @@ impl<'a> Steps<'a> {
             self.tell(ToInit::Continue)?;
         }
         if let Some(wanted) = &task.network {
+            let member = named(task, wanted, restarts);
             let request = net::Request {
                 pid: proc_pid,
                 ports: &wanted.ports,
@@ -183,7 +195,8 @@ impl<'a> Steps<'a> {
                 // Below the working directory: the full path can exceed what unix(7) allows.
                 api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
-                member: wanted.member.as_ref(),
+                member: member.as_ref(),
+                apart: |network| drop(cgroup::apart(network)),
             };
             let starting = net::start(&wanted.choice, &request, &mut die_with_parent);
             if let Some(starting) = starting.map_err(network)? {

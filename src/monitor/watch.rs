@@ -34,6 +34,8 @@ pub(super) struct Job<'a> {
     pub group: Option<&'a Path>,
     /// Counts what the kernel kills in it.
     pub kills: Option<OomKills>,
+    /// When the container is to be brought to the disk, if it is not there yet.
+    pub sync: &'a mut Option<Instant>,
 }
 
 /// How a run ended.
@@ -158,6 +160,10 @@ impl Watch<'_> {
             self.limit = None;
             self.signal(libc::SIGKILL);
         }
+        if self.job.sync.is_some_and(|at| at <= Instant::now()) {
+            *self.job.sync = None;
+            let _ = self.job.container.map(|task| task.container.sync());
+        }
         if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
             self.checks.turn(task, &self.running.child, self.job.group);
         }
@@ -249,7 +255,12 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             sources.push(Source::Input);
         }
-        let next = [self.limit, self.patience, self.checks.next()];
+        let next = [
+            self.limit,
+            self.patience,
+            self.checks.next(),
+            *self.job.sync,
+        ];
         let next = next.into_iter().flatten().min();
         let left = next.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -407,6 +418,8 @@ impl Watch<'_> {
                 let fatal = [libc::SIGKILL, self.job.stop_signal];
                 self.asked |= fatal.contains(&signal);
                 self.tell_kill(signal);
+                // Else it would not be there before somebody lets it go on.
+                let _ = self.pause(false);
                 self.signal(signal);
                 self.clients.tell(number, &FromMonitor::Done);
             }
@@ -423,11 +436,7 @@ impl Watch<'_> {
                 self.clients.tell(number, &answer);
             }
             ToMonitor::Reread => {
-                let spec = self
-                    .job
-                    .container
-                    .and_then(|task| task.container.spec().ok());
-                self.policy = spec.map(|spec| spec.restart).or(self.policy);
+                self.reread();
                 self.clients.tell(number, &FromMonitor::Done);
             }
         }
@@ -453,6 +462,16 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// What was changed of the specification and holds at once: the restart policy and the name.
+    fn reread(&mut self) {
+        let spec = self.job.container.map(|task| task.container.reread());
+        let Some(Ok(spec)) = spec else { return };
+        self.policy = Some(spec.restart);
+        if let Some(network) = &mut self.running.network {
+            network.rename(spec.network_names());
+        }
+    }
+
     /// Notes that somebody sent a signal.
     fn tell_kill(&self, number: i32) {
         if let Some(task) = &self.job.container {
@@ -463,7 +482,15 @@ impl Watch<'_> {
 
     fn signal(&mut self, number: i32) {
         if self.ended.is_none() {
-            self.signaled = signals::deliver(&self.running.child, number).or(self.signaled);
+            // An init of ours passes on what it waits for; that does not show in its dispositions.
+            let passed_on = self.job.container.is_some_and(|task| task.spec.init);
+            self.signaled = match passed_on {
+                true => {
+                    let _ = self.running.child.signal(number);
+                    self.signaled
+                }
+                false => signals::deliver(&self.running.child, number).or(self.signaled),
+            };
         }
     }
 

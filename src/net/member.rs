@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::switch::message::{FromSwitch, Join, ToSwitch};
 use super::switch::{self, Setup, frame};
-use super::{Error, Reserved};
+use super::{Error, Request};
 use crate::model::subnet::Subnet;
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::socket::Channel;
@@ -28,7 +28,7 @@ const TAP_MTU: u32 = 65520;
 /// The same of a veth pair, where a frame of this length takes 4096 bytes of the packet socket's queue: the window of a
 /// connection to slirp4netns, 64 KiB, finds room in it. What does not is sent again after seconds.
 const PAIR_MTU: u32 = 3400;
-/// How long the switch may take to close ports.
+/// How long the switch may take to close ports, or to learn other names.
 const PARTING: Duration = Duration::from_secs(2);
 /// How long it may take to answer who joins. It waits for its uplink, which is given as long.
 const ANSWER: Duration = Duration::from_secs(25);
@@ -99,14 +99,14 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Finds or starts the switch. `uplink` is slirp4netns. The caller is single-threaded.
+    /// Finds or starts the switch, for what `request` says. `uplink` is slirp4netns. The caller is single-threaded.
     ///
     /// # Errors
     /// [`Error::Switch`].
     pub fn new(
         member: &Member,
         uplink: Option<&Path>,
-        ports: &[Reserved],
+        request: &Request<'_>,
     ) -> Result<Starting, Error> {
         let ticket = Ticket {
             dir: member.dir.clone(),
@@ -115,12 +115,14 @@ impl Starting {
                 gateway: member.gateway,
                 uplink: uplink.map(Path::to_owned),
                 mtu: member.interface().mtu,
+                name: dir_name(&member.dir),
+                apart: request.apart,
             },
             join: Join {
                 address: member.address,
                 names: member.names.clone(),
                 resolver: member.resolver,
-                ports: ports.to_vec(),
+                ports: request.ports.to_vec(),
             },
         };
         Ok(Starting {
@@ -161,7 +163,9 @@ impl Starting {
                 });
             }
             Ok(FromSwitch::Refused { message, hint }) => (message, hint),
-            Ok(FromSwitch::Left) => ("the switch says farewell".to_owned(), None),
+            Ok(FromSwitch::Left | FromSwitch::Named) => {
+                ("the switch answers what nobody asked".to_owned(), None)
+            }
             Err(errno) => return Err(failed("recvmsg(switch)")(errno)),
         };
         Err(Error::Refused { message, hint })
@@ -219,6 +223,15 @@ impl Running {
         }
     }
 
+    /// Is called `names` from here on: by the switch that there is, and by those that follow it.
+    pub fn rename(&mut self, names: Vec<String>) {
+        self.ticket.join.names.clone_from(&names);
+        if send(&self.channel, &ToSwitch::Names(names), None).is_ok() {
+            // The end of the switch is seen again, by who looks after that.
+            let _ = receive(&self.channel, PARTING);
+        }
+    }
+
     /// Leaves, and waits until the ports are closed: the next start may want the same. Returns what carried the frames.
     pub fn stop(self) -> Option<OwnedFd> {
         if send(&self.channel, &ToSwitch::Leave, None).is_ok() {
@@ -227,6 +240,12 @@ impl Running {
         }
         self.frames
     }
+}
+
+/// The last part of a path: a network's name is that of its directory.
+fn dir_name(dir: &Path) -> String {
+    let name = dir.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> Error {

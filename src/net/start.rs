@@ -35,6 +35,8 @@ pub struct Request<'a> {
     pub as_root: bool,
     /// Who the container is on its network with a name.
     pub member: Option<&'a Member>,
+    /// [`super::switch::Setup::apart`].
+    pub apart: fn(&str),
 }
 
 /// The addresses of /etc/hosts: (the container's own, the one by which it reaches the host).
@@ -118,7 +120,7 @@ pub fn start(
             let Some(member) = request.member else {
                 return Ok(None);
             };
-            let starting = member::Starting::new(member, uplink.as_deref(), request.ports)?;
+            let starting = member::Starting::new(member, uplink.as_deref(), request)?;
             Ok(Some(Starting::Named(starting)))
         }
         Link::Pasta(program) => {
@@ -335,6 +337,13 @@ impl Running {
         }
     }
 
+    /// On a network with a name the container is called `names` from here on.
+    pub fn rename(&mut self, names: Vec<String>) {
+        if let Running::Named(running) = self {
+            running.rename(names);
+        }
+    }
+
     /// Its end, if it has died, without waiting.
     ///
     /// # Errors
@@ -449,6 +458,7 @@ mod tests {
             // `unshare -r` under host root leaves the namespace to root.
             as_root: rustix::process::geteuid().is_root(),
             member: None,
+            apart: |_| {},
         };
         let mut prepared = false;
         let starting = start(&choice, &request, &mut |_| prepared = true)
@@ -529,6 +539,7 @@ mod tests {
             api_socket: "/nowhere".into(),
             as_root: false,
             member: None,
+            apart: |_| {},
         };
         assert!(start(&choice, &request, &mut |_| {}).unwrap().is_none());
         request.ports = &ports;

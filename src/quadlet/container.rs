@@ -190,7 +190,8 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
     let mut remove = service::rl(host, &["rm", "--force", "--ignore", "--volumes"]);
     remove.push(name.clone());
     let mut service = vec![
-        ("Type", "exec".into()),
+        ("Type", "notify".into()),
+        ("TimeoutStartSec", "infinity".into()),
         ("KillMode", "mixed".into()),
         ("Delegate", "yes".into()),
         ("SyslogIdentifier", "%N".into()),

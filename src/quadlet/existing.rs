@@ -55,7 +55,8 @@ pub fn text(spec: &ContainerSpec, options: &Options, host: &Host<'_>) -> Result<
     text.set("Documentation", "man:rl(1)");
     text.section("Service");
     text.environment(host);
-    text.set("Type", "exec");
+    text.set("Type", "notify");
+    text.set("TimeoutStartSec", "infinity");
     text.set("KillMode", "mixed");
     text.set("Delegate", "yes");
     text.set("Restart", &options.restart);

@@ -1,12 +1,11 @@
 //! The text of a service, and what all services have in common.
 //!
-//! `Type=exec`, with `rl run` in the foreground as the main process. The monitor of `rl run --detach` leaves its
+//! `Type=notify`, with `rl run` in the foreground as the main process. The monitor of `rl run --detach` leaves its
 //! parent, so systemd would have to be told its number through a file (`Type=forking`), and a restart would race for
 //! it; the front end in the foreground ends when the container ends, with its exit status, passes signals on, and
 //! writes what the container prints where the journal takes it. Monitor and container are in the service's cgroup
-//! with it (`--cgroups=split`), so nothing can be left behind; nor can what carries the frames of a network, if it was
-//! started here, which then starts anew from the service of another container. The service counts as started when `rl` runs, not when the image is there
-//! or the program inside is ready.
+//! with it (`--cgroups=split`), so nothing can be left behind. The service counts as started when the command runs, which
+//! the front end tells; to fetch an image may take as long as it takes (`TimeoutStartSec=infinity`).
 //!
 //! `KillMode=mixed`: at the stop first `rl stop` asks, as the container wants to be asked (stop signal and timeout);
 //! SIGTERM then goes to the front end alone, which only matters while it still fetches an image; what is left gets
@@ -19,6 +18,9 @@ use super::{Error, Host, names, words};
 
 /// How the first line of what is written here begins.
 pub const HEAD: &str = "# Made by rl";
+
+/// Types of a service that go together with a main process in the foreground which says when its command runs.
+const TYPES: &[&str] = &["notify", "exec", "simple", "oneshot"];
 
 /// Exit status for a command that SIGTERM ended.
 pub const TERMINATED: i32 = 128 + 15;
@@ -168,8 +170,10 @@ impl<'a> Frame<'a> {
                     entry.refuse("the command is what `Image=`, `Exec=` and the others say")
                 );
             }
-            if entry.key == "Type" && !["exec", "simple", "oneshot"].contains(&&*entry.value) {
-                return Err(entry.refuse("`exec` (which it is without), `simple` or `oneshot`"));
+            if entry.key == "Type" && !TYPES.contains(&&*entry.value) {
+                return Err(
+                    entry.refuse("`notify` (which it is without), `exec`, `simple` or `oneshot`")
+                );
             }
             text.copy(entry);
         }

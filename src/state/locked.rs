@@ -1,6 +1,8 @@
 //! A container that this process may change.
 
+use std::cell::RefCell;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +49,8 @@ impl Gone {
 #[derive(Debug)]
 pub struct Locked {
     dir: PathBuf,
-    subject: Subject,
+    /// Changes with the name.
+    subject: RefCell<Subject>,
     /// Held, never read.
     _lock: File,
 }
@@ -68,7 +71,7 @@ impl Locked {
         }
         Ok(Locked {
             dir,
-            subject,
+            subject: RefCell::new(subject),
             _lock: file,
         })
     }
@@ -96,17 +99,29 @@ impl Locked {
     /// Notes what was done to the container, for `rl events`.
     pub fn event(&self, action: &str, more: &[(&str, String)]) {
         let all = self.dir.parent().unwrap_or(&self.dir);
-        events::record(all.parent().unwrap_or(all), &self.subject, action, more);
+        events::record(
+            all.parent().unwrap_or(all),
+            &self.subject.borrow(),
+            action,
+            more,
+        );
     }
 
-    /// Waits until the container is on disk, with its name, whatever happens to the machine.
+    /// Waits until the container is on disk, with its name and its state, whatever happens to the machine.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<(), Error> {
-        let path = self.dir.join("spec.json");
-        let file = File::open(&path).map_err(io("open", &path))?;
-        file.sync_data().map_err(io("fdatasync", &path))?;
+        for name in ["spec.json", "state.json"] {
+            let path = self.dir.join(name);
+            match File::open(&path) {
+                // One that was never started has none.
+                Err(e) if name == "state.json" && e.kind() == ErrorKind::NotFound => {}
+                file => file
+                    .and_then(|file| file.sync_data())
+                    .map_err(io("fdatasync", &path))?,
+            }
+        }
         sync_dir(&self.dir)?;
         sync_dir(&self.names())?;
         self.dir.parent().map_or(Ok(()), sync_dir)
@@ -118,6 +133,16 @@ impl Locked {
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn spec(&self) -> Result<ContainerSpec, Error> {
         read_json(&self.dir.join("spec.json"))
+    }
+
+    /// The same of a container that may have another name by now, by which it is told of from here on.
+    ///
+    /// # Errors
+    /// As [`Locked::spec`].
+    pub fn reread(&self) -> Result<ContainerSpec, Error> {
+        let spec = self.spec()?;
+        *self.subject.borrow_mut() = Subject::container(&spec);
+        Ok(spec)
     }
 
     /// The container's directory.
@@ -153,12 +178,13 @@ impl Locked {
         Ok(())
     }
 
-    /// Notes how the command ended, and whether it is to be started again (`next`).
+    /// Notes how the command ended, and whether it is to be started again (`next`). That is not yet [on the
+    /// disk](Locked::sync).
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn ended(&self, ended: Ended, stopped: bool, next: bool) -> Result<(), Error> {
-        self.change(!next, |state| {
+        self.change(false, |state| {
             state.status = if next {
                 Status::Restarting
             } else {
@@ -270,7 +296,7 @@ impl Locked {
 
     fn destroyed(&self) {
         // Without an id it was debris.
-        if !self.subject.id.is_empty() {
+        if !self.subject.borrow().id.is_empty() {
             self.event("destroy", &[]);
         }
     }
@@ -327,8 +353,9 @@ impl Locked {
     }
 
     /// The container's name.
-    pub fn name(&self) -> &str {
-        self.subject.attributes.get("name").map_or("", |name| name)
+    fn name(&self) -> String {
+        let subject = self.subject.borrow();
+        subject.attributes.get("name").cloned().unwrap_or_default()
     }
 
     fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {

@@ -111,6 +111,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::Running(name) => Some(format!("rl stop {name}")),
             Error::NameTaken { name, .. } => Some(format!(
                 "choose another `--name`, or remove that container: `rl rm {name}`"
             )),

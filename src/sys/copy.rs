@@ -57,6 +57,8 @@ pub struct Rules<'a> {
     pub remembered: bool,
     /// A directory of the target is not removed for something else: that is an error (`EISDIR`).
     pub spare_directories: bool,
+    /// File capabilities count for the root of the user namespace that copies, whomever they counted for.
+    pub own_capabilities: bool,
 }
 
 impl Rules<'static> {
@@ -67,6 +69,7 @@ impl Rules<'static> {
         owner: &|kept| kept,
         remembered: true,
         spare_directories: false,
+        own_capabilities: false,
     };
 }
 

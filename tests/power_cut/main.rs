@@ -153,6 +153,29 @@ fn while_it_runs() {
     }
 }
 
+/// Who waits for a command does not wait for the disk: its container comes there when the end has been told.
+#[test]
+fn nobody_waits_for_the_disk() {
+    let Some(t) = surroundings() else { return };
+    let record = t.dir().join("record");
+    t.rl(["run", "--name", "same", "--network", "none"])
+        .args([images::busybox(), "true"])
+        .recorded_calls(&record, "trace=sendmsg,fdatasync")
+        .run()
+        .ok();
+    t.quiet();
+    let record = fs::read_to_string(&record).unwrap();
+    let who = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+    let first = record.lines().position(|line| line.contains("fdatasync("));
+    let first = first.unwrap_or_else(|| panic!("nothing came to the disk: {record}"));
+    let lines: Vec<&str> = record.lines().collect();
+    let monitor = who(lines[first]);
+    let tells = |line: &&str| who(line) == monitor && line.contains("sendmsg(");
+    assert!(lines[..first].iter().any(tells), "{record}");
+    assert!(!lines[first..].iter().any(tells), "{record}");
+    t.rl(["rm", "same"]).run().ok();
+}
+
 #[test]
 fn while_it_is_started_again() {
     let Some(t) = surroundings() else { return };

@@ -63,8 +63,13 @@ impl<'a> Program<'a> {
 
     /// Runs it under strace(1), which notes in a file what is done to files, of every process; bytes as `\xHH`,
     /// descriptors with their paths.
-    pub fn recorded(mut self, record: &Path) -> Self {
+    pub fn recorded(self, record: &Path) -> Self {
         let calls = "trace=openat,mkdir,mkdirat,symlink,rename,unlink,unlinkat,rmdir,chmod,write,fsync,fdatasync";
+        self.recorded_calls(record, calls)
+    }
+
+    /// The same with these calls.
+    pub fn recorded_calls(mut self, record: &Path, calls: &str) -> Self {
         self = self.traced([calls]);
         self.record = Some(record.to_owned());
         self

@@ -11,19 +11,20 @@
 //!
 //! A link is copied as a link, unless `-L` is given or a `/` is at its end, and then what it leads to gets its name; a link in the target is followed. Inside,
 //! links never lead out of the container's root. What is copied in belongs to root, what is copied out to the caller,
-//! unless `-a` is given.
+//! unless `-a` is given. What the host has that is no file with a name, such as `/dev/stdout`, is read or written ([`stream`]); a
+//! device is never replaced.
 
 use std::cell::Cell;
-use std::ffi::CString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::{Context, Error, lifecycle};
-use super::{View, visit};
-use crate::model::text::escape_bytes;
+use super::place::{Place, place, source_place};
+use super::{View, stream, visit};
+use crate::store::decoder;
 use crate::store::pack::{Packer, Rules as PackRules};
 use crate::store::unpack::{Owners, unpack_over};
 use crate::sys::copy::{self as tree, Rules};
@@ -47,39 +48,6 @@ enum Side<'a> {
     Container(&'a str, &'a str),
     Host(&'a str),
     Stream,
-}
-
-/// A name in an open directory.
-struct Place {
-    dir: OwnedFd,
-    /// `.` for the directory itself.
-    name: CString,
-    /// What it was called, which a link that was followed may not be.
-    called: CString,
-    stat: Option<Stat>,
-    /// As it was asked for.
-    word: String,
-}
-
-impl Place {
-    fn is_directory(&self) -> bool {
-        self.stat
-            .is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
-    }
-
-    fn open(&self) -> Result<OwnedFd, CallError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.dir, &*self.name, flags, Mode::empty())
-            .map_err(CallError::of(|| format!("open(`{}`)", self.word)))
-    }
-
-    fn fail(&self, errno: Errno) -> Error {
-        CallError {
-            call: format!("`{}`", self.word),
-            errno,
-        }
-        .into()
-    }
 }
 
 /// Copies between a container and this machine.
@@ -112,8 +80,7 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
                     return Err(to.fail(Errno::NOENT));
                 }
                 let root = Root::from_fd(to.open()?);
-                let stdin = std::io::BufReader::with_capacity(128 << 10, std::io::stdin().lock());
-                let report = unpack_over(stdin, root, &owners).map_err(Error::Unpack)?;
+                let report = unpack_over(archive()?, root, &owners).map_err(Error::Unpack)?;
                 for note in report.notes {
                     context.ui.notice(&note);
                 }
@@ -122,12 +89,17 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
         }
         (Side::Container(word, path), Side::Host(host)) => {
             let container = lifecycle::find(context, word)?;
+            if let Some(out) = stream::target(host)? {
+                return visit(context, &container, View::Whole, |inside| {
+                    stream::write(&source_place(&inside.root, path, true)?, out)
+                });
+            }
             let to = place(&host_root()?, &absolute(host)?, true)?;
             visit(context, &container, View::Whole, |inside| {
                 let from = source_place(&inside.root, path, request.follow)?;
                 carry(
                     context,
-                    request.archive,
+                    (request.archive, false),
                     (&from, path),
                     &to,
                     |(uid, gid)| match request.archive {
@@ -139,6 +111,11 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
         }
         (Side::Host(host), Side::Container(word, path)) => {
             let container = lifecycle::find(context, word)?;
+            if let Some(input) = stream::source(host)? {
+                return visit(context, &container, View::Whole, |inside| {
+                    stream::read(input, host, &place(&inside.root, path, true)?)
+                });
+            }
             let from = source_place(&host_root()?, &absolute(host)?, request.follow)?;
             visit(context, &container, View::Whole, |inside| {
                 let to = place(&inside.root, path, true)?;
@@ -146,7 +123,7 @@ pub fn copy(context: &Context<'_>, request: &Copy) -> Result<(), Error> {
                 let (uids, gids) = (&container.spec.uid_map, &container.spec.gid_map);
                 carry(
                     context,
-                    request.archive,
+                    (request.archive, true),
                     (&from, host),
                     &to,
                     |(uid, gid)| {
@@ -194,80 +171,6 @@ fn absolute(path: &str) -> Result<String, Error> {
     Ok(format!("{}/{path}", here.display()))
 }
 
-/// What is to be copied must be there.
-fn source_place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
-    let from = place(root, path, follow || path.ends_with('/'))?;
-    match from.stat {
-        None => Err(from.fail(Errno::NOENT)),
-        Some(_) if path.ends_with('/') && !from.is_directory() => Err(from.fail(Errno::NOTDIR)),
-        Some(_) => Ok(from),
-    }
-}
-
-/// Where `path` leads below `root`; with `follow` through a link at its end.
-fn place(root: &Root, path: &str, follow: bool) -> Result<Place, Error> {
-    // As many as path_resolution(7) allows.
-    const LINKS: usize = 40;
-    let word = path.to_owned();
-    let mut called = None;
-    let mut path = path.as_bytes().to_vec();
-    for _ in 0..LINKS {
-        let trimmed = trim_slashes(&path);
-        let (parent, name) = match trimmed.iter().rposition(|b| *b == b'/') {
-            Some(slash) => trimmed.split_at(slash + 1),
-            None => (&b""[..], trimmed),
-        };
-        let (parent, name) = match name {
-            // The directory itself.
-            b"" | b"." | b".." => (trimmed, &b"."[..]),
-            name => (parent, name),
-        };
-        let dir = root
-            .open_in_root(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|e| CallError {
-                call: format!("`{word}`"),
-                ..e
-            })?;
-        let name = CString::new(name).map_err(|_| CallError {
-            call: format!("`{}`", escape_bytes(&path)),
-            errno: Errno::INVAL,
-        })?;
-        let called = called.get_or_insert_with(|| name.clone());
-        let stat = match rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some(stat),
-            Err(Errno::NOENT) => None,
-            Err(errno) => {
-                return Err(CallError {
-                    call: format!("`{word}`"),
-                    errno,
-                }
-                .into());
-            }
-        };
-        let link = stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
-        if !link || !follow {
-            return Ok(Place {
-                dir,
-                name,
-                called: called.clone(),
-                stat,
-                word,
-            });
-        }
-        let target = rustix::fs::readlinkat(&dir, &*name, Vec::new())
-            .map_err(CallError::of(|| format!("readlink(`{word}`)")))?;
-        path = match target.to_bytes() {
-            target if target.starts_with(b"/") => target.to_vec(),
-            target => [parent, target].concat(),
-        };
-    }
-    Err(CallError {
-        call: format!("`{word}`"),
-        errno: Errno::LOOP,
-    }
-    .into())
-}
-
 /// A word that stands for what is in a directory.
 fn is_contents(path: &str) -> bool {
     path == "." || path.ends_with("/.")
@@ -275,7 +178,7 @@ fn is_contents(path: &str) -> bool {
 
 fn carry(
     context: &Context<'_>,
-    archive: bool,
+    (archive, inwards): (bool, bool),
     (from, from_word): (&Place, &str),
     to: &Place,
     owner: impl Fn((u32, u32)) -> (u32, u32),
@@ -284,6 +187,7 @@ fn carry(
         owner: &owner,
         remembered: archive,
         spare_directories: true,
+        own_capabilities: inwards,
         ..Rules::PLAIN
     };
     let report = match (from.is_directory(), to.is_directory()) {
@@ -307,6 +211,7 @@ fn carry(
             let missing = to.stat.map_or(Errno::NOENT, |_| Errno::NOTDIR);
             return Err(to.fail(missing));
         }
+        _ if to.is_device() => return Err(Error::CopyDevice(to.word.clone())),
         _ => tree::entry(
             from.dir.as_fd(),
             &from.name,
@@ -321,6 +226,14 @@ fn carry(
     Ok(())
 }
 
+/// The tar on standard input, compressed or not.
+fn archive() -> Result<impl BufRead, Error> {
+    let stdin = BufReader::with_capacity(128 << 10, std::io::stdin().lock());
+    let failed = CallError::of(|| "read(standard input)".to_owned());
+    let tar = decoder(stdin).map_err(|e| failed(crate::sys::process::to_errno(e)))?;
+    Ok(BufReader::with_capacity(128 << 10, tar))
+}
+
 /// A tar of one file or directory on standard output.
 fn pack(context: &Context<'_>, from: &Place) -> Result<(), Error> {
     let mut packer = Packer::new(super::export::stdout()?, PackRules::PLAIN);
@@ -332,9 +245,4 @@ fn pack(context: &Context<'_>, from: &Place) -> Result<(), Error> {
         context.ui.notice(&note);
     }
     Ok(())
-}
-
-fn trim_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|b| *b != b'/').map_or(0, |i| i + 1);
-    &path[..end]
 }

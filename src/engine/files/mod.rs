@@ -13,6 +13,8 @@
 mod commit;
 mod copy;
 mod export;
+mod place;
+mod stream;
 
 pub use commit::{Commit, commit};
 pub use copy::{Copy, copy};

@@ -13,6 +13,11 @@ const ETHERNET: usize = 14;
 const ARP: usize = 28;
 const IPV4: usize = 20;
 const UDP: usize = 8;
+/// The number of TCP, and bits of its header (RFC 9293, 3.1).
+const TCP: u8 = 6;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
 
 /// The hardware address of the gateway of every network.
 pub const GATEWAY_MAC: [u8; 6] = [0x52, 0x55, 240, 0, 0, 2];
@@ -165,6 +170,38 @@ impl Ipv4 {
         Some((transport, port(0)?, port(2)?))
     }
 
+    /// Whether it asks for a TCP connection (RFC 9293, 3.5): SYN without ACK.
+    pub fn opens(&self, frame: &[u8]) -> bool {
+        let flags = frame.get(self.body.clone()).and_then(|body| at(body, 13));
+        let [flags] = flags.unwrap_or_default();
+        self.protocol == TCP && self.offset == 0 && flags & (SYN | ACK) == SYN
+    }
+
+    /// The frame that refuses the connection that this packet [opens](Ipv4::opens): as from a port that nobody listens
+    /// at (RFC 9293, 3.10.7.1).
+    pub fn refusal(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let body = frame.get(self.body.clone())?;
+        let [first] = at::<1>(body, 12)?;
+        let payload = body.len().checked_sub(usize::from(first >> 4) * 4)?;
+        let sequence = u32::from_be_bytes(at(body, 4)?);
+        // SYN counts as one.
+        let seen = sequence.wrapping_add(u32::try_from(payload).ok()?.wrapping_add(1));
+        let mut segment = Vec::with_capacity(20);
+        segment.extend([at::<2>(body, 2)?, at::<2>(body, 0)?].concat());
+        segment.extend([0; 4]);
+        segment.extend(seen.to_be_bytes());
+        // Five words of header; no window, checksum or urgent bytes.
+        segment.extend([5 << 4, RST | ACK, 0, 0, 0, 0, 0, 0]);
+        let mut out = self.header(frame, TCP, segment.len())?;
+        let mut all = out.get(ETHERNET + 12..)?.to_vec();
+        all.extend([0, TCP]);
+        all.extend(u16::try_from(segment.len()).ok()?.to_be_bytes());
+        all.extend(&segment);
+        segment[16..18].copy_from_slice(&checksum(&all).to_be_bytes());
+        out.extend(segment);
+        Some(out)
+    }
+
     /// What a UDP packet holds that is in one piece.
     pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let body = frame.get(self.body.clone())?;
@@ -176,24 +213,30 @@ impl Ipv4 {
     /// The frame that answers a UDP packet with `payload`.
     pub fn reply(&self, frame: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         let (_, from, to) = self.ports(frame)?;
-        let length = |header: usize| u16::try_from(header + payload.len()).ok();
-        let mut out = Vec::with_capacity(ETHERNET + IPV4 + UDP + payload.len());
+        let length = UDP + payload.len();
+        let mut out = self.header(frame, 17, length)?;
+        out.extend(to.to_be_bytes());
+        out.extend(from.to_be_bytes());
+        out.extend(u16::try_from(length).ok()?.to_be_bytes());
+        // No checksum, which IPv4 allows: nothing here goes over a wire.
+        out.extend([0, 0]);
+        out.extend(payload);
+        Some(out)
+    }
+
+    /// The headers of a frame that answers this one with so many bytes of a protocol.
+    fn header(&self, frame: &[u8], protocol: u8, length: usize) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(ETHERNET + IPV4 + length);
         out.extend(at::<6>(frame, 6)?);
         out.extend(at::<6>(frame, 0)?);
-        // Version and header length, in one piece, 64 hops, UDP.
+        // Version and header length, in one piece, 64 hops.
         out.extend([8, 0, 0x45, 0]);
-        out.extend(length(IPV4 + UDP)?.to_be_bytes());
-        out.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+        out.extend(u16::try_from(IPV4 + length).ok()?.to_be_bytes());
+        out.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
         out.extend(self.destination.octets());
         out.extend(self.source.octets());
         let sum = checksum(&out[ETHERNET..]);
         out[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
-        out.extend(to.to_be_bytes());
-        out.extend(from.to_be_bytes());
-        out.extend(length(UDP)?.to_be_bytes());
-        // No checksum, which IPv4 allows: nothing here goes over a wire.
-        out.extend([0, 0]);
-        out.extend(payload);
         Some(out)
     }
 

@@ -4,6 +4,8 @@
 //! monitor                       switch
 //!    | -- Join + tap ------------> | opens the ports
 //!    | <- Joined, or Refused ----- |
+//!    | -- Names -----------------> | it is called otherwise from here on
+//!    | <- Named ------------------ |
 //!    | -- Leave -----------------> | closes the ports
 //!    | <- Left ------------------- |
 //! ```
@@ -23,6 +25,8 @@ pub enum ToSwitch {
     Join(Join),
     /// It carries them no longer.
     Leave,
+    /// Who has joined is called this now.
+    Names(Vec<String>),
 }
 
 /// Who joins.
@@ -52,4 +56,6 @@ pub enum FromSwitch {
     },
     /// The ports are closed.
     Left,
+    /// The names are known.
+    Named,
 }

@@ -1,10 +1,10 @@
 //! The process that carries the frames of a network with a name: between its members, and to and from the uplink.
 //!
-//! The first member's monitor forks it, and it is nobody's child; it ends when the last member has left. It stays in that
-//! monitor's control group, and may go down with it: the other monitors start another then. Each member is a
-//! channel to a monitor ([`message`]) and an open file that gives and takes the frames of a container's interface.
-//! [`way`] decides where one goes; what finds no room in the uplink's queue waits, and its sender is not listened to
-//! until it is gone. What another member's kernel does not take is lost, as on any wire.
+//! The first member's monitor forks it, and it is nobody's child, in no container's control group; it ends when the last
+//! member has left. When it is killed, the monitors start another. Each member is a channel to a monitor ([`message`])
+//! and an open file that gives and takes the frames of a container's interface. [`way`] decides where one goes; what
+//! finds no room in the uplink's queue waits, and its sender is not listened to until it is gone. What another member's
+//! kernel does not take is lost, as on any wire.
 //!
 //! It keeps no more than its descriptors, has no capabilities and gains none. Frames are hostile, monitors are not: they
 //! run as the same user, in a directory that is closed to others.
@@ -62,6 +62,11 @@ pub struct Setup {
     /// Maximum transmission unit in bytes of the members' interfaces. They have the same, since they are on one machine;
     /// slirp4netns does not heed what they say of it.
     pub mtu: u32,
+    /// The network's name.
+    pub name: String,
+    /// Moves the calling process out of the control group of the container whose monitor has forked it, for the network
+    /// of this name.
+    pub apart: fn(&str),
 }
 
 /// What an event is about.
@@ -146,6 +151,7 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     drop(null);
     process::place_fds(&[listener.as_fd(), first.as_fd()])?;
     process::close_from(5);
+    (setup.apart)(&setup.name);
     // Two for each member.
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let current = limit.maximum;
@@ -320,6 +326,13 @@ impl Switch {
                 steps.push(Step::Tell(number, FromSwitch::Left));
                 self.enqueue(steps)
             }
+            (Ok(ToSwitch::Names(names)), _) => {
+                let address = client.port.as_ref().map(|port| port.address);
+                if let Some(member) = address.and_then(|a| self.members.get_mut(&a)) {
+                    member.names = small(&names);
+                }
+                self.tell(number, &FromSwitch::Named)
+            }
             // The end of file, or no word of ours.
             _ => {
                 let steps = self.leave(number)?;
@@ -371,9 +384,8 @@ impl Switch {
             frames,
             waiting: None,
         });
-        let names = join.names.iter().map(|name| name.to_ascii_lowercase());
         let member = way::Member {
-            names: names.collect(),
+            names: small(&join.names),
             resolver: join.resolver.map(Resolver::new),
         };
         self.members.insert(address, member);
@@ -563,6 +575,11 @@ impl Switch {
         }
         Ok(())
     }
+}
+
+/// Names as [`way::Member`] has them.
+fn small(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
 /// Gives an interface a frame; what it does not take is lost.

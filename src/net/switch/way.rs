@@ -176,6 +176,12 @@ fn to_gateway(
             return packet.reply(bytes, &answer).map_or(Way::Lost, Way::Back);
         }
     }
+    // Nobody listens there, and the uplink would say so in a way that no kernel understands. What answers who came through a
+    // published port opens nothing.
+    let is_served = to_domain.is_some() && net.uplink.is_some();
+    if packet.opens(bytes) && !is_served {
+        return packet.refusal(bytes).map_or(Way::Lost, Way::Back);
+    }
     let Some(uplink) = net.uplink else {
         return Way::Lost;
     };
@@ -380,6 +386,34 @@ mod tests {
         }
         let mut nobody = packet(WORLD, Ipv4Addr::new(10, 89, 0, 9), 80, b"");
         assert_eq!(from_uplink(&net(), &mut members(), &mut nobody), Way::Lost);
+    }
+
+    #[test]
+    fn who_opens_a_connection_to_the_gateway_is_refused() {
+        let segment = |port: u16, flags: u8| {
+            let mut frame = packet(A, GATEWAY, port, &[0; 12]);
+            // TCP, with a header of five words.
+            frame[23] = 6;
+            frame[46] = 5 << 4;
+            frame[47] = flags;
+            frame
+        };
+        let way = |net: &Net, mut frame: Vec<u8>| from_member(net, &mut members(), A, &mut frame);
+        let (syn, syn_ack) = (2, 18);
+        for (net, port) in [(net(), 80), (internal(), 80), (internal(), DOMAIN)] {
+            let Way::Back(reply) = way(&net, segment(port, syn)) else {
+                panic!("no answer");
+            };
+            let Some(Kind::Ipv4(said)) = frame::parse(&reply) else {
+                panic!("no packet");
+            };
+            assert_eq!((said.source, said.destination), (GATEWAY, A));
+            assert_eq!(said.ports(&reply), Some((Transport::Tcp, port, 4000)));
+            assert_eq!(reply[47], 20, "RST and ACK");
+        }
+        assert_eq!(way(&net(), segment(DOMAIN, syn)), Way::Uplink);
+        let answer = way(&net(), segment(80, syn_ack));
+        assert_eq!(answer, Way::Uplink, "of a published port");
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn the_service_follows_and_stops_the_container() {
                 "db.service data-volume.service x.target",
             ],
         ),
-        ("Type", &["exec"]),
+        ("Type", &["notify"]),
         ("KillMode", &["mixed"]),
         ("SuccessExitStatus", &["143 130"]),
         ("TimeoutStopSec", &["130"]),
@@ -342,8 +342,8 @@ fn nothing_is_passed_over() {
             "/q/50%/web.container:4: `ExecStart=x`: the command is what `Image=`, `Exec=` and the others say",
         ),
         (
-            "[Service]\nType=notify",
-            "/q/50%/web.container:4: `Type=notify`: `exec` (which it is without), `simple` or `oneshot`",
+            "[Service]\nType=forking",
+            "/q/50%/web.container:4: `Type=forking`: `notify` (which it is without), `exec`, `simple` or `oneshot`",
         ),
         (
             "[Unit]\nAfter=x.pod",

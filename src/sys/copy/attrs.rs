@@ -12,6 +12,8 @@ use crate::sys::fs::{CallError, lchown, times};
 /// The longest list of names and the longest value (linux/limits.h, `XATTR_LIST_MAX`,
 /// `XATTR_SIZE_MAX`).
 pub const XATTR_MAX: usize = 65536;
+/// What has the capabilities of a file (capabilities(7), "File capability extensions").
+const CAPABILITY: &[u8] = b"security.capability";
 /// Set-user-id and set-group-id.
 const SET_IDS: u32 = 0o6000;
 
@@ -20,7 +22,7 @@ const SET_IDS: u32 = 0o6000;
 pub fn is_portable(name: &[u8]) -> bool {
     let steers = [&b"user.overlay."[..], b"user.fuseoverlayfs."];
     match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        CAPABILITY | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
         _ => name.starts_with(b"user.") && !steers.iter().any(|p| name.starts_with(p)),
     }
 }
@@ -101,6 +103,12 @@ impl Copier<'_> {
         for name in wanted {
             let got = rustix::fs::fgetxattr(from, &*name, &mut self.value[..]);
             let set = got.and_then(|length| {
+                let length = match name.to_bytes() {
+                    CAPABILITY if self.rules.own_capabilities => {
+                        without_root(&mut self.value[..length])
+                    }
+                    _ => length,
+                };
                 rustix::fs::fsetxattr(to, &*name, &self.value[..length], XattrFlags::empty())
             });
             if let Err(errno) = set {
@@ -127,6 +135,20 @@ impl Copier<'_> {
             "extended attribute `{}` is not kept: {errno}",
             name.to_string_lossy()
         ));
+    }
+}
+
+/// Capabilities without the root that they count for, if they name one: version 3 becomes version 2
+/// (linux/capability.h, `struct vfs_ns_cap_data`). Returns how long they are now.
+fn without_root(value: &mut [u8]) -> usize {
+    // The version is in the highest byte of the first number, and the root is the last one.
+    let length = value.len();
+    match value {
+        [_, _, _, version @ 3, ..] if length == 24 => {
+            *version = 2;
+            20
+        }
+        _ => length,
     }
 }
 

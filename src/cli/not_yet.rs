@@ -1,0 +1,127 @@
+//! What docker and podman have and `rl` has not yet: it is refused by name, so that nothing is left out in silence.
+
+/// Verbs.
+pub const VERBS: &[&str] = &[
+    "auto-update",
+    "build",
+    "buildx",
+    "checkpoint",
+    "compose",
+    "context",
+    "farm",
+    "generate",
+    "healthcheck",
+    "init",
+    "kube",
+    "login",
+    "logout",
+    "machine",
+    "manifest",
+    "mount",
+    "play",
+    "plugin",
+    "pod",
+    "push",
+    "search",
+    "secret",
+    "swarm",
+    "trust",
+    "unmount",
+    "untag",
+    "version",
+];
+
+/// Verbs below a group of verbs.
+pub const BELOW: &[(&str, &[&str])] = &[
+    (
+        "network",
+        &["connect", "disconnect", "exists", "reload", "update"],
+    ),
+    (
+        "volume",
+        &[
+            "exists", "export", "import", "mount", "reload", "unmount", "update",
+        ],
+    ),
+    (
+        "system",
+        &["connection", "dial-stdio", "migrate", "renumber", "service"],
+    ),
+];
+
+/// Options of verbs other than `run` and `create`, which have [a list of their own](crate::engine::run_args::NOT_YET).
+const OPTIONS: &[(&[&str], &[&str])] = &[
+    (
+        &["commit"],
+        &["no-pause", "format", "include-volumes", "squash"],
+    ),
+    (&["exec"], &["privileged", "preserve-fds"]),
+    (&["inspect"], &["size"]),
+    (&["logs"], &["details", "color", "names"]),
+    (&["rm"], &["link", "cidfile", "depend", "time"]),
+    (
+        &["start"],
+        &["checkpoint", "checkpoint-dir", "all", "filter"],
+    ),
+    (&["stop"], &["all", "cidfile", "filter"]),
+    (
+        &["update"],
+        &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"],
+    ),
+    (&["images", "image ls"], &["tree"]),
+    (&["history", "image history"], &["platform"]),
+    (&["image inspect"], &["platform"]),
+    (
+        &["pull", "image pull"],
+        &["all-tags", "disable-content-trust"],
+    ),
+    (&["rmi", "image rm"], &["no-prune", "platform"]),
+    (&["save", "image save"], &["platform"]),
+    (&["load", "image load"], &["platform"]),
+    (&["system df"], &["verbose"]),
+    (
+        &["network create"],
+        &[
+            "attachable",
+            "aux-address",
+            "config-from",
+            "config-only",
+            "ingress",
+            "ip-range",
+            "ipam-driver",
+            "ipam-opt",
+            "ipv4",
+            "ipv6",
+            "opt",
+            "scope",
+        ],
+    ),
+    (&["network inspect"], &["verbose"]),
+    (&["volume create"], &["opt", "name"]),
+];
+
+/// Their short forms.
+const SHORT: &[(&str, &str, &str)] = &[
+    ("inspect", "s", "size"),
+    ("rm", "l", "link"),
+    ("pull", "a", "all-tags"),
+    ("image pull", "a", "all-tags"),
+    ("system df", "v", "verbose"),
+    ("network create", "o", "opt"),
+    ("network inspect", "v", "verbose"),
+    ("volume create", "o", "opt"),
+];
+
+/// The option of a verb that a word is, such as `--size` for `-s`.
+pub fn option(verb: &str, word: &str) -> Option<&'static str> {
+    let verb = verb.strip_prefix("container ").unwrap_or(verb);
+    let Some(long) = word.strip_prefix("--") else {
+        let short = word.strip_prefix('-')?.get(..1)?;
+        let known = SHORT.iter().find(|(v, s, _)| *v == verb && *s == short);
+        return known.map(|(_, _, long)| *long);
+    };
+    let long = long.split('=').next().unwrap_or(long);
+    let of_verb = OPTIONS.iter().filter(|(verbs, _)| verbs.contains(&verb));
+    let mut all = of_verb.flat_map(|(_, options)| options.iter());
+    all.find(|option| **option == long).copied()
+}

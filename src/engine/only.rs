@@ -1,0 +1,93 @@
+//! `--filter` of the `prune` verbs: what they are limited to.
+
+use std::collections::BTreeMap;
+
+use super::{Error, logs};
+use crate::model::time::parse_rfc3339;
+
+/// A filter that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a filter of `prune`: until, label or label!, then `=` and a value")]
+pub struct OnlyError(String);
+
+/// What fits all of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Made before this, in seconds since the epoch.
+    until: Option<i64>,
+    /// Labels that are wanted, or not, perhaps with a value.
+    labels: Vec<(bool, String, Option<String>)>,
+}
+
+impl Only {
+    /// From what was typed (docker container prune, "Filtering").
+    ///
+    /// # Errors
+    /// [`Error::Only`], or a bad time.
+    pub fn parse(words: &[String]) -> Result<Only, Error> {
+        let mut only = Only::default();
+        for word in words {
+            let bad = || Error::Only(OnlyError(word.clone()));
+            let (key, value) = word.split_once('=').ok_or_else(bad)?;
+            match key {
+                "until" => {
+                    let at = parse_rfc3339(&format!("{}Z", logs::time("--filter until", value)?));
+                    // The oldest of several.
+                    only.until = only.until.into_iter().chain(at).min();
+                }
+                "label" | "label!" => {
+                    let (name, value) = match value.split_once('=') {
+                        Some((name, value)) => (name, Some(value.to_owned())),
+                        None => (value, None),
+                    };
+                    only.labels.push((key == "label", name.to_owned(), value));
+                }
+                _ => return Err(bad()),
+            }
+        }
+        Ok(only)
+    }
+
+    /// Whether something that was made then, in seconds since the epoch, and has these labels is among it.
+    pub fn fits(&self, made: i64, labels: &BTreeMap<String, String>) -> bool {
+        let has = |name: &String, value: &Option<String>| match (labels.get(name), value) {
+            (Some(found), Some(value)) => found == value,
+            (found, _) => found.is_some(),
+        };
+        let mut labels = self.labels.iter();
+        self.until.is_none_or(|until| made < until)
+            && labels.all(|(wanted, name, value)| has(name, value) == *wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out() {
+        let only = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            Only::parse(&words)
+        };
+        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        for (words, fits) in [
+            (&[][..], true),
+            (&["until=1001"], true),
+            (&["until=1000"], false),
+            (&["until=2000", "until=5"], false),
+            (&["until=1h"], true),
+            (&["label=a"], true),
+            (&["label=a=1", "label!=b"], true),
+            (&["label=a=2"], false),
+            (&["label=a", "label=b"], false),
+            (&["label!=a"], false),
+            (&["label!=a=2"], true),
+        ] {
+            assert_eq!(only(words).unwrap().fits(1000, &labels), fits, "{words:?}");
+        }
+        for bad in ["until", "until=x", "name=x"] {
+            assert!(only(&[bad]).is_err(), "{bad}");
+        }
+    }
+}
