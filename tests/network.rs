@@ -447,6 +447,20 @@ identities! {
         assert_eq!(err.matches(": the container has no network from here on\n").count(), 1, "{err}");
     }
 
+    fn a_pump_has_no_other_system_call(t: [sub root]) {
+        let Some(_host) = Host::new() else { return };
+        if !support::have("strace") {
+            return;
+        }
+        let up = Up::start(t, &["--network", "passt"]);
+        let pump = up.named("wire");
+        assert_eq!(pump.len(), 1, "{:?}", t.processes());
+        let socket = up.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        has_no_other_call(pump[0], || drop(socket.send_to(b"x", "192.0.2.1:9")));
+        let err = up.end();
+        assert_eq!(err.matches(": the container has no network from here on\n").count(), 1, "{err}");
+    }
+
     fn no_helper_outlives_its_container(t: [sub nosub root]) {
         let Some(_host) = Host::new() else { return };
         for helper in HELPERS {
