@@ -19,8 +19,14 @@ impl Own {
         let (own_uid, own_gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Own([
             (c"/proc/self/setgroups", "deny".to_owned()),
-            (c"/proc/self/uid_map", format!("{uid} {} 1", own_uid.as_raw())),
-            (c"/proc/self/gid_map", format!("{gid} {} 1", own_gid.as_raw())),
+            (
+                c"/proc/self/uid_map",
+                format!("{uid} {} 1", own_uid.as_raw()),
+            ),
+            (
+                c"/proc/self/gid_map",
+                format!("{gid} {} 1", own_gid.as_raw()),
+            ),
         ])
     }
 

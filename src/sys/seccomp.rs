@@ -103,7 +103,14 @@ const AUDIT_ARCH: u32 = 183 | 0xc000_0000;
 /// One call may be there several times, with several arguments.
 pub fn only(calls: &[Call]) -> Vec<SockFilter> {
     let line = |code, jt, jf, k| SockFilter { code, jt, jf, k };
-    let load = |offset| line((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, offset);
+    let load = |offset| {
+        line(
+            (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+            0,
+            0,
+            offset,
+        )
+    };
     let is = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     let skip_unless = |k, count| line(is, 0, count, k);
     let answer = |k| line((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, k);

@@ -171,9 +171,7 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     let mut events = Vec::with_capacity(64);
     loop {
         switch.turn(&mut events)?;
-        if switch.clients.is_empty()
-            && switch.last_look(&lock)?
-        {
+        if switch.clients.is_empty() && switch.last_look(&lock)? {
             let _ = std::fs::remove_file(SOCKET);
             drop(switch);
             // The lock is released with this process, when whatever follows may use the same names.

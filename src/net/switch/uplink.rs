@@ -14,9 +14,9 @@ use super::message::{FromSwitch, Join};
 use super::way;
 use crate::model::chain;
 use crate::net::Error;
-use crate::sys::{alone, caps};
 use crate::sys::process::{self, die_with_parent};
 use crate::sys::wire::enlarge_queues;
+use crate::sys::{alone, caps};
 
 /// The uplink's own network: reserved since ever (RFC 1112, class E), so that nobody out there has one of its addresses.
 const NETWORK: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 0);
