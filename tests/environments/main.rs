@@ -26,7 +26,7 @@ const TRIED: [(&str, &str); 7] = [
     ),
     (
         "`host`",
-        "mkdir -p $TMPDIR/here; cd $TMPDIR/here; echo true >file; $RL run --rm --network none host sh -ec 'echo false >file; cat file' >seen && test $(cat seen file | tr -d '\\n') = falsetrue && echo done; cd ..; rm -rf here",
+        "mkdir -p $HOME/here; cd $HOME/here; echo true >file; $RL run --rm --network none host sh -ec 'echo false >file; cat file' >seen && test $(cat seen file | tr -d '\\n') = falsetrue && echo done; cd ..; rm -rf here",
     ),
     (
         "network",
