@@ -238,10 +238,16 @@ mod tests {
         let socket = |family| unsafe { libc::socket(family, libc::SOCK_STREAM, 0) } >= 0;
         // SAFETY: as above.
         let parent = || unsafe { libc::getppid() } > 0;
-        let killed = Ended::Signal(libc::SIGSYS);
-        assert_eq!(ends(&|| true), Ended::Exit(0));
-        assert_eq!(ends(&|| socket(libc::AF_UNIX) && parent()), Ended::Exit(0));
-        assert_eq!(ends(&|| socket(libc::AF_INET) && parent()), Ended::Exit(0));
+        let killed = Ended::Signaled(libc::SIGSYS);
+        assert_eq!(ends(&|| true), Ended::Exited(0));
+        assert_eq!(
+            ends(&|| socket(libc::AF_UNIX) && parent()),
+            Ended::Exited(0)
+        );
+        assert_eq!(
+            ends(&|| socket(libc::AF_INET) && parent()),
+            Ended::Exited(0)
+        );
         assert_eq!(ends(&|| socket(libc::AF_INET6)), killed);
         // SAFETY: as above.
         assert_eq!(ends(&|| unsafe { libc::getuid() } < u32::MAX), killed);
