@@ -47,6 +47,25 @@ fn says(output: Output, status: i32, error: &str, hint: &str) {
     );
 }
 
+identities! {
+    fn few_descriptors_are_told_and_leave_nothing(t: [sub nosub]) {
+        let mut short = 0;
+        for limit in (5..40).step_by(3) {
+            let script = format!("ulimit -n {limit}; exec $RL run --rm --network none {} true", images::busybox());
+            let output = t.sh(&script).run();
+            if output.err().contains("error: ") {
+                short += 1;
+                says(output, 125, "oo many open files", "ulimit -n 1024");
+            } else {
+                output.ok();
+            }
+        }
+        assert!(short > 3, "{short}");
+        let script = "ls -A $XDG_DATA_HOME/rl/tmp | grep -vx locks | wc -l";
+        assert_eq!(t.sh(script).run().ok().out(), "0");
+    }
+}
+
 /// `rl run --rm --network none OPTION… IMAGE COMMAND…` with the small image.
 #[track_caller]
 fn run(t: &Env, options: &[&str], command: &[&str]) -> Output {

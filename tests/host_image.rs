@@ -302,9 +302,13 @@ identities! {
         let script = "mkdir -p $HOME/disk && mount -t tmpfs disk $HOME/disk && chmod 755 $HOME/disk && echo seen >$HOME/disk/file && mkdir $HOME/disk/here || exit 1
             \"$RL\" run --rm --quiet --network none host sh -c 'cat ~/disk/file; echo x >~/disk/x'
             cd $HOME/disk/here && \"$RL\" run --rm --quiet --network none host sh -c 'echo x >x && cat x; echo x >../y; ls ..'
-            ls $HOME/disk/here";
+            ls $HOME/disk/here
+            mkdir $HOME/beside && cd $HOME/beside && \"$RL\" run --rm --network none host sh -c 'echo view >x && cat x'
+            ls -A $HOME/beside";
         let output = t.program("unshare").args(["-m", "sh", "-c", script]).env("RL", support::binary()).run().ok();
-        assert_eq!(output.out(), "seen\nx\nfile\nhere");
+        assert_eq!(output.out(), "seen\nx\nfile\nhere\nview");
         assert_eq!(output.err().matches("Read-only file system").count(), 2, "{}", output.err());
+        let notice = format!("`{}` is read-only: there is no copy-on-write view of it (overlay: EINVAL, as where something", home(t).display());
+        assert!(output.err().contains(&notice), "{}", output.err());
     }
 }

@@ -288,8 +288,7 @@ identities! {
 
     fn names_where_the_host_has_one_address_family(t: [sub nosub]) {
         let Some(host) = Host::new() else { return };
-        // slirp4netns announces its IPv6 network some time after the start.
-        let script = "timeout 30 sh -c 'until nslookup -type=a name.test; do sleep 0.1; done'";
+        let script = "nslookup -type=a name.test";
         let finds = |options: &[&str]| {
             let out = container(t, options, &["sh", "-c", script]).run().ok().out();
             assert!(out.contains("198.51.100.7"), "{options:?}: {out}");
@@ -347,7 +346,9 @@ identities! {
         let Some(host) = Host::new() else { return };
         host.neighbour(|| echo("[2001:db8::1]:7000"));
         for helper in HELPERS {
-            // Router advertisements take a moment.
+            // The command finds it there, and does not have to wait for a router's advertisement.
+            let out = container(t, &["--network", helper], &["sh", "-c", "ip -6 addr; ip -6 route"]).run().ok().out();
+            assert!(out.contains("scope global") && out.contains("default via "), "{helper}: {out}");
             let up = Up::start(t, &["--network", helper]);
             up.inside(|| wait_for("the world by IPv6", || TcpStream::connect("[2001:db8::1]:7000").is_ok()));
             up.end();
@@ -443,6 +444,20 @@ identities! {
         wait_for("passt to end", || up.named("passt").is_empty() && up.named("wire").is_empty());
         up.running.write(b"still here\n");
         up.running.expect("still here");
+        let err = up.end();
+        assert_eq!(err.matches(": the container has no network from here on\n").count(), 1, "{err}");
+    }
+
+    fn a_pump_has_no_other_system_call(t: [sub root]) {
+        let Some(_host) = Host::new() else { return };
+        if !support::have("strace") {
+            return;
+        }
+        let up = Up::start(t, &["--network", "passt"]);
+        let pump = up.named("wire");
+        assert_eq!(pump.len(), 1, "{:?}", t.processes());
+        let socket = up.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        has_no_other_call(pump[0], || drop(socket.send_to(b"x", "192.0.2.1:9")));
         let err = up.end();
         assert_eq!(err.matches(": the container has no network from here on\n").count(), 1, "{err}");
     }

@@ -314,6 +314,49 @@ identities! {
         t.quiet();
     }
 
+    fn a_switch_carries_a_lot_and_has_no_other_system_call(t: [sub nosub root]) {
+        const MUCH: usize = 16 << 20;
+        let Some(_host) = Host::new() else { return };
+        if !support::have("strace") {
+            return;
+        }
+        network(t, &["create", "a"]);
+        let one = member(t, "a", "one", &["-p", "127.0.0.1:8080:80"]);
+        let two = member(t, "a", "two", &[]);
+        one.inside(|| echo("0.0.0.0:80"));
+        let door = format!("{}:80", address(t, "a", "one"));
+        let first = switch(&one);
+        // Between members, and through the uplink and a published port, at the same time.
+        let flood = |stream: TcpStream| {
+            stream.set_read_timeout(Some(support::deadline())).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let chunk = [b'x'; 1 << 16];
+                    (0..MUCH / chunk.len()).for_each(|_| (&stream).write_all(&chunk).unwrap());
+                });
+                let mut got = vec![0; 1 << 16];
+                (0..MUCH / got.len()).for_each(|_| (&stream).read_exact(&mut got).unwrap());
+                assert!(got.iter().all(|byte| *byte == b'x'));
+            });
+        };
+        wait_for("the published port", || ask("127.0.0.1:8080", b"x").is_ok_and(|answer| answer == b"x"));
+        let within = two.inside(|| TcpStream::connect(&door).unwrap());
+        let through = TcpStream::connect("127.0.0.1:8080").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| flood(within));
+            scope.spawn(|| flood(through));
+        });
+        assert_eq!(switch(&one), first, "it is still the same");
+        let root = std::fs::read_link(format!("/proc/{first}/root")).unwrap();
+        assert!(root.ends_with("a") || root.parent().is_some_and(|dir| dir.ends_with("networks")), "{root:?}");
+        let socket = two.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        has_no_other_call(first, || drop(socket.send_to(b"x", &door)));
+        wait_for("another one", || one.named("rl-switch").iter().any(|pid| *pid != first));
+        two.end();
+        one.end();
+        t.quiet();
+    }
+
     fn a_monitor_that_is_killed_leaves_nothing(t: [sub nosub root]) {
         let Some(_host) = Host::new() else { return };
         t.keeps_containers();

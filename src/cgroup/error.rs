@@ -57,11 +57,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NoGroup { .. } => Some(
+            Error::NoGroup { .. } => Some(format!(
                 "limits need cgroup v2 and a systemd session of yours (log in by ssh or at the console, or as root: \
-                 `loginctl enable-linger USER`), or a delegated cgroup; `rl doctor` looks at what there is"
-                    .into(),
-            ),
+                 `{}`), or a delegated cgroup; `rl doctor` looks at what there is",
+                linger()
+            )),
             Error::NotDelegated {
                 systemd: true,
                 controller,
@@ -76,9 +76,34 @@ impl Error {
                     .into(),
             ),
             Error::Value { .. } => Some("`rl run --help` says what the option takes".into()),
-            Error::Io { .. } | Error::Systemd(_) => None,
+            Error::Systemd(error) => Some(manager(error)),
+            Error::Io { .. } => None,
         }
     }
+}
+
+/// What to look at when the user's systemd did not make a scope, and the way without it.
+fn manager(error: &systemd_user::Error) -> String {
+    use systemd_user::Error as E;
+    match error {
+        E::Connect { .. } | E::Io(_) | E::Refused(_) | E::Malformed => format!(
+            "`systemctl --user status` says whether your systemd answers; log in by ssh or at the console, not by su, \
+             or as root: `{}`",
+            linger()
+        ),
+        E::Failed { .. } => "`journalctl --user -e` tells more; `--cgroups disabled` runs without a group and limits".into(),
+        E::Job { unit, .. } => format!(
+            "`systemctl --user status {unit} rl.slice` tells more; `--cgroups disabled` runs without a group and limits"
+        ),
+    }
+}
+
+/// What has root keep the manager of this user beyond log-out.
+fn linger() -> String {
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    let name = user.map_or_else(|| uid.to_string(), |user| user.name);
+    format!("loginctl enable-linger {name}")
 }
 
 /// How root gives a user a group with a controller that no systemd hands on.
@@ -107,4 +132,27 @@ pub fn delegate(another: &str) -> String {
          >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload",
         all.join(" ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_refuses_says_where_to_look() {
+        let hint = |error| Error::Systemd(error).hint().unwrap();
+        let connect = systemd_user::Error::Connect {
+            path: "/run/user/1000/systemd/private".into(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        assert!(hint(connect).contains("loginctl enable-linger "));
+        let job = systemd_user::Error::Job {
+            unit: "rl-1.scope".into(),
+            result: "failed".into(),
+        };
+        assert!(hint(job).contains("systemctl --user status rl-1.scope"));
+        let (option, why) = ("--memory", "there is none".to_owned());
+        let none = Error::NoGroup { option, why }.hint().unwrap();
+        assert!(!none.contains("USER"), "{none}");
+    }
 }

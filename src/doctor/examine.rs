@@ -2,7 +2,7 @@
 
 use super::{Facts, Finding, NoNetwork, Verdict, works};
 use crate::cgroup;
-use crate::host::{self, Around, FileSystem, Fix, Obstacle, Refused, UMASK};
+use crate::host::{self, Around, FILES, FileSystem, Fix, Obstacle, Refused, UMASK};
 use crate::net;
 use crate::userns::Rank;
 
@@ -79,8 +79,8 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Degraded,
             format!("RLIMIT_NOFILE is {n}"),
             "images of many layers, and many programs, need more",
-            "LimitNOFILE=1024:524288",
-            "`ulimit -n 1024`, then again",
+            FILES.0,
+            FILES.1,
         );
     }
     if let Some(n) = around.processes.filter(|n| *n < FEW_PROCESSES) {

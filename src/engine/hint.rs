@@ -1,6 +1,7 @@
 //! What to do next, for errors whose own module knows nothing better: by what kind of thing went wrong.
 
 use super::{Error, images::ImageError, mounts, resolve};
+use crate::model::chain;
 use crate::monitor;
 use crate::store::StoreError;
 use crate::store::pack::PackError;
@@ -33,6 +34,13 @@ fn example(option: &str) -> &'static str {
 const NAME: &str = "an image's name is such as `debian:bookworm` or `quay.io/user/app:1.0`";
 const MACHINE: &str = "`rl doctor` looks at what this machine offers, and names what mends it";
 const AGAIN: &str = "fetch it again; if that does not help, whoever made the image has to";
+
+/// The hint for an error that comes of a limit of this process, whatever was being done: it goes before any other.
+pub(super) fn of_limits(error: &Error) -> Option<String> {
+    // By its words, ours and those of the standard library: some come from another process as words only.
+    let few = chain(error).to_lowercase().contains("too many open files");
+    few.then(crate::host::files_hint)
+}
 
 /// The hint for an error that has none of its own.
 pub(super) fn fallback(error: &Error) -> Option<String> {

@@ -225,7 +225,8 @@ struct Looked<F> {
 impl<F: Fn(&Metadata) -> bool> Looked<F> {
     /// One view for each place that the caller may write to, outermost first. What is mounted below one
     /// is not part of an overlay: it is shown as the rest of the root is, unless it holds a further place.
-    /// A place whose owner does not exist inside has a view of its own, in which there is a new owner.
+    /// It may even be that the kernel refuses the overlay for its sake (see [`crate::runtime`]'s views): the
+    /// further places have views of their own then. A place whose owner does not exist inside has a view of its own, in which there is a new owner.
     fn places(&self, mut places: Vec<PathBuf>) -> Vec<VolumeMount> {
         places.retain_mut(|path| match std::fs::canonicalize(&*path) {
             Ok(real) => {
@@ -243,9 +244,7 @@ impl<F: Fn(&Metadata) -> bool> Looked<F> {
                 let MountSource::Overlay { path } = &outer.source else {
                     return false;
                 };
-                !points_below(path)
-                    .iter()
-                    .any(|point| place.starts_with(point))
+                points_below(path).is_empty()
             });
             let own = std::fs::metadata(&place).is_ok_and(|meta| (self.own)(&meta));
             if !(seen && own) {

@@ -395,7 +395,9 @@ impl Error {
 
     /// What to do about it; there is always something.
     pub fn hint(&self) -> Option<String> {
-        self.own_hint().or_else(|| hint::fallback(self))
+        hint::of_limits(self)
+            .or_else(|| self.own_hint())
+            .or_else(|| hint::fallback(self))
     }
 
     fn own_hint(&self) -> Option<String> {

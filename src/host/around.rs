@@ -102,6 +102,14 @@ pub fn umask_hint() -> Option<String> {
     })
 }
 
+/// The hint under a refusal for want of descriptors.
+pub fn files_hint() -> String {
+    Unit::find().map_or_else(|| FILES.1.to_owned(), |unit| unit.edit(FILES.0))
+}
+
+/// What mends too small an RLIMIT_NOFILE: a unit's setting, and what to do without a unit.
+pub const FILES: (&str, &str) = ("LimitNOFILE=1024:524288", "`ulimit -n 1024`, then again");
+
 /// What mends a umask.
 pub const UMASK: &str = "`umask 022`, then again";
 

@@ -7,6 +7,9 @@
 //!
 //! Nothing here waits in a write. passt does, for the rest of a frame of which a part was taken: were both to wait, each
 //! for the other to read, they would for ever.
+//!
+//! What it reads is hostile. It can do nothing but wait, receive and send on the two, and end: the kernel kills it at any
+//! other system call.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -17,6 +20,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Error;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
+use crate::sys::seccomp::{self, Call};
 use crate::sys::{caps, wire};
 
 /// The longest frame: an Ethernet header and the interface's MTU fit.
@@ -45,7 +49,7 @@ impl Pump {
         match process::fork(Namespaces::empty()).map_err(|e| Error::Pump(e.into()))? {
             Fork::Parent(child) => self.child = Some(child),
             Fork::Child => {
-                let _ = carry_alone(&socket, &stream);
+                let _ = shed(&socket, &stream).map(carry_alone);
                 exit_now(0)
             }
         }
@@ -62,8 +66,8 @@ impl Drop for Pump {
     }
 }
 
-/// Sheds all but the two descriptors, every capability and every privilege to come.
-fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
+/// Sheds all but the two descriptors, every capability and every privilege to come. Returns the two.
+fn shed(socket: &OwnedFd, stream: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
     use std::os::fd::AsFd as _;
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)?;
@@ -71,18 +75,42 @@ fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
     process::reset_signals();
     process::place_fds(&[socket.as_fd(), stream.as_fd()])?;
     process::close_from(5);
-    let (socket, stream) = (process::inherited_fd(3)?, process::inherited_fd(4)?);
     caps::set_no_new_privs()?;
     caps::set(caps::Sets::default())?;
-    carry(&socket, &stream)
+    Ok((process::inherited_fd(3)?, process::inherited_fd(4)?))
 }
 
-fn carry(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
+/// All that [`carry`] calls; restart_syscall(2) is what becomes of a poll(2) that is stopped and continued.
+const CALLS: &[Call] = &[
+    #[cfg(target_arch = "x86_64")]
+    Call::Any(libc::SYS_poll),
+    Call::Any(libc::SYS_ppoll),
+    Call::Any(libc::SYS_restart_syscall),
+    Call::Any(libc::SYS_recvfrom),
+    Call::Any(libc::SYS_sendto),
+    Call::Any(libc::SYS_exit_group),
+];
+
+/// Carries, with no other system call left, and ends.
+fn carry_alone((socket, stream): (OwnedFd, OwnedFd)) {
     let mut out = Outwards {
         buffer: vec![0; BATCH + FRAME + 4],
         waiting: 0..0,
     };
     let mut back = vec![0; BATCH + FRAME + 4];
+    if seccomp::install(&seccomp::only(CALLS), seccomp::Flags::empty()).is_ok() {
+        let _ = carry(&socket, &stream, &mut out, &mut back);
+    }
+    // Nothing is freed or closed any more.
+    exit_now(0)
+}
+
+fn carry(
+    socket: &OwnedFd,
+    stream: &OwnedFd,
+    out: &mut Outwards,
+    back: &mut [u8],
+) -> Result<(), Errno> {
     let mut held = 0;
     out.keep(&announcement());
     loop {
@@ -108,7 +136,7 @@ fn carry(socket: &OwnedFd, stream: &OwnedFd) -> Result<(), Errno> {
         }
         out.flush(stream)?;
         if to.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            held = inwards(socket, stream, &mut back, held)?;
+            held = inwards(socket, stream, back, held)?;
         }
     }
 }

@@ -10,10 +10,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use rustix::process::{Pid, PidfdFlags};
+
 use super::choose::{has_ipv4, has_ipv6};
 use super::member::{self, Member};
 use super::pump::Pump;
-use crate::sys::wire::{Address, Interface, Kind, MAC, enlarge_queues};
+use crate::sys::process::{self, Fork, Namespaces, exit_now};
+use crate::sys::wire::{Address, Interface, Kind, MAC, add_address, enlarge_queues};
 
 use super::{Choice, Error, Link, Mode, PASTA_DNS, PASTA_DNS6, Proto, Reserved};
 
@@ -53,7 +56,7 @@ pub fn addresses(mode: Mode, host_gateway: bool) -> (Option<IpAddr>, Option<IpAd
     }
 }
 
-/// The container's IPv6 address and gateway with passt; any address is a gateway to it.
+/// The container's IPv6 address and gateway with passt, to which any address is a gateway, and with slirp4netns.
 const WIRE6: (Ipv6Addr, Ipv6Addr) = (
     Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100),
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
@@ -151,7 +154,8 @@ pub fn start(
             let mut command = options.command(program, &target);
             prepare(&mut command);
             let starting = slirp4netns_rs::spawn(command, &options).map_err(Box::new)?;
-            Ok(Some(Starting::Slirp(starting)))
+            let guest = options.ipv6.then(|| guest(request.pid)).flatten();
+            Ok(Some(Starting::Slirp(starting, guest)))
         }
     }
 }
@@ -208,6 +212,39 @@ fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
     }
 }
 
+/// The process of this number; `None` on a kernel without pidfd_open(2).
+fn guest(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// slirp4netns leaves IPv6 to its router advertisements, for which the kernel asks a second or more after the interface
+/// is up: the container's command would start without. The same address and way are given here, at once. Where that
+/// is refused, the advertisements give them later.
+fn give_ipv6(guest: &OwnedFd) {
+    let (own, gateway) = (WIRE6.0.into(), Some(WIRE6.1.into()));
+    let prefix = 64;
+    let address = Address {
+        own,
+        prefix,
+        gateway,
+    };
+    let interface = slirp4netns_rs::Options::default().interface;
+    match process::fork(Namespaces::empty()) {
+        Ok(Fork::Parent(child)) => drop(child.wait()),
+        Ok(Fork::Child) => {
+            let joined = process::join(guest.as_fd(), Namespaces::USER | Namespaces::NET)
+                // In the user namespace already.
+                .or_else(|_| process::join(guest.as_fd(), Namespaces::NET));
+            if joined.is_ok() {
+                let _ = add_address(&interface, &address);
+            }
+            exit_now(0)
+        }
+        Err(_) => {}
+    }
+}
+
 /// A helper that has been started and may or may not be ready.
 #[derive(Debug)]
 pub enum Starting {
@@ -215,8 +252,8 @@ pub enum Starting {
     Pasta(pasta::Starting),
     /// passt.
     Passt(pasta::Starting, Pump),
-    /// slirp4netns.
-    Slirp(slirp4netns_rs::Starting),
+    /// slirp4netns, and where it is to have IPv6 a process of the container's.
+    Slirp(slirp4netns_rs::Starting, Option<OwnedFd>),
     /// The switch of a network with a name.
     Named(member::Starting),
 }
@@ -238,7 +275,7 @@ impl Starting {
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
         match self {
             Starting::Pasta(starting) | Starting::Passt(starting, _) => starting.poll_fd(),
-            Starting::Slirp(starting) => starting.poll_fd(),
+            Starting::Slirp(starting, _) => starting.poll_fd(),
             Starting::Named(starting) => starting.poll_fd(),
         }
     }
@@ -253,7 +290,13 @@ impl Starting {
             Starting::Passt(starting, pump) => {
                 Ok(Running::Passt(starting.finish().map_err(Box::new)?, pump))
             }
-            Starting::Slirp(starting) => Ok(Running::Slirp(starting.finish().map_err(Box::new)?)),
+            Starting::Slirp(starting, guest) => {
+                let running = starting.finish().map_err(Box::new)?;
+                if let Some(guest) = guest {
+                    give_ipv6(&guest);
+                }
+                Ok(Running::Slirp(running))
+            }
             Starting::Named(starting) => Ok(Running::Named(starting.finish()?)),
         }
     }

@@ -7,7 +7,9 @@
 //! 3. overlay with an upper directory in memory, for a container that is thrown away at its end;
 //! 4. the host's directory read-only, and a line that says so. Never writable.
 //!
-//! An overlay does not show what is mounted below the host's directory: the engine binds that.
+//! An overlay does not show what is mounted below the host's directory: the engine binds that. In a user namespace
+//! the kernel may refuse it (`EINVAL`), since it would uncover what those mounts hide (`has_locked_children` in
+//! fs/namespace.c).
 //!
 //! The kernel works on upper and work directories as whoever mounts. For as long as that takes, we are
 //! their owner, so that what it makes for itself there can be removed by them.
@@ -76,7 +78,10 @@ pub(super) fn mount(
         Ok(()) => return Ok(Outcome::Stands(None)),
         Err(errno) => errno,
     };
-    let why = format!("overlay: {}", process::errno_name(errno.raw_os_error()));
+    let mut why = format!("overlay: {}", process::errno_name(errno.raw_os_error()));
+    if errno == Errno::INVAL {
+        why += ", as where something is mounted below it; the directory that one stands in has its own";
+    }
     let ids = (owner.st_uid, owner.st_gid);
     if view.throw_away && memory(opened, point.as_fd(), attr, ids, &scratch).is_ok() {
         let text = format!("`{target}`: what is written there is kept in memory ({why})");

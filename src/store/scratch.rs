@@ -42,8 +42,16 @@ impl Scratch {
                 .mode(0o700)
                 .create(&path)
                 .map_err(StoreError::io(|| format!("mkdir(`{}`)", path.display())))?;
-            let Ok(lock) = File::open(&path) else {
-                continue;
+            let lock = match File::open(&path) {
+                Ok(lock) => lock,
+                // A cleaner was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let _ = std::fs::remove_dir(&path);
+                    return Err(StoreError::io(|| format!("open(`{}`)", path.display()))(
+                        error,
+                    ));
+                }
             };
             let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
             if locked.is_ok() && path.exists() {

@@ -2,6 +2,7 @@
 //! descriptors go in and come out, never bare numbers.
 #![allow(unsafe_code)]
 
+pub mod alone;
 pub mod caps;
 mod clone;
 pub mod copy;

@@ -429,30 +429,6 @@ pub fn die_with_parent(command: &mut std::process::Command) {
     }
 }
 
-/// Has `command` run in a user namespace of its own, in which the caller is root and alone; outside it gains nothing by
-/// that (user_namespaces(7)).
-pub fn in_own_user_namespace(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt as _;
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let files = [
-        (c"/proc/self/setgroups", "deny".to_owned()),
-        (c"/proc/self/uid_map", format!("0 {} 1", uid.as_raw())),
-        (c"/proc/self/gid_map", format!("0 {} 1", gid.as_raw())),
-    ];
-    // SAFETY: unshare(2), open(2) and write(2) are async-signal-safe; nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            cvt(i64::from(libc::unshare(libc::CLONE_NEWUSER)))?;
-            for (path, text) in &files {
-                let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-                let file = rustix::fs::open(*path, flags, rustix::fs::Mode::empty())?;
-                rustix::io::write(file, text.as_bytes())?;
-            }
-            Ok(())
-        });
-    }
-}
-
 /// Ignores a signal. Exec keeps that, so a program to be started wants [`reset_signals`] first.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN runs no code of ours.

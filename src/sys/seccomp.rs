@@ -1,6 +1,6 @@
 //! Installing a system call filter: a classic BPF program that the kernel runs before each system call
 //! (seccomp(2), Documentation/userspace-api/seccomp_filter.rst). The program itself is made in
-//! `security::seccomp`.
+//! `security::seccomp`; for processes of our own that need a handful of calls there is [`only`].
 
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,57 @@ pub fn install(program: &[SockFilter], flags: Flags) -> Result<()> {
     }
 }
 
+/// A system call that a process of ours may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// With any arguments.
+    Any(i64),
+    /// Where the argument of this index (from 0) has this value in its lower half.
+    With(i64, u8, u32),
+}
+
+/// `AUDIT_ARCH_*` of this program (include/uapi/linux/audit.h): its ELF machine, 64 bits, little-endian.
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 62 | 0xc000_0000;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 183 | 0xc000_0000;
+
+/// The program that lets `calls` through, made the way this program makes them, and ends the process at any other.
+/// One call may be there several times, with several arguments.
+pub fn only(calls: &[Call]) -> Vec<SockFilter> {
+    let line = |code, jt, jf, k| SockFilter { code, jt, jf, k };
+    let load = |offset| {
+        line(
+            (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+            0,
+            0,
+            offset,
+        )
+    };
+    let is = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let skip_unless = |k, count| line(is, 0, count, k);
+    let answer = |k| line((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, k);
+    let [allow, kill] = [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_KILL_PROCESS].map(answer);
+    // `struct seccomp_data`: the number, the architecture, the instruction pointer, six arguments of 8 bytes.
+    let (number, arch) = (0, 4);
+    let argument = |index: u8| 16 + 8 * u32::from(index);
+    let mut out = vec![load(arch), line(is, 1, 0, AUDIT_ARCH), kill, load(number)];
+    for call in calls {
+        match *call {
+            Call::Any(nr) => out.extend([skip_unless(nr as u32, 1), allow]),
+            Call::With(nr, index, value) => out.extend([
+                skip_unless(nr as u32, 4),
+                load(argument(index)),
+                skip_unless(value, 1),
+                allow,
+                load(number),
+            ]),
+        }
+    }
+    out.push(kill);
+    out
+}
+
 /// Whether the kernel knows the action (`SECCOMP_RET_*`, without its data) as its own; one it does not know
 /// it would take for `KILL_PROCESS`.
 ///
@@ -163,6 +214,43 @@ mod tests {
         });
         assert_eq!(inside.join().unwrap(), Err(Errno::NOTNAM));
         assert!(getppid().is_ok());
+    }
+
+    #[test]
+    fn a_process_makes_the_calls_that_it_has_and_ends_at_any_other() {
+        use crate::sys::process::{Ended, Fork, Namespaces, exit_now, fork};
+        let calls = [
+            Call::Any(libc::SYS_exit_group),
+            Call::With(libc::SYS_socket, 0, libc::AF_UNIX as u32),
+            Call::With(libc::SYS_socket, 0, libc::AF_INET as u32),
+            Call::Any(libc::SYS_getppid),
+        ];
+        let program = only(&calls);
+        let ends = |work: &dyn Fn() -> bool| match fork(Namespaces::empty()).unwrap() {
+            Fork::Parent(child) => child.wait().unwrap(),
+            Fork::Child => {
+                let installed = super::super::caps::set_no_new_privs()
+                    .and_then(|()| install(&program, Flags::empty()));
+                exit_now(u8::from(installed.is_err() || !work()))
+            }
+        };
+        // SAFETY: neither takes a pointer; the descriptor ends with the process.
+        let socket = |family| unsafe { libc::socket(family, libc::SOCK_STREAM, 0) } >= 0;
+        // SAFETY: as above.
+        let parent = || unsafe { libc::getppid() } > 0;
+        let killed = Ended::Signaled(libc::SIGSYS);
+        assert_eq!(ends(&|| true), Ended::Exited(0));
+        assert_eq!(
+            ends(&|| socket(libc::AF_UNIX) && parent()),
+            Ended::Exited(0)
+        );
+        assert_eq!(
+            ends(&|| socket(libc::AF_INET) && parent()),
+            Ended::Exited(0)
+        );
+        assert_eq!(ends(&|| socket(libc::AF_INET6)), killed);
+        // SAFETY: as above.
+        assert_eq!(ends(&|| unsafe { libc::getuid() } < u32::MAX), killed);
     }
 
     #[test]

@@ -105,14 +105,20 @@ pub fn connect(interface: &Interface) -> std::result::Result<OwnedFd, Failed> {
     here.up(near)
         .or_else(call("rtnetlink(RTM_SETLINK, `eth0` up)"))?;
     for address in &interface.addresses {
-        here.address(near, address)
-            .or_else(call("rtnetlink(RTM_NEWADDR, `eth0`)"))?;
-        if let Some(gateway) = address.gateway {
-            here.route(near, gateway)
-                .or_else(call("rtnetlink(RTM_NEWROUTE, default)"))?;
-        }
+        here.assign(near, address)?;
     }
     Ok(carrier)
+}
+
+/// Gives an interface that another program made an address, and with it a way to everywhere. The caller holds
+/// `CAP_NET_ADMIN` over its network namespace.
+///
+/// # Errors
+/// The first call that failed.
+pub fn add_address(name: &str, address: &Address) -> std::result::Result<(), Failed> {
+    let here = Netlink::open().or_else(call("socket(AF_NETLINK)"))?;
+    let index = index(name).or_else(call("if_nametoindex()"))?;
+    here.assign(index, address)
 }
 
 /// A tap that is called [`NAME`], as an open file that does not block.
@@ -349,6 +355,17 @@ impl Netlink {
             0,
             &link(index, libc::IFF_UP as u32),
         ))
+    }
+
+    /// An address, and the way that it opens.
+    fn assign(&self, index: u32, address: &Address) -> std::result::Result<(), Failed> {
+        self.address(index, address)
+            .or_else(call("rtnetlink(RTM_NEWADDR)"))?;
+        if let Some(gateway) = address.gateway {
+            self.route(index, gateway)
+                .or_else(call("rtnetlink(RTM_NEWROUTE, default)"))?;
+        }
+        Ok(())
     }
 
     fn address(&self, index: u32, address: &Address) -> Result<()> {

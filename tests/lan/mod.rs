@@ -347,3 +347,28 @@ pub fn name_server(address: &str) -> Receiver<String> {
     });
     out
 }
+
+/// Sees that a process that carries frames has nothing but its work left: no capability, and no system call of another
+/// kind. `wake` gives it work, at which strace(1) puts an unrelated call in the place of the one that it waits in.
+#[track_caller]
+pub fn has_no_other_call(pid: i32, mut wake: impl FnMut()) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in ["CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    let seen = tempfile::NamedTempFile::new().unwrap();
+    let calls = "poll,ppoll,epoll_wait,epoll_pwait,epoll_pwait2,restart_syscall";
+    let mut strace = Command::new("strace")
+        .args(["-q", "-p", &pid.to_string(), "-o"])
+        .arg(seen.path())
+        .arg(format!("-etrace={calls}"))
+        .arg(format!("-einject={calls}:retval=0:syscall=getppid"))
+        .spawn()
+        .unwrap();
+    wait_for("the process to end", || {
+        wake();
+        strace.try_wait().unwrap().is_some()
+    });
+    let seen = fs::read_to_string(seen.path()).unwrap();
+    assert!(seen.contains("+++ killed by SIGSYS"), "{seen}");
+}

@@ -6,9 +6,11 @@
 //! finds no room in the uplink's queue waits, and its sender is not listened to until it is gone. What another member's
 //! kernel does not take is lost, as on any wire.
 //!
-//! It keeps no more than its descriptors, has no capabilities and gains none. Frames are hostile, monitors are not: they
-//! run as the same user, in a directory that is closed to others.
+//! It keeps no more than its descriptors, has no capabilities and gains none, sees of the file system the network's
+//! directory only, and the kernel kills it at any system call that it has no use for ([`calls::all`]). Frames are hostile,
+//! monitors are not: they run as the same user, in a directory that is closed to others.
 
+mod calls;
 pub mod frame;
 pub mod message;
 mod names;
@@ -30,9 +32,10 @@ use rustix::net::RecvFlags;
 use rustix::process::{Resource, Rlimit};
 
 use crate::model::subnet::Subnet;
-use crate::sys::caps;
 use crate::sys::process::{self, exit_now};
+use crate::sys::seccomp;
 use crate::sys::socket::Channel;
+use crate::sys::{alone, caps};
 use message::{FromSwitch, Join, ToSwitch};
 use uplink::{Step, Uplink};
 use way::{Members, Net, Resolver, Way};
@@ -160,6 +163,8 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
     let uplink = setup.uplink.as_deref();
     let uplink = uplink.map(|program| Uplink::start(program, setup.mtu));
     let uplink = uplink.transpose();
+    let lock = File::open(LOCK).map_err(process::to_errno)?;
+    alone::stay_in_working_directory()?;
     caps::set_no_new_privs()?;
     caps::set(caps::Sets::default())?;
     let (uplink, failure) = match uplink {
@@ -167,17 +172,15 @@ fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Do
         Err(failure) => (None, Some(failure)),
     };
     let mut switch = Switch::new(setup, listener, uplink, failure)?;
+    seccomp::install(&seccomp::only(&calls::all()), seccomp::Flags::empty())?;
     switch.add_client(Channel::from_fd(first))?;
     let mut events = Vec::with_capacity(64);
     loop {
         switch.turn(&mut events)?;
-        if switch.clients.is_empty()
-            && let Some(lock) = switch.last_look()?
-        {
+        if switch.clients.is_empty() && switch.last_look(&lock)? {
             let _ = std::fs::remove_file(SOCKET);
             drop(switch);
-            // Released now, when whatever follows may use the same names.
-            drop(lock);
+            // The lock is released with this process, when whatever follows may use the same names.
             return Ok(());
         }
     }
@@ -271,17 +274,19 @@ impl Switch {
         Ok(())
     }
 
-    /// With nobody left: the lock, if nobody is about to come. Whoever comes holds it until he is in the queue of the
-    /// listener.
-    fn last_look(&mut self) -> Result<Option<File>, Errno> {
-        let lock = File::open(LOCK).map_err(process::to_errno)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+    /// With nobody left: whether nobody is about to come, and `lock` is held. Whoever comes holds it until he is in the
+    /// queue of the listener.
+    fn last_look(&mut self, lock: &File) -> Result<bool, Errno> {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(false),
             Err(errno) => return Err(errno),
         }
         self.accept()?;
-        Ok(self.clients.is_empty().then_some(lock))
+        if !self.clients.is_empty() {
+            rustix::fs::flock(lock, FlockOperation::Unlock)?;
+        }
+        Ok(self.clients.is_empty())
     }
 
     fn accept(&mut self) -> Done {

@@ -14,9 +14,9 @@ use super::message::{FromSwitch, Join};
 use super::way;
 use crate::model::chain;
 use crate::net::Error;
-use crate::sys::caps;
 use crate::sys::process::{self, die_with_parent};
 use crate::sys::wire::enlarge_queues;
+use crate::sys::{alone, caps};
 
 /// The uplink's own network: reserved since ever (RFC 1112, class E), so that nobody out there has one of its addresses.
 const NETWORK: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 0);
@@ -59,7 +59,7 @@ impl Uplink {
         // Its sandbox takes a privilege that root has, and everybody in a user namespace of his own.
         let sets = caps::get().unwrap_or_default();
         if sets.effective & CapabilitySet::SYS_ADMIN.bits() == 0 {
-            process::in_own_user_namespace(&mut command);
+            alone::in_own_user_namespace(&mut command);
         }
         die_with_parent(&mut command);
         let started = bess::spawn(command, &options).and_then(bess::Starting::finish);
