@@ -26,7 +26,7 @@ const TRIED: [(&str, &str); 7] = [
     ),
     (
         "`host`",
-        "mkdir -p $HOME/here; cd $HOME/here; echo true >file; $RL run --rm --network none host sh -ec 'echo false >file; cat file' >seen && test $(cat seen file | tr -d '\\n') = falsetrue && echo done; cd ..; rm -rf here",
+        "mkdir -p $HOME/here; cd $HOME/here; echo true >file; $RL run --rm --network none host sh -ec 'cat file; echo false >new; cat new' >seen && test $(tr -d '\\n' <seen) = truefalse && ! test -e new && echo done; cd ..; rm -rf here",
     ),
     (
         "network",
