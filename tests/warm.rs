@@ -139,6 +139,15 @@ identities! {
         assert_ne!(warmed(t), keeper);
     }
 
+    /// Where the way into it is shut, containers are made as if there were none.
+    fn it_can_be_done_without(t: [sub]) {
+        for refused in ["setns:error=EPERM", "setns:error=ENOSYS", "connect:error=EACCES"] {
+            warmed(t);
+            let run = t.run(["id", "-u"]).traced([format!("inject={refused}")]);
+            assert_eq!(run.run().ok().out(), "0", "{refused}");
+        }
+    }
+
     /// A container on the host's network can listen at the name. It is in another mount namespace.
     fn nobody_else_is_taken_for_it(t: [sub]) {
         let keeper = warmed(t);

@@ -42,7 +42,11 @@ pub fn fork(namespaces: Namespaces) -> Result<Fork> {
 pub fn fork_into(namespaces: Namespaces, group: Option<BorrowedFd<'_>>) -> Result<Fork> {
     match clone(namespaces.bits(), libc::SIGCHLD, group)? {
         None => Ok(Fork::Child),
-        Some((pid, pidfd)) => Ok(Fork::Parent(Child { pid, pidfd })),
+        Some((pid, pidfd)) => Ok(Fork::Parent(Child {
+            pid,
+            pidfd,
+            here: true,
+        })),
     }
 }
 
@@ -176,7 +180,11 @@ pub fn spawn_within(
                 exit_now(125);
             }
             Ok(Some((pid, pidfd))) => {
-                let child = Child { pid, pidfd };
+                let child = Child {
+                    pid,
+                    pidfd,
+                    here: true,
+                };
                 birth.done = born(&child);
                 birth.made = Ok(child);
             }

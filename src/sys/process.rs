@@ -45,6 +45,8 @@ pub enum Fork {
 pub struct Child {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
+    /// Whether `pid` is known to be of the caller's pid namespace.
+    pub(super) here: bool,
 }
 
 impl Child {
@@ -53,8 +55,10 @@ impl Child {
     /// # Errors
     /// `ESRCH` where it is gone already.
     pub fn from_pidfd(pidfd: OwnedFd) -> Result<Child> {
-        let number = proc_pid_of(pidfd.as_fd()).ok_or(Errno::SRCH)?;
-        Ok(Child { pid: number, pidfd })
+        let pid = proc_pid_of(pidfd.as_fd()).ok_or(Errno::SRCH)?;
+        let own = std::fs::read_link("/proc/self").ok();
+        let here = own.is_some_and(|own| own.as_os_str() == &*std::process::id().to_string());
+        Ok(Child { pid, pidfd, here })
     }
 
     /// The process id in the caller's pid namespace.
@@ -68,12 +72,23 @@ impl Child {
         proc_pid_of(self.pidfd.as_fd()).unwrap_or(self.pid)
     }
 
-    /// Sends a signal by number (pidfd_send_signal(2)).
+    /// Sends a signal by number (pidfd_send_signal(2); kill(2) where a seccomp filter refuses that).
     ///
     /// # Errors
     /// `ESRCH` once the child was reaped, `EINVAL` for a number that is no signal.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        signal_pidfd(self.pidfd.as_fd(), signal)
+        match signal_pidfd(self.pidfd.as_fd(), signal) {
+            Err(Errno::NOSYS | Errno::PERM) if self.here => {
+                // As long as it is ours to be waited for, nobody else gets its number.
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                rustix::process::waitid(rustix::process::WaitId::PidFd(self.as_fd()), options)
+                    .map_err(|_| Errno::SRCH)?;
+                // SAFETY: plain integers.
+                let sent = unsafe { libc::kill(self.pid.as_raw_nonzero().get(), signal) };
+                cvt(i64::from(sent)).map(drop)
+            }
+            other => other,
+        }
     }
 
     /// Reaps the child: waits for its end, returns how it ended.

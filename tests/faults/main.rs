@@ -56,7 +56,9 @@ fn run<'a>(t: &'a Env, image: &str, options: &[&str], command: &[&str]) -> Progr
         true => &[][..],
         false => &["--network", "none"],
     };
+    // The same calls each time, and the same numbers in the id maps.
     t.rl(["run", "--rm", "--quiet"])
+        .env("RL_USERNS_WARM", "0")
         .args(network)
         .args(options)
         .arg(image)

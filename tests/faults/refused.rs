@@ -199,6 +199,8 @@ fn missing_calls() {
         "seccomp",
         "statx",
         "faccessat2",
+        "pidfd_send_signal",
+        "pidfd_open",
     ];
     let faults = missing.map(|call| format!("inject={call}:error=ENOSYS"));
     for fault in &faults {
@@ -209,7 +211,7 @@ fn missing_calls() {
     stand(&expected, &look(&all), "all at once");
     // A filter may say EPERM instead.
     let all = [String::from(
-        "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2:error=EPERM",
+        "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2,pidfd_send_signal,pidfd_open:error=EPERM",
     )];
     stand(&expected, &look(&all), "all at once refused");
     nothing_left(&t, "all at once");
