@@ -205,6 +205,7 @@ identities! {
             // It stays on its rung, also when the kernel refuses no more.
             std::fs::remove_file(t.dir().join("data/rl/overlay-refused.json")).unwrap();
             t.rl(["start", "box"]).run().ok();
+            wait_for("its changes once more", || t.rl(["logs", "box"]).run().ok().out() == "ready\nready");
             assert_eq!(t.rl(["exec", "box", "sh", "-c", "cd /; ls -A both; cat srv/stopped"]).run().ok().out(), "new\nin", "{rung}");
             t.rl(["rm", "-f", "box"]).run().ok();
         }

@@ -44,9 +44,11 @@ impl Keep {
         let meta = std::fs::metadata(data).ok()?;
         let mut maps = DefaultHasher::new();
         (plan.uid.to_proc(), plan.gid.to_proc(), plan.setgroups).hash(&mut maps);
+        // The number of a directory that was removed is soon another one's.
+        data.hash(&mut maps);
         let uid = rustix::process::geteuid().as_raw();
-        let (place, maps) = ((meta.dev(), meta.ino()), maps.finish());
-        let name = format!("rl-userns/{uid}/{}-{}/{maps:x}", place.0, place.1);
+        let (device, number, maps) = (meta.dev(), meta.ino(), maps.finish());
+        let name = format!("rl-userns/{uid}/{device}-{number}/{maps:x}");
         let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
         Some(Keep { address, time })
     }
