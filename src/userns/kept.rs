@@ -72,6 +72,8 @@ impl Keep {
     /// Leaves a keeper, unless there is one. It is made in the background: nothing is lost when it fails.
     pub(super) fn leave(&self, plan: &Plan) {
         let _ = process::in_background(|| {
+            // No monitor of a container, which is what else stays.
+            let _ = rustix::thread::set_name(c"rl-userns");
             let _ = self.make(plan);
         });
     }
@@ -114,7 +116,6 @@ impl Keep {
 
     /// The keeper's life.
     fn stay(&self, socket: &OwnedFd) {
-        let _ = rustix::thread::set_name(c"rl-userns");
         // By it the others know this process: it is the one that they see as their peer.
         if listen(socket, i32::from(u16::MAX)).is_err() {
             return;
