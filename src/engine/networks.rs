@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::only::Only;
+use super::only::{Label, Only};
 use super::{Context, containers, names};
 use crate::model::network::NetworkSpec;
 use crate::model::spec::VERSION;
@@ -213,7 +213,7 @@ pub enum Filter {
     /// The id starts with this.
     Id(String),
     /// A label, perhaps with a value.
-    Label(String, Option<String>),
+    Label(Label),
     /// The driver.
     Driver(String),
     /// Whether no container is on it.
@@ -230,10 +230,7 @@ impl std::str::FromStr for Filter {
         Ok(match key {
             "name" => Filter::Name(owned),
             "id" => Filter::Id(owned),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(owned, None),
-            },
+            "label" => Filter::Label(Label::parse(value)),
             "driver" => Filter::Driver(owned),
             "dangling" => Filter::Dangling(match value {
                 "true" | "1" => true,
@@ -259,10 +256,7 @@ pub fn list(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<NetworkSpec
         filters.iter().all(|filter| match filter {
             Filter::Name(text) => network.name.contains(text),
             Filter::Id(text) => network.id.starts_with(text),
-            Filter::Label(key, value) => match (network.labels.get(key), value) {
-                (Some(found), Some(value)) => found == value,
-                (found, _) => found.is_some(),
-            },
+            Filter::Label(label) => label.is_among(&network.labels),
             Filter::Driver(word) => word == "bridge",
             Filter::Dangling(wanted) => users(&used, &network.name).is_empty() == *wanted,
         })

@@ -16,7 +16,7 @@ pub struct Only {
     /// Made before this, in seconds since the epoch.
     until: Option<i64>,
     /// Labels that are wanted, or not, perhaps with a value.
-    labels: Vec<(bool, String, Option<String>)>,
+    labels: Vec<(bool, Label)>,
 }
 
 impl Only {
@@ -36,11 +36,7 @@ impl Only {
                     only.until = only.until.into_iter().chain(at).min();
                 }
                 "label" | "label!" => {
-                    let (name, value) = match value.split_once('=') {
-                        Some((name, value)) => (name, Some(value.to_owned())),
-                        None => (value, None),
-                    };
-                    only.labels.push((key == "label", name.to_owned(), value));
+                    only.labels.push((key == "label", Label::parse(value)));
                 }
                 _ => return Err(bad()),
             }
@@ -50,13 +46,36 @@ impl Only {
 
     /// Whether something that was made then, in seconds since the epoch, and has these labels is among it.
     pub fn fits(&self, made: i64, labels: &BTreeMap<String, String>) -> bool {
-        let has = |name: &String, value: &Option<String>| match (labels.get(name), value) {
+        let mut wanted = self.labels.iter();
+        self.until.is_none_or(|until| made < until)
+            && wanted.all(|(wanted, label)| label.is_among(labels) == *wanted)
+    }
+}
+
+/// A label that a filter asks for, whatever its value is or with this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    name: String,
+    value: Option<String>,
+}
+
+impl Label {
+    /// `NAME` or `NAME=VALUE`.
+    pub fn parse(text: &str) -> Label {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        let name = name.to_owned();
+        Label { name, value }
+    }
+
+    /// Whether it is one of these.
+    pub fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {
+        match (labels.get(&self.name), &self.value) {
             (Some(found), Some(value)) => found == value,
             (found, _) => found.is_some(),
-        };
-        let mut labels = self.labels.iter();
-        self.until.is_none_or(|until| made < until)
-            && labels.all(|(wanted, name, value)| has(name, value) == *wanted)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{self, DATA};
+use super::only::Label;
 use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::{state, userns};
@@ -170,7 +171,7 @@ pub enum Filter {
     /// The name contains this.
     Name(String),
     /// A label, perhaps with a value.
-    Label(String, Option<String>),
+    Label(Label),
     /// The driver.
     Driver(String),
     /// Whether no container has it.
@@ -186,10 +187,7 @@ impl std::str::FromStr for Filter {
         let owned = value.to_owned();
         Ok(match (key, value) {
             ("name", _) => Filter::Name(owned),
-            ("label", _) => match value.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(owned, None),
-            },
+            ("label", _) => Filter::Label(Label::parse(value)),
             ("driver", _) => Filter::Driver(owned),
             ("dangling", "true" | "1") => Filter::Dangling(true),
             ("dangling", "false" | "0") => Filter::Dangling(false),
@@ -211,10 +209,7 @@ pub fn filtered(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<Volume>
     all.retain(|volume| {
         filters.iter().all(|filter| match filter {
             Filter::Name(text) => volume.name.contains(text),
-            Filter::Label(key, value) => match (volume.labels.get(key), value) {
-                (Some(found), Some(value)) => found == value,
-                (found, _) => found.is_some(),
-            },
+            Filter::Label(label) => label.is_among(&volume.labels),
             Filter::Driver(word) => word == "local",
             Filter::Dangling(wanted) => {
                 used.iter().any(|c| c.spec.has_volume(&volume.name)) != *wanted
