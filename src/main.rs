@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         rl::runtime::init::main();
     }
     if name == rl::runtime::join::NAME {
-        rl::runtime::join::main();
+        rl::monitor::exec::main();
     }
     // systemd starts a generator by its whole path.
     if Path::new(&name).file_name() == Some(OsStr::new(rl::quadlet::generator::NAME)) {

@@ -164,6 +164,26 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn who_serves_an_exec_can_do_little(t: [sub root]) {
+        detached(t, "box", &[], "exec sleep 1000");
+        // Another user's: to end that, the capability that is kept is needed.
+        let running = t.rl(["exec", "-u", "1000", "box", "sleep", "4324"]).spawn();
+        let find = || t.processes().into_iter().find(|p| p.command == "sleep 4324");
+        wait_for("it", || find().is_some());
+        let command = find().unwrap();
+        let field = |pid: &str, name: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().to_owned()
+        };
+        let serves = field(&command.pid.to_string(), "PPid:");
+        assert_eq!(u64::from_str_radix(&field(&serves, "CapPrm:"), 16).unwrap(), 1 << 5, "CAP_KILL");
+        assert_eq!(field(&serves, "NSpid:"), serves, "not in the container's pid namespace");
+        running.signal(Signal::TERM);
+        running.wait().exits(143);
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn attach_and_detach(t: [sub root]) {
         let script = "while read line; do echo \"<$line>\"; done";
         let run = t.rl(["run", "-dit", "--name", "shell", "--network", "none"]).arg(images::busybox());

@@ -353,28 +353,30 @@ fn around(dir: &Path) -> (&Path, &str) {
     (top, name.unwrap_or_default())
 }
 
-/// The leaf of a running container with this first process, for a further one to be born in. Where this process may not
-/// be moved there, since the groups above both are not ours, the user's systemd is asked to put it beside.
+/// Whether this process, and those that it makes, may not be moved to the group of a running container, since the group
+/// above both is not ours: then they need [`admit`] before one can be born there.
+pub fn is_far(dir: &Path) -> bool {
+    let (scope, name) = around(dir);
+    name.ends_with(".scope") && !common_is_ours(scope)
+}
+
+/// Has the user's systemd put a process beside a running container.
 ///
 /// # Errors
-/// The group is gone, or closed to us.
-pub fn approach(
+/// [`Error::Systemd`].
+pub fn admit(
     dir: &Path,
-    first: Pid,
+    pid: Pid,
     uid: u32,
     env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
-) -> Result<OwnedFd, Error> {
-    let fd = leaf_beside(dir, first)?;
-    let (scope, name) = around(dir);
-    if !name.ends_with(".scope") || common_is_ours(scope) {
-        return Ok(fd);
-    }
+) -> Result<(), Error> {
+    let (_, name) = around(dir);
     if let Some(address) = systemd(uid, env) {
-        let own = std::process::id();
         let group = format!("/{MONITOR}");
-        Connection::open(&address, uid, PATIENCE)?.attach(name, &group, &[own])?;
+        let pid = pid.as_raw_nonzero().get() as u32;
+        Connection::open(&address, uid, PATIENCE)?.attach(name, &group, &[pid])?;
     }
-    Ok(fd)
+    Ok(())
 }
 
 /// Whether the group above this process and `other` is ours, so that processes may be moved between them (cgroup-v2.rst,

@@ -49,7 +49,7 @@ pub fn bootstrap(context: &Context<'_>, ui: &Terminal, args: &BootstrapArgs) -> 
         include: args.include.clone(),
         mirror: args.mirror.clone(),
     };
-    let path = context.caller.path.as_deref();
+    let path = context.caller()?.path.as_deref();
     let recipe = match Recipe::new(&args.reference, &options, path, Path::new("/etc/apt")) {
         Ok(recipe) => recipe,
         Err(error) => return Ok(fail(&error)),
@@ -62,7 +62,7 @@ pub fn bootstrap(context: &Context<'_>, ui: &Terminal, args: &BootstrapArgs) -> 
             source.components.join(" ")
         ));
     }
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     let status = userns::run_inside_passing_signals(&plan, || {
         match make(context, ui, &args.reference, &recipe, &plan) {
             Ok(()) => 0,

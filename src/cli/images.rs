@@ -215,7 +215,7 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         }
     }
     if deleted {
-        let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+        let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
         let open = || self::store(context);
         image_for::inside(context, &plan, || match open()?.gc(false)? {
             Some(_) => Ok(()),
@@ -238,7 +238,7 @@ pub fn load(context: &Context<'_>, args: &LoadArgs) -> Result<u8, Error> {
     if args.input.is_none() && io::stdin().is_terminal() {
         return Err(ImageError::TerminalInput.into());
     }
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
     image_for::inside(context, &plan, || {
         let store = store(context)?;
@@ -333,7 +333,7 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
         platform: args.platform.clone(),
         created_by: None,
     };
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
     image_for::inside(context, &plan, || {
         let store = store(context)?;

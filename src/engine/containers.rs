@@ -80,7 +80,7 @@ pub(super) fn end_orphan(container: &Container) {
 
 /// A plan in which every id exists that a container of the caller's can have given to a file.
 fn default_plan(context: &Context<'_>) -> Result<userns::Plan, Error> {
-    Ok(userns::plan(&userns::Mode::Default, &context.caller)?)
+    Ok(userns::plan(&userns::Mode::Default, context.caller()?)?)
 }
 
 /// What each has written, and with its image, in Docker's words.
@@ -200,5 +200,5 @@ pub(super) fn await_release(container: &Container) {
 /// A plan with the maps that the container was made with.
 pub(super) fn plan_for(context: &Context<'_>, spec: &ContainerSpec) -> Result<userns::Plan, Error> {
     let (uid, gid) = (spec.uid_map.clone(), spec.gid_map.clone());
-    Ok(userns::plan_again(uid, gid, &context.caller)?)
+    Ok(userns::plan_again(uid, gid, context.caller()?)?)
 }

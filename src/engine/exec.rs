@@ -1,6 +1,7 @@
 //! `rl exec`: a further command in a running container.
 
-use std::os::fd::OwnedFd;
+use std::borrow::Cow;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::environment::merge_env;
 use super::start::{exec_plan, program};
@@ -9,6 +10,8 @@ use crate::model::spec::ContainerSpec;
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::{self, ExecTask, Input};
 use crate::state::{Container, Containers, Status};
+use crate::sys::process;
+use crate::userns;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -39,20 +42,20 @@ pub struct Exec {
 /// The container does not run, or the command cannot be executed.
 pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error> {
     let container = lifecycle::find(context, word)?;
-    let target = first_process(&container, word)?;
+    let first = first_process(&container, word)?;
+    let first = first.as_fd();
+    let group = container.state.group.as_deref();
+    let monitor = monitor::exec::enter(first, group, program().as_deref())?;
     let spec = specification(&container.spec, exec)?;
-    let plan = containers::plan_for(context, &spec)?;
+    let setgroups = setgroups(context, &spec, first)?;
     let task = ExecTask {
-        plan: exec_plan(&spec, &plan, container.dir())?,
-        target,
-        group: container.state.group.clone(),
+        plan: Cow::Owned(exec_plan(&spec, setgroups, container.dir())?),
         tty: spec.tty,
         input: match (exec.input, exec.detach) {
             (true, false) => Input::Clients,
             _ => Input::Nothing,
         },
         detached: exec.detach,
-        program: program(),
     };
     let notice = |text: &str| context.ui.notice(text);
     let detail = |text: &str| context.ui.detail(text);
@@ -65,7 +68,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         signals: true,
         muted: [false; 2],
     };
-    let client = monitor::spawn_exec(&task)?;
+    let client = monitor.execute(&task)?;
     let containers = Containers::new(context.dirs.containers());
     let event = |action: &str, more: &[(&str, String)]| {
         containers.event(&container.spec, action, more);
@@ -95,6 +98,18 @@ pub(super) fn first_process(container: &Container, word: &str) -> Result<OwnedFd
     container
         .hold()
         .ok_or_else(|| Error::NotRunning(word.to_owned()))
+}
+
+/// Whether setgroups(2) is allowed in the container's user namespace: what its first process has, or where that is not
+/// shown, what it must have been given.
+fn setgroups(
+    context: &Context<'_>,
+    spec: &ContainerSpec,
+    first: BorrowedFd<'_>,
+) -> Result<bool, Error> {
+    let number = process::proc_pid_of(first).map(|pid| pid.as_raw_nonzero().to_string());
+    let shown = number.as_deref().and_then(userns::setgroups);
+    shown.map_or_else(|| Ok(containers::plan_for(context, spec)?.setgroups), Ok)
 }
 
 /// The container's own words with the command's in their place.

@@ -92,9 +92,9 @@ pub fn is_meant(args: &RunArgs, image: Option<&str>) -> bool {
 
 /// The id maps it has unless others are asked for: one's own uid inside. Root of the machine has
 /// none to keep.
-pub fn mode(context: &Context<'_>, args: &RunArgs) -> Option<userns::Mode> {
+pub fn mode(caller: &userns::Caller, args: &RunArgs) -> Option<userns::Mode> {
     let asked = args.userns.is_some() || !args.uidmap.is_empty() || !args.gidmap.is_empty();
-    (!asked && context.caller.rank != Rank::HostRoot).then_some(userns::Mode::KeepId {
+    (!asked && caller.rank != Rank::HostRoot).then_some(userns::Mode::KeepId {
         uid: None,
         gid: None,
     })
@@ -113,7 +113,7 @@ pub fn find(context: &Context<'_>, args: &RunArgs, plan: &userns::Plan) -> Resul
             plan.uid.to_container(meta.uid()).is_some()
                 && plan.gid.to_container(meta.gid()).is_some()
         },
-        own_uid: context.caller.uid,
+        own_uid: context.caller()?.uid,
     };
     let mut mounts = empty_run();
     let mut hidden = vec![context.dirs.data.clone()];

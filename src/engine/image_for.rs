@@ -163,7 +163,7 @@ fn image(
 /// # Errors
 /// `word` is no registry's image, or it cannot be had.
 pub fn pull(context: &Context<'_>, word: &str, fetch: &Fetch) -> Result<Image, Error> {
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     let map = MapKey::of(&plan.uid, &plan.gid);
     let store = Store::open(&context.dirs.data)?;
     let reference = match Source::parse(word)? {

@@ -305,7 +305,7 @@ pub fn update(
                 why: "the container has no control group".into(),
             };
             let group = container.state.group.as_ref().ok_or_else(none)?;
-            cgroup::update(group, &writes, context.caller.uid, &env)?;
+            cgroup::update(group, &writes, context.caller()?.uid, &env)?;
         }
         let spec = &container.spec;
         container.rewrite(&ContainerSpec {

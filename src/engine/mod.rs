@@ -40,6 +40,7 @@ pub mod usage;
 pub mod views;
 pub mod volumes;
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use crate::model::chain;
@@ -79,8 +80,7 @@ fn warm() -> Result<Duration, Error> {
 pub struct Context<'a> {
     /// Directories.
     pub dirs: dirs::Dirs,
-    /// Who asks.
-    pub caller: userns::Caller,
+    caller: OnceCell<userns::Caller>,
     /// Whom to tell.
     pub ui: &'a dyn Ui,
 }
@@ -89,18 +89,30 @@ impl<'a> Context<'a> {
     /// Finds out.
     ///
     /// # Errors
-    /// No directory to write to, or no /proc.
+    /// No directory to write to.
     pub fn find(ui: &'a dyn Ui) -> Result<Context<'a>, Error> {
-        let path = std::env::var_os("PATH");
         Ok(Context {
             dirs: dirs::Dirs::find()?,
-            caller: userns::Caller::current(path.as_deref())?,
+            caller: OnceCell::new(),
             ui,
         })
     }
 }
 
 impl Context<'_> {
+    /// Who asks, looked up the first time: most verbs need not know.
+    ///
+    /// # Errors
+    /// No /proc.
+    pub fn caller(&self) -> Result<&userns::Caller, Error> {
+        if let Some(caller) = self.caller.get() {
+            return Ok(caller);
+        }
+        let path = std::env::var_os("PATH");
+        let caller = userns::Caller::current(path.as_deref())?;
+        Ok(self.caller.get_or_init(|| caller))
+    }
+
     /// The user namespace for a start, as `plan` says.
     ///
     /// # Errors

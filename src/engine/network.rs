@@ -102,7 +102,7 @@ pub fn decide(context: &Context<'_>, request: &NetworkRequest) -> Result<Decisio
         ports: net::reserve(&publish)?,
         host_gateway: added.iter().any(|a| a.address == HostAddress::Gateway),
         added,
-        as_root: context.caller.rank == Rank::HostRoot,
+        as_root: context.caller()?.rank == Rank::HostRoot,
         choice,
         named,
     })

@@ -219,13 +219,14 @@ fn prepare<U>(
     // What cannot be limited is not fetched first.
     let limits = limits::resolve(&args.limits, &args.group)?;
     let env = |name: &str| std::env::var_os(name);
-    cgroup::choose(&limits, "", "", context.caller.uid, &env)?;
+    let caller = context.caller()?;
+    cgroup::choose(&limits, "", "", caller.uid, &env)?;
     let is_host = host::is_meant(args, image);
-    let mode = match host::mode(context, args).filter(|_| is_host) {
+    let mode = match host::mode(caller, args).filter(|_| is_host) {
         Some(mode) => mode,
         None => userns_mode(args)?,
     };
-    let plan = userns::plan(&mode, &context.caller)?;
+    let plan = userns::plan(&mode, caller)?;
     if let Some(notice) = &plan.notice {
         told::once(context, &context.dirs.data.join("told"), notice);
     }
@@ -253,9 +254,8 @@ fn prepare<U>(
     let decided = Decided {
         keep_id: matches!(mode, userns::Mode::KeepId { .. })
             .then(|| {
-                plan.uid
-                    .to_container(context.caller.uid)
-                    .zip(plan.gid.to_container(context.caller.gid))
+                let uid = plan.uid.to_container(caller.uid);
+                uid.zip(plan.gid.to_container(caller.gid))
             })
             .flatten(),
         id,

@@ -33,15 +33,15 @@ pub(super) struct Start<'a> {
 pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Outcome>, Error> {
     let Start { spec, plan, .. } = start;
     let dir = start.container.dir();
-    let own = plan.uid.to_host(0) == Some(context.caller.uid);
+    let own = plan.uid.to_host(0) == Some(context.caller()?.uid);
     if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
         image_for::own_root(context, plan, dir)?;
     }
     volumes::own(context, plan, spec)?;
     views::make(context, plan, spec, dir)?;
     let etc = write_files(&start, dir)?;
-    let mut ladder = Ladder::new(spec, &context.caller, &context.dirs.data, dir);
-    let uid = context.caller.uid;
+    let mut ladder = Ladder::new(spec, context.caller()?, &context.dirs.data, dir);
+    let uid = context.caller()?.uid;
     let env = |name: &str| std::env::var_os(name);
     let group = cgroup::choose(&spec.resources, &spec.id, &spec.name, uid, &env)?;
     let mut user = start.user;
@@ -52,7 +52,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
         let task = Task {
             plan: init_plan(
                 spec,
-                plan,
+                plan.setgroups,
                 rung,
                 dir,
                 &etc,
@@ -129,18 +129,19 @@ fn health(
         tty: false,
         ..spec.clone()
     };
-    let plan = exec_plan(&check, plan, dir)?;
+    let plan = exec_plan(&check, plan.setgroups, dir)?;
     Ok(Some(HealthTask { plan, config }))
 }
 
 /// The plan of a further command: `spec` has its words, user and environment in the place of the first one's.
 pub(super) fn exec_plan(
     spec: &ContainerSpec,
-    userns: &userns::Plan,
+    setgroups: bool,
     dir: &Path,
 ) -> Result<ExecPlan, Error> {
     let etc = etc_files(spec, dir);
-    Ok(init_plan(spec, userns, Rung::Directory, dir, &etc, Own::default())?.into())
+    let own = Own::default();
+    Ok(init_plan(spec, setgroups, Rung::Directory, dir, &etc, own)?.into())
 }
 
 /// What only the container's first process has.
@@ -154,7 +155,7 @@ struct Own {
 
 fn init_plan(
     spec: &ContainerSpec,
-    userns: &userns::Plan,
+    setgroups: bool,
     rung: Rung,
     dir: &Path,
     etc: &oci::EtcFiles,
@@ -167,7 +168,7 @@ fn init_plan(
         user: spec.user.clone(),
         groups: spec.groups.clone(),
         customary: spec.customary.clone(),
-        setgroups: userns.setgroups,
+        setgroups,
         wire: own.interface,
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),

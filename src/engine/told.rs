@@ -20,7 +20,10 @@ pub(super) fn once(context: &Context<'_>, path: &Path, notice: &str) {
 /// That containers in the background end with the user's last log-out, where the one just started does: once from the
 /// user's first log-in to that, which is how long the user's runtime directory is there.
 pub(super) fn of_logout(context: &Context<'_>, spec: &ContainerSpec) {
-    let (uid, user) = (context.caller.uid, &context.caller.name);
+    let Ok(caller) = context.caller() else {
+        return;
+    };
+    let (uid, user) = (caller.uid, &caller.name);
     if !host::ends_at_logout(uid, user) {
         return;
     }

@@ -16,7 +16,7 @@ use crate::userns;
 /// # Errors
 /// No user namespace. What fails in it is printed there, and its status returned.
 pub fn unshare(context: &Context<'_>, command: &[OsString]) -> Result<u8, Error> {
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     // A terminal's interrupt is for the command: should this process end of it, the command would be killed.
     for signal in [libc::SIGINT, libc::SIGQUIT] {
         process::ignore_signal(signal);

@@ -117,7 +117,7 @@ fn sizes_of(context: &Context<'_>, groups: &[Vec<PathBuf>]) -> Result<Vec<u64>, 
     if groups.is_empty() {
         return Ok(Vec::new());
     }
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     image_for::found_inside(context, &plan, || {
         let size = |group: &Vec<PathBuf>| group.iter().map(|dir| below(dir)).sum();
         Ok(groups.iter().map(size).collect())
@@ -211,7 +211,7 @@ pub fn prune_images(context: &Context<'_>, all: bool, only: &Only) -> Result<Pru
             pruned.removed.push(word);
         }
     }
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     image_for::inside(context, &plan, || {
         Store::open(&context.dirs.data)?.gc(false)?;
         Ok(())
@@ -274,7 +274,7 @@ pub fn reset(context: &Context<'_>) -> Result<(), Error> {
         return Ok(());
     }
     // Files of other ids can only be removed where these ids exist.
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     let inside = image_for::inside(context, &plan, remove);
     remove().or(inside)
 }

@@ -52,7 +52,7 @@ pub fn make(
             .map_err(failed(&upper))?;
         new.extend([upper, work]);
     }
-    let caller = &context.caller;
+    let caller = context.caller()?;
     let mapped =
         plan.uid.to_container(caller.uid).is_some() && plan.gid.to_container(caller.gid).is_some();
     if new.is_empty() || mapped || plan.uid.to_host(0).is_none() {

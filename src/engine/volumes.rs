@@ -16,7 +16,7 @@ use crate::{state, userns};
 /// # Errors
 /// chown(2) said no.
 pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> Result<(), Error> {
-    let caller = &context.caller;
+    let caller = context.caller()?;
     let mapped =
         plan.uid.to_container(caller.uid).is_some() && plan.gid.to_container(caller.gid).is_some();
     if mapped || plan.uid.to_host(0).is_none() || plan.gid.to_host(0).is_none() {
@@ -283,7 +283,7 @@ fn remove_files(context: &Context<'_>, dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     // Files of other ids can only be removed where these ids exist.
-    let plan = userns::plan(&userns::Mode::Default, &context.caller)?;
+    let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
     image_for::inside(context, &plan, || {
         std::fs::remove_dir_all(dir).map_err(|source| Error::Write {
             path: dir.to_owned(),

@@ -1,20 +1,22 @@
 //! Checks: a command run in the container from time to time, which tells by its exit status whether it is well
 //! (docker run reference, `--health-cmd`).
 
-use std::ffi::CString;
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Task;
-use super::null;
-use crate::cgroup;
+use rustix::io::Errno;
+
+use super::exec::{self, ExecTask};
+use super::wire::{self, FromMonitor};
+use super::{Input, Task};
 use crate::model::spec;
 use crate::model::time::now_rfc3339_nanos;
-use crate::runtime::proto::{FromInit, receive};
-use crate::runtime::{self, ExecPlan, Launched, Stdio};
+use crate::runtime::ExecPlan;
 use crate::state::{Check, Health, Verdict};
 use crate::sys::process::Child;
+use crate::sys::socket::Channel;
 
 /// How many checks are remembered, as in Docker.
 const REMEMBERED: usize = 5;
@@ -44,12 +46,12 @@ pub(super) struct Checks {
 /// One that runs.
 #[derive(Debug)]
 struct Current {
-    launched: Launched,
-    /// Whether the child is the command itself.
-    joined: bool,
-    /// Something is to be read from the channel, or the child ended.
+    /// To its monitor, which ends it when it ends itself.
+    channel: Channel,
+    monitor: Child,
+    /// Something is to be read from the channel.
     ready: bool,
-    output: helper_process::Log,
+    output: Vec<u8>,
     start: String,
     limit: Instant,
 }
@@ -85,10 +87,7 @@ impl Checks {
     /// Readable when it has.
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         let current = self.current.as_ref().filter(|current| !current.ready)?;
-        Some(match current.joined {
-            true => current.launched.child.as_fd(),
-            false => current.launched.channel.as_fd(),
-        })
+        Some(current.channel.as_fd())
     }
 
     /// [`Checks::poll_fd`] is readable.
@@ -107,8 +106,6 @@ impl Checks {
                     self.finish(task, status);
                 }
             } else if current.limit <= now {
-                let _ = current.launched.child.signal(libc::SIGKILL);
-                let _ = current.launched.child.wait();
                 self.finish(task, -1);
             }
         } else if self.next.is_some_and(|at| at <= now)
@@ -125,6 +122,7 @@ impl Checks {
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
             return;
         };
+        super::start::end(&current.monitor);
         let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
         let early = ran < Duration::from_millis(config.start_period);
         let health = &mut self.health;
@@ -136,7 +134,7 @@ impl Checks {
                 health.verdict = Verdict::Unhealthy;
             }
         }
-        let mut output = current.output.text();
+        let mut output = String::from_utf8_lossy(&current.output).into_owned();
         let cut = output.floor_char_boundary(OUTPUT);
         output.truncate(cut);
         health.checks.push(Check {
@@ -155,7 +153,7 @@ impl Checks {
     /// The container has ended, and with it the check.
     pub fn end(&mut self) {
         if let Some(current) = self.current.take() {
-            super::start::end(&current.launched.child);
+            super::start::end(&current.monitor);
         }
     }
 }
@@ -163,30 +161,17 @@ impl Checks {
 impl Current {
     /// What came; the exit status when it has ended.
     fn advance(&mut self) -> Option<i32> {
-        if self.joined {
-            return Some(self.reap());
-        }
-        match receive::<FromInit>(&self.launched.channel) {
-            Ok(Some((FromInit::Joined, Some(pidfd)))) => {
-                if let Ok(command) = Child::from_pidfd(pidfd) {
-                    let joiner = std::mem::replace(&mut self.launched.child, command);
-                    let _ = joiner.wait();
-                    self.joined = true;
-                }
+        match wire::receive(&self.channel) {
+            Ok(Some(FromMonitor::Output(_, bytes))) => {
+                let room = OUTPUT.saturating_sub(self.output.len());
+                self.output.extend(bytes.iter().take(room));
                 None
             }
-            Ok(Some((FromInit::Failed(error), _))) => {
-                let _ = self.launched.child.wait();
-                Some(i32::from(error.status()))
-            }
-            Ok(Some(_)) => None,
-            Ok(None) | Err(_) => Some(self.reap()),
+            Ok(Some(FromMonitor::Exited(ended, _))) => Some(i32::from(ended.status())),
+            Ok(Some(FromMonitor::Failed(failure))) => Some(i32::from(failure.status)),
+            Ok(Some(_)) | Err(Errno::AGAIN) => None,
+            Ok(None) | Err(_) => Some(125),
         }
-    }
-
-    fn reap(&self) -> i32 {
-        let ended = self.launched.child.wait();
-        ended.map_or(125, |ended| i32::from(ended.status()))
     }
 }
 
@@ -195,24 +180,19 @@ fn start(
     task: &Task<'_>,
     container: &Child,
     group: Option<&Path>,
-) -> Result<Current, ()> {
-    let output = helper_process::Log::new().map_err(drop)?;
-    let stdio = Stdio {
-        stdin: null().map_err(drop)?,
-        stdout: output.file().map_err(drop)?,
-        stderr: output.file().map_err(drop)?,
-    };
-    let program: Option<CString> = task.program.clone();
-    let leaf = group.map(|dir| cgroup::leaf_beside(dir, container.proc_pid()));
-    let leaf = leaf.transpose().map_err(drop)?;
-    let leaf = leaf.as_ref().map(AsFd::as_fd);
-    let (program, target) = (program.as_deref(), container.as_fd());
-    let launched = runtime::join(&health.plan, &stdio, program, target, leaf);
+) -> Result<Current, super::Error> {
+    let monitor = exec::enter(container.as_fd(), group, task.program.as_deref())?;
+    let (channel, monitor) = monitor.order(&ExecTask {
+        plan: Cow::Borrowed(&health.plan),
+        tty: false,
+        input: Input::Nothing,
+        detached: false,
+    })?;
     Ok(Current {
-        launched: launched.map_err(drop)?,
-        joined: false,
+        channel,
+        monitor,
         ready: false,
-        output,
+        output: Vec::new(),
         start: now_rfc3339_nanos(),
         limit: Instant::now() + Duration::from_millis(health.config.timeout),
     })

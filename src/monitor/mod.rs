@@ -9,11 +9,11 @@
 //!
 //! A front end is a client ([`client`]): the first by the channel made at the fork, others by a socket in the
 //! container's directory ([`clients`]). All speak the same messages ([`wire`]). While it lives the monitor
-//! holds the container's lock. A command that is executed in a container has a monitor of its own, which has
-//! neither.
+//! holds the container's lock. A command that is executed in a container has a monitor of its own ([`exec`]).
 
 pub mod client;
 mod clients;
+pub mod exec;
 mod freeze;
 mod fuse;
 mod health;
@@ -28,16 +28,17 @@ mod watch;
 pub mod wire;
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 pub use clients::SOCKET;
+pub use exec::ExecTask;
 pub use health::HealthTask;
 pub use streams::Input;
 
 use crate::model::spec::{ContainerSpec, LogDriver, RestartPolicy};
-use crate::runtime::{ExecPlan, InitPlan};
+use crate::runtime::InitPlan;
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
@@ -75,25 +76,6 @@ pub struct Task<'a> {
     pub health: Option<HealthTask>,
     /// The container's directory, locked for as long as the monitor lives.
     pub container: &'a state::Locked,
-    /// The path of this program.
-    pub program: Option<CString>,
-}
-
-/// A command to be executed in a running container.
-#[derive(Debug)]
-pub struct ExecTask {
-    /// What it is.
-    pub plan: ExecPlan,
-    /// The container's first process.
-    pub target: OwnedFd,
-    /// The container's control group, by its directory.
-    pub group: Option<std::path::PathBuf>,
-    /// Whether it runs on a terminal.
-    pub tty: bool,
-    /// What it reads, without one.
-    pub input: Input,
-    /// Nobody stays attached once it runs.
-    pub detached: bool,
     /// The path of this program.
     pub program: Option<CString>,
 }
@@ -157,43 +139,32 @@ pub enum Error {
 /// [`Error::Call`] when the fork fails; everything later comes through the channel.
 pub fn spawn(task: &Task<'_>) -> Result<client::Client, Error> {
     let keep_streams = task.spec.log.driver == LogDriver::Passthrough && task.detached;
-    spawn_with(keep_streams, |client| run(task, client))
-}
-
-/// The same for a command in a running container.
-///
-/// # Errors
-/// As [`spawn`].
-pub fn spawn_exec(task: &ExecTask) -> Result<client::Client, Error> {
-    spawn_with(false, |client| run_exec(task, client))
-}
-
-fn spawn_with(keep_streams: bool, life: impl FnOnce(Channel)) -> Result<client::Client, Error> {
     let call = |call| move |errno| Error::Call { call, errno };
     let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
+    let null = null().map_err(call("open(`/dev/null`)"))?;
     match process::fork(Namespaces::empty()).map_err(call("clone3()"))? {
         Fork::Parent(_) => Ok(client::Client::new(ours)),
         Fork::Child => {
             drop(ours);
-            settle(keep_streams);
-            life(theirs);
+            settle(keep_streams, null.as_fd());
+            run(task, theirs);
             exit_now(0)
         }
     }
 }
 
 /// A process on its own: what the front end was given is not held open by it.
-fn settle(keep_streams: bool) {
+fn settle(keep_streams: bool, null: BorrowedFd<'_>) {
     if !dropped("session") {
         let _ = rustix::process::setsid();
     }
     // Helpers are started with what they are given, and nothing that the caller had open besides.
     process::cloexec_from(3);
     signals::settle();
-    if let Ok(null) = null() {
-        let numbers: &[i32] = if keep_streams { &[0] } else { &[0, 1, 2] };
-        for number in numbers {
-            let _ = process::replace_stdio(null.as_fd(), *number);
+    let numbers: &[i32] = if keep_streams { &[0] } else { &[0, 1, 2] };
+    for number in numbers {
+        if process::replace_stdio(null, *number).is_err() {
+            exit_now(125)
         }
     }
 }
@@ -378,42 +349,6 @@ fn failed(task: &Task<'_>, clients: &mut clients::Clients, failure: StartFailure
     clients.close(&FromMonitor::Failed(failure));
 }
 
-/// The life of the monitor of a command in a running container.
-fn run_exec(task: &ExecTask, client: Channel) {
-    let mut clients = clients::Clients::new(client);
-    let uid = rustix::process::geteuid().as_raw();
-    let env = |name: &str| std::env::var_os(name);
-    let first = process::proc_pid_of(task.target.as_fd());
-    let group = match (task.group.as_deref(), first) {
-        (Some(dir), Some(first)) => cgroup::approach(dir, first, uid, &env).map(Some),
-        (Some(_), None) => {
-            let failure = StartFailure::other("the container has ended".into());
-            return clients.part(&FromMonitor::Failed(failure));
-        }
-        (None, _) => Ok(None),
-    };
-    let group = match group {
-        Ok(group) => group,
-        Err(error) => return clients.part(&FromMonitor::Failed(no_group(&error))),
-    };
-    let running = match start::join(task, &mut clients, group.as_ref()) {
-        Ok(running) => running,
-        Err(failure) => return clients.part(&FromMonitor::Failed(failure)),
-    };
-    if task.detached {
-        clients.release_owner();
-    }
-    let job = watch::Job {
-        stop_signal: libc::SIGTERM,
-        container: None,
-        group: None,
-        kills: None,
-        sync: &mut None,
-    };
-    let end = watch::watch(job, running, &mut clients, &mut log::Writer::none());
-    clients.part(&FromMonitor::Exited(end.ended, end.taken));
-}
-
 /// Removes the containers of monitors that were killed, when nobody waits for us any more.
 fn sweep(task: &Task<'_>) {
     let Some(root) = task.container.dir().parent() else {
@@ -501,7 +436,7 @@ fn inside_if_needed(
     remove()
 }
 
-/// `/dev/null` for what a container's command is not given.
+/// `/dev/null`, for what a monitor itself reads, and what a container's command is not given.
 fn null() -> rustix::io::Result<OwnedFd> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
     openat(

@@ -1,6 +1,6 @@
 //! From a task to a running command: clone, id maps, network helper, the word to go.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::clients::Clients;
 use super::streams::Streams;
 use super::wire::{self, Part, StartFailure, ToMonitor};
-use super::{ExecTask, Task, signals};
+use super::{Task, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Maps, Stage};
@@ -22,8 +22,6 @@ pub(super) struct Running {
     pub network: Option<net::Running>,
     /// fuse-overlayfs, if it serves the root.
     pub fuse: Option<Child>,
-    /// The process that brought the command into the container: it takes its time to end, and is reaped last.
-    pub joiner: Option<Child>,
 }
 
 /// Starts the container, for the `restarts`th time again.
@@ -40,18 +38,12 @@ pub(super) fn start(
     Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts, group))
 }
 
-/// Starts a further command in a container.
+/// Waits until a further command in a container runs.
 pub(super) fn join(
-    task: &ExecTask,
     clients: &mut Clients,
-    group: Option<&OwnedFd>,
+    launched: Launched,
+    streams: Streams,
 ) -> Result<Running, StartFailure> {
-    let (streams, stdio) = Streams::new(task.tty, task.input)?;
-    let program = task.program.as_deref();
-    let group = group.map(|fd| fd.as_fd());
-    let launched = runtime::join(&task.plan, &stdio, program, task.target.as_fd(), group);
-    drop(stdio);
-    let launched = launched.map_err(|e| init(&e))?;
     Steps::new(clients, launched, streams).finish(|steps| steps.join().map(|()| None))
 }
 
@@ -83,7 +75,6 @@ struct Steps<'a> {
     streams: Streams,
     network: Network,
     fuse: Option<(Child, OwnedFd)>,
-    joiner: Option<Child>,
     /// The front end has said that the user namespace has its maps.
     mapped: bool,
 }
@@ -102,7 +93,6 @@ impl<'a> Steps<'a> {
             streams,
             network: Network::Off,
             fuse: None,
-            joiner: None,
             mapped: false,
         }
     }
@@ -118,7 +108,6 @@ impl<'a> Steps<'a> {
                 streams: self.streams,
                 network,
                 fuse: self.fuse.map(|(helper, _)| helper),
-                joiner: self.joiner,
             }),
             Err(failure) => {
                 self.abandon();
@@ -127,19 +116,13 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// The launcher's column of the diagram in [`runtime::join`].
+    /// The stage's column of the diagram in [`runtime::join`].
     fn join(&mut self) -> Result<(), StartFailure> {
         loop {
             match self.wait()? {
-                Event::Init(FromInit::Joined, Some(pidfd)) => {
-                    let failed = StartFailure::failed("pidfd");
-                    let command = Child::from_pidfd(pidfd).map_err(failed)?;
-                    self.joiner = Some(std::mem::replace(&mut self.launched.child, command));
-                }
                 Event::Init(FromInit::Console, Some(master)) => self.console(master)?,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
-                Event::InitGone if self.joiner.is_some() => break,
-                Event::InitGone => return Err(self.died()),
+                Event::InitGone => break,
                 _ => {}
             }
         }
@@ -228,7 +211,7 @@ impl<'a> Steps<'a> {
                     }
                 }
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
-                Event::Init(FromInit::Console | FromInit::Joined, _) => {
+                Event::Init(FromInit::Console, _) => {
                     return Err(StartFailure::other(
                         "a message came without its descriptor".into(),
                     ));
@@ -408,9 +391,8 @@ impl<'a> Steps<'a> {
     fn abandon(&mut self) {
         let _ = self.launched.child.signal(libc::SIGKILL);
         let _ = self.launched.child.wait();
-        let helper = self.fuse.take().map(|(helper, _)| helper);
-        for process in helper.into_iter().chain(self.joiner.take()) {
-            end(&process);
+        if let Some((helper, _)) = self.fuse.take() {
+            end(&helper);
         }
         match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => drop(running.stop()),
@@ -444,7 +426,8 @@ fn maps(error: &userns::Error) -> StartFailure {
     }
 }
 
-fn init(error: &InitError) -> StartFailure {
+/// What a stage of the runtime told, for the user.
+pub(super) fn init(error: &InitError) -> StartFailure {
     // Another way to make the root helps against a refusal, not against a full disk or a lost layer.
     let refused = [
         Errno::PERM,

@@ -40,7 +40,7 @@ pub(super) enum Read {
 }
 
 /// What the command's input is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Input {
     /// What clients send.
     Clients,
@@ -74,7 +74,7 @@ impl Streams {
         let measure = kind == Input::Counted;
         let left = measure.then(|| stdin.try_clone()).transpose().map_err(io)?;
         let (stdin, input) = match kind {
-            Input::Nothing => (super::null()?, None),
+            Input::Nothing => (nothing()?, None),
             _ => (stdin, Some(input)),
         };
         let streams = Streams {
@@ -95,7 +95,7 @@ impl Streams {
 
     /// Nothing yet: the container makes the terminal and sends its master.
     fn terminal() -> Result<(Streams, Stdio), Errno> {
-        let null = super::null()?;
+        let null = nothing()?;
         let stdio = Stdio {
             stdin: null.try_clone().map_err(io)?,
             stdout: null.try_clone().map_err(io)?,
@@ -215,6 +215,11 @@ impl Streams {
             self.input = None;
         }
     }
+}
+
+/// What the monitor itself reads: `/dev/null`, since before it could be in the container.
+fn nothing() -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
 }
 
 fn io(error: std::io::Error) -> Errno {

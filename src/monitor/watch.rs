@@ -94,9 +94,6 @@ pub(super) fn watch(
     if let Some(fuse) = watch.running.fuse.take() {
         super::start::end(&fuse);
     }
-    if let Some(joiner) = watch.running.joiner.take() {
-        let _ = joiner.wait();
-    }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
     let ended = match (ended, watch.signaled) {
         (Ended::Signaled(libc::SIGKILL), Some(signal)) => Ended::Signaled(signal),
@@ -483,21 +480,24 @@ impl Watch<'_> {
     fn signal(&mut self, number: i32) {
         if self.ended.is_none() {
             // An init of ours passes on what it waits for; that does not show in its dispositions.
-            let passed_on = self.job.container.is_some_and(|task| task.spec.init);
-            self.signaled = match passed_on {
-                true => {
+            let first = self.job.container.is_some_and(|task| !task.spec.init);
+            self.signaled = match first {
+                true => signals::deliver(&self.running.child, number).or(self.signaled),
+                false => {
                     let _ = self.running.child.signal(number);
                     self.signaled
                 }
-                false => signals::deliver(&self.running.child, number).or(self.signaled),
             };
         }
     }
 
     /// Nobody reads what the command just wrote. Its next write fails; a plain program would be ended
-    /// by SIGPIPE, so one that is alone in its namespace, and thus the writer, is.
+    /// by SIGPIPE, so a first process that is alone in its namespace, and thus the writer, is.
     fn close(&mut self, stream: u8) {
         self.running.streams.close(usize::from(stream == 2));
+        if self.job.container.is_none() {
+            return;
+        }
         let pid = self.running.child.proc_pid();
         if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
             self.signal(libc::SIGPIPE);
@@ -507,6 +507,9 @@ impl Watch<'_> {
     /// The line discipline turned a typed Ctrl-C or Ctrl-\ into a signal for the foreground group.
     /// If that is PID 1 itself, which may have no handler, the signal is carried out.
     fn typed(&mut self, bytes: &[u8]) {
+        if self.job.container.is_none() {
+            return;
+        }
         let Some(number) = typed_signal(&self.running.streams, bytes) else {
             return;
         };

@@ -6,7 +6,9 @@
 //! reach into it. It carries the plan out in order and tells the launcher where it failed.
 
 use std::io::Read as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::de::DeserializeOwned;
 
 use super::error::{At, InitError, Stage, Without};
 use super::plan::InitPlan;
@@ -30,7 +32,9 @@ pub fn main() -> ! {
         // Started by hand: there is no launcher to talk to.
         exit_now(125);
     };
-    let error = match read_plan::<InitPlan>() {
+    // Set again: a change of ids since the fork may have cleared it (prctl(2), PR_SET_PDEATHSIG).
+    let plan = die_with_parent().and_then(|()| read_plan());
+    let error = match plan {
         Ok(plan) => match prepare(&plan, &channel) {
             Ok(root) => process::become_command(&plan.process, &root, plan.tty),
             Err(error) => error,
@@ -41,22 +45,27 @@ pub fn main() -> ! {
     exit_now(125)
 }
 
-/// Reads the plan that the launcher placed, after closing this process to the eyes of others.
-pub(super) fn read_plan<P: serde::de::DeserializeOwned>() -> Result<P, InitError> {
-    let enter = Stage::Enter;
-    process::hide().at(enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
-    // Set again: execve of the launcher's fork kept it, a change of ids before may not have.
-    let kill = Some(rustix::process::Signal::KILL);
-    rustix::process::set_parent_process_death_signal(kill)
-        .at(enter, || "prctl(PR_SET_PDEATHSIG)".into())?;
+/// Reads the plan that the launcher placed.
+fn read_plan() -> Result<InitPlan, InitError> {
+    settle()?;
+    read(inherited_fd(PLAN).at(Stage::Enter, || "fcntl(plan)".into())?)
+}
+
+/// Closes this process to the eyes of others, and lets go of the program it was executed from.
+pub(super) fn settle() -> Result<(), InitError> {
+    process::hide().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
     drop(inherited_fd(PROGRAM));
-    let fd = inherited_fd(PLAN).at(enter, || "fcntl(plan)".into())?;
+    Ok(())
+}
+
+/// Reads what was written to a [memory file](super::launch::memory_file).
+pub(super) fn read<P: DeserializeOwned>(file: OwnedFd) -> Result<P, InitError> {
     let mut bytes = Vec::new();
-    std::fs::File::from(fd)
+    std::fs::File::from(file)
         .read_to_end(&mut bytes)
-        .at(enter, || "read(plan)".into())?;
+        .at(Stage::Enter, || "read(plan)".into())?;
     postcard::from_bytes(&bytes).map_err(|_| InitError {
-        stage: enter,
+        stage: Stage::Enter,
         call: "the plan is not readable".into(),
         errno: 0,
     })
@@ -76,6 +85,11 @@ pub(super) fn become_root() -> Result<(), InitError> {
         }
     }
     // A change of ids clears the death signal (prctl(2)).
+    die_with_parent()
+}
+
+/// Has this process killed when its parent ends (prctl(2), PR_SET_PDEATHSIG).
+pub(super) fn die_with_parent() -> Result<(), InitError> {
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)
         .at(Stage::Enter, || "prctl(PR_SET_PDEATHSIG)".into())

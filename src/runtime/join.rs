@@ -1,24 +1,29 @@
 //! A further command in a running container.
 //!
 //! ```text
-//! launcher              joiner                                        command
-//!    | -- clone3 --------> | enters the user namespace, makes a mount
-//!    |                     | namespace to protect the program from,
-//!    |                     | executes the stage from there
-//!    |                     | enters the other namespaces
-//!    | <-- Joined + pidfd  | -- clone3, as the launcher's child ------> | terminal, user,
-//!    |                     exits                                       | confinement, execve
-//!    | <-- Console + fd (only with a terminal) ----------------------- |
-//!    | <-- end of file: the command runs, or Failed(InitError) ------- |
+//! caller               stage, in the end the command's monitor               command
+//!    | -- vfork -------> | enters the user namespace, makes a mount
+//!    |                   | namespace to protect the program from,
+//!    |                   | executes the stage from there
+//!    | -- orders ------> | enters the other namespaces
+//!                        | -- clone3, into the control group ------------> | cgroup namespace, terminal, user,
+//!                        |                                                 | confinement, execve
+//!                        | <-- Console + fd (only with a terminal) ------- |
+//!                        | <-- end of file: it runs, or Failed(InitError)  |
 //! ```
 //!
-//! The stage is never dumpable, and its program never writable, while it is seen from inside: as with the
-//! container's first process ([`super::init`]).
+//! The stage is never dumpable, and its program never writable, while the command that it forks is seen from inside: as
+//! with the container's first process ([`super::init`]). The stage itself is not in the container's pid namespace, so nothing
+//! in there sees it unless that is the host's; it gives up what it need not be able to do. All that it sees is the
+//! container's, so it opens nothing by name for its own use.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, InitError, Stage};
@@ -28,14 +33,15 @@ use super::plan::{InitPlan, ProcessPlan};
 use super::proto::{FromInit, send};
 use super::{Launched, Maps, Stdio, init, mounts, process as command};
 use crate::sys::caps;
-use crate::sys::process::{self, Fork, Namespaces, exit_now, inherited_fd};
+use crate::sys::process::{self, Child, Fork, Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
 
 /// The name (argv\[0\]) under which this program is the joining stage.
 pub const NAME: &str = "rl-exec";
 
-/// The number of the pidfd that the launcher placed.
-const TARGET: i32 = 6;
+/// The numbers of the pidfd and of the control group that the caller placed, the program being between them.
+const TARGET: i32 = 4;
+const GROUP: i32 = 6;
 
 /// A command, and the namespaces it runs in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,92 +67,165 @@ impl From<InitPlan> for ExecPlan {
     }
 }
 
-/// Starts a command in the container whose first process is behind `target`, in the control group `group`. The caller must be single-threaded.
-/// It gets the command itself with [`FromInit::Joined`], and reaps the child returned here.
+/// Where a command goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The container's first process, by a pidfd.
+    pub first: BorrowedFd<'a>,
+    /// The control group that the command is born in.
+    pub group: Option<BorrowedFd<'a>>,
+}
+
+/// Starts the stage, with `null` for its standard streams. It finds `channel` with [`begin`], and waits for what
+/// [`order`] sends there. `program` is the path of this program as the caller knows it. The caller must be
+/// single-threaded.
 ///
 /// # Errors
-/// [`InitError`] of stage `clone`. Later failures come through the channel.
-pub fn join(
-    plan: &ExecPlan,
-    stdio: &Stdio,
+/// [`InitError`] of the stages `clone` and `enter`.
+pub fn spawn(
+    channel: &Channel,
+    null: BorrowedFd<'_>,
     program: Option<&CStr>,
-    target: BorrowedFd<'_>,
-    group: Option<BorrowedFd<'_>>,
-) -> Result<Launched, InitError> {
-    let file = memory_file(plan)?;
-    let (ours, theirs) =
-        Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
-    let forked = process::fork_into(Namespaces::empty(), group);
-    match forked.at(Stage::Clone, || "clone3()".into())? {
-        Fork::Parent(child) => Ok(Launched {
-            maps: Maps::Done,
-            child,
-            channel: ours,
-        }),
-        Fork::Child => {
-            drop(ours);
-            let entered = enter(&theirs, file.as_fd(), stdio, program, target);
-            if let Err(error) = entered {
-                let _ = send(&theirs, &FromInit::Failed(error), None);
-                exit_now(125)
-            }
-            execute_stage(NAME)
-        }
-    }
+    target: Target<'_>,
+) -> Result<Child, InitError> {
+    let life = || match enter(channel, null, program, target) {
+        Ok(()) => execute_stage(NAME),
+        Err(error) => error,
+    };
+    process::spawn_program(life).at(Stage::Clone, || "clone()".into())?
+}
+
+/// Tells the stage at the other end of `channel` what [`Begun::orders`] is to return there.
+///
+/// # Errors
+/// [`InitError`] of the stages `clone` and `enter`.
+pub fn order(channel: &Channel, orders: &impl Serialize) -> Result<(), InitError> {
+    let file = memory_file(orders)?;
+    // Of any length, which a message is not.
+    let sent = channel.send(b"orders", Some(file.as_fd()), SendFlags::empty());
+    sent.at(Stage::Enter, || "sendmsg(orders)".into())
 }
 
 fn enter(
     channel: &Channel,
-    plan: BorrowedFd<'_>,
-    stdio: &Stdio,
+    null: BorrowedFd<'_>,
     program: Option<&CStr>,
-    target: BorrowedFd<'_>,
+    target: Target<'_>,
 ) -> Result<(), InitError> {
     let stage = Stage::Enter;
-    process::join(target, Namespaces::USER).at(stage, || "setns(pidfd, user)".into())?;
+    process::join(target.first, Namespaces::USER).at(stage, || "setns(pidfd, user)".into())?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))
+        .map_err(|e| Errno::from_raw_os_error(e as i32))
         .at(stage, || "unshare(mnt)".into())?;
     if !rustix::process::getuid().is_root() {
         // As in `launch`: execve(2) keeps the capabilities of one who is not root only if they are ambient.
         caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
     }
-    stdio.install(stage)?;
     let copy =
         process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
-    let placed = process::place_fds(&[channel.as_fd(), plan, copy.as_fd(), target]);
+    for number in 0..3 {
+        process::replace_stdio(null, number).at(stage, || format!("dup2(null, {number})"))?;
+    }
+    let mut fds = vec![channel.as_fd(), target.first, copy.as_fd()];
+    fds.extend(target.group);
+    let placed = process::place_fds(&fds);
     // Its number may be that of a placed one by now.
     std::mem::forget(copy);
     placed.at(stage, || "dup2(channel)".into())
 }
 
-/// Runs the stage. Never returns.
-pub fn main() -> ! {
-    let Ok(channel) = inherited_fd(init::CHANNEL).map(Channel::from_fd) else {
-        exit_now(125);
-    };
-    let error = match init::read_plan::<ExecPlan>().and_then(|plan| prepare(&plan, &channel)) {
-        Ok((plan, root)) => command::become_command(&plan.process, &root, plan.tty),
-        Err(error) => error,
-    };
-    let _ = send(&channel, &FromInit::Failed(error), None);
-    exit_now(125)
+/// The stage, as it was started.
+#[derive(Debug)]
+pub struct Begun {
+    target: OwnedFd,
+    group: Option<OwnedFd>,
 }
 
-/// Returns in the new process, which is inside.
-fn prepare(plan: &ExecPlan, channel: &Channel) -> Result<(ExecPlan, Root), InitError> {
-    let stage = Stage::Enter;
-    let target = inherited_fd(TARGET).at(stage, || "fcntl(pidfd)".into())?;
-    let others = Namespaces::from_bits_truncate(plan.namespaces) - Namespaces::USER;
-    process::join(target.as_fd(), others).at(stage, || "setns(pidfd, all)".into())?;
-    drop(target);
-    if let Some(command) = process::fork_sibling().at(stage, || "clone3(CLONE_PARENT)".into())? {
-        let told = send(channel, &FromInit::Joined, Some(command.as_fd()));
-        exit_now(if told.is_ok() { 0 } else { 125 })
+/// Takes over what the stage was started with, before anything else is opened, and the channel to the caller. `None`
+/// where it was started by hand.
+pub fn begin() -> Option<(Channel, Begun)> {
+    let channel = inherited_fd(init::CHANNEL).map(Channel::from_fd).ok()?;
+    let target = inherited_fd(TARGET).ok()?;
+    let group = inherited_fd(GROUP).ok();
+    Some((channel, Begun { target, group }))
+}
+
+impl Begun {
+    /// Closes this process to the eyes of others, and waits for the orders. `None` where the caller went away.
+    ///
+    /// # Errors
+    /// [`InitError`] of stage `enter`.
+    pub fn orders<P: DeserializeOwned>(&self, channel: &Channel) -> Result<Option<P>, InitError> {
+        init::settle()?;
+        let message = channel.receive(RecvFlags::empty());
+        let message = message.at(Stage::Enter, || "recvmsg(orders)".into())?;
+        let file = message.and_then(|(_, file)| file);
+        file.map(init::read).transpose()
     }
-    let kill = Some(rustix::process::Signal::KILL);
-    rustix::process::set_parent_process_death_signal(kill)
-        .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
+
+    /// Enters the container and starts the command there, as this process's child.
+    ///
+    /// # Errors
+    /// [`InitError`] of the stages `enter` and `clone`. Later failures come through the channel that is returned.
+    pub fn start(&self, plan: &ExecPlan, stdio: &Stdio) -> Result<Launched, InitError> {
+        let stage = Stage::Enter;
+        let namespaces = Namespaces::from_bits_truncate(plan.namespaces);
+        // In the container's cgroup namespace nobody could be born in a group that is not seen from here
+        // (cgroup-v2.rst, "Delegation Containment").
+        let last = namespaces & Namespaces::CGROUP;
+        process::join(self.target.as_fd(), namespaces - Namespaces::USER - last)
+            .at(stage, || "setns(pidfd, all)".into())?;
+        let (ours, theirs) =
+            Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
+        let group = self.group.as_ref().map(AsFd::as_fd);
+        let forked = process::fork_into(Namespaces::empty(), group);
+        match forked.at(Stage::Clone, || "clone3()".into())? {
+            Fork::Parent(child) => {
+                keep_to_kill().at(stage, || "capset()".into())?;
+                Ok(Launched {
+                    maps: Maps::Done,
+                    child,
+                    channel: ours,
+                })
+            }
+            Fork::Child => {
+                drop(ours);
+                let error = match prepare(plan, stdio, self.target.as_fd(), last, &theirs) {
+                    Ok(root) => command::become_command(&plan.process, &root, plan.tty),
+                    Err(error) => error,
+                };
+                let _ = send(&theirs, &FromInit::Failed(error), None);
+                exit_now(125)
+            }
+        }
+    }
+}
+
+/// What a command that has become another user needs to be ended is all that is left to do.
+fn keep_to_kill() -> Result<(), Errno> {
+    // include/uapi/linux/capability.h, CAP_KILL
+    let kill = 1 << 5;
+    caps::set(caps::Sets {
+        effective: kill,
+        permitted: kill,
+        inheritable: 0,
+    })
+}
+
+/// The command's own steps inside, up to those that it shares with a container's first process.
+fn prepare(
+    plan: &ExecPlan,
+    stdio: &Stdio,
+    target: BorrowedFd<'_>,
+    last: Namespaces,
+    channel: &Channel,
+) -> Result<Root, InitError> {
+    let stage = Stage::Enter;
+    init::die_with_parent()?;
+    if !last.is_empty() {
+        process::join(target, last).at(stage, || "setns(pidfd, cgroup)".into())?;
+    }
+    stdio.install(stage)?;
     init::become_root()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root =
@@ -155,5 +234,5 @@ fn prepare(plan: &ExecPlan, channel: &Channel) -> Result<(ExecPlan, Root), InitE
     if plan.tty {
         mounts::terminal(&root, plan.console_size, channel)?;
     }
-    Ok((plan.clone(), root))
+    Ok(root)
 }

@@ -158,9 +158,7 @@ fn enter(
 ) -> InitError {
     let entered = (|| {
         let stage = Stage::Enter;
-        let kill = Some(rustix::process::Signal::KILL);
-        rustix::process::set_parent_process_death_signal(kill)
-            .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())?;
+        init::die_with_parent()?;
         stdio.install(stage)?;
         let copy =
             process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
@@ -182,21 +180,21 @@ fn enter(
     if let Err(error) = entered {
         return error;
     }
-    execute_stage(init::NAME)
-}
-
-/// Executes the placed program as the stage `name`; on failure tells so through the placed channel.
-pub(super) fn execute_stage(name: &str) -> ! {
-    let argv = [CString::new(name).unwrap_or_default()];
-    let errno = process::exec_placed(init::PROGRAM, &argv);
+    let error = execute_stage(init::NAME);
     // The channel has moved to its placed number; errors still go through it.
-    let error = InitError {
-        stage: Stage::Enter,
-        call: format!("execveat({name})"),
-        errno: errno.raw_os_error(),
-    };
     if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
         let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error), None);
     }
     exit_now(125)
+}
+
+/// Executes the placed program as the stage `name`. Returns only on failure.
+pub(super) fn execute_stage(name: &str) -> InitError {
+    let argv = [CString::new(name).unwrap_or_default()];
+    let errno = process::exec_placed(init::PROGRAM, &argv);
+    InitError {
+        stage: Stage::Enter,
+        call: format!("execveat({name})"),
+        errno: errno.raw_os_error(),
+    }
 }

@@ -6,6 +6,7 @@
 //!                 protected copy of this program as the init stage
 //! init::main      the init stage: rootfs, mounts, console, masks, pivot_root, wait for the word to go
 //! process::become the last steps: ids, no_new_privs, Landlock, capabilities, seccomp, execve
+//! join            a further command in a container that runs
 //! ```
 //!
 //! This layer knows no image and no command line; whoever launches (the monitor) answers its
@@ -27,7 +28,7 @@ mod users;
 mod view;
 
 pub use error::{InitError, Stage};
-pub use join::{ExecPlan, join};
+pub use join::ExecPlan;
 pub use launch::{Launched, Maps, Stdio, launch};
 pub use mounts::bind_at;
 pub use plan::{Extras, InitPlan, Rootfs, plan};

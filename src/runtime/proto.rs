@@ -40,8 +40,6 @@ pub enum FromInit {
     NeedRootfs,
     /// What carries the frames of my network interface comes with this message.
     Wire,
-    /// The command to be executed in a running container comes with this message, as a pidfd.
-    Joined,
     /// The master side of my terminal comes with this message.
     Console,
     /// A line for the user: something was done with less.

@@ -127,17 +127,6 @@ fn enter_group(group: BorrowedFd<'_>) -> Result<()> {
     rustix::io::write(procs, b"0").map(drop)
 }
 
-/// Forks into the pid namespace that was joined (setns(2)): the new process is a sibling of this one, so whoever
-/// started this one can wait for it. Returns a pidfd of it, or `None` in the new process.
-///
-/// # Errors
-/// Those of clone(2).
-pub fn fork_sibling() -> Result<Option<OwnedFd>> {
-    // No exit signal is given: it is the one that this process itself has (clone(2), CLONE_PARENT).
-    let made = clone(libc::CLONE_PARENT as u64, 0, None)?;
-    Ok(made.map(|(_, pidfd)| pidfd))
-}
-
 /// Forks with new namespaces that belong to the user namespace `user` (an open file of /proc/PID/ns), into which the
 /// calling process does not go; the child, which may be born in a control group as with [`fork_into`], does
 /// `life` and exits with 125 should that return. What is to be done for it from inside the user namespace, `born` does,
@@ -156,25 +145,15 @@ pub fn spawn_within(
     life: impl FnOnce(),
     born: impl FnOnce(&Child) -> Result<()>,
 ) -> Result<Child> {
-    struct Birth<'a, F, G> {
-        user: BorrowedFd<'a>,
-        flags: u64,
-        group: Option<BorrowedFd<'a>>,
-        acts: Option<(F, G)>,
-        made: Result<Child>,
-        done: Result<()>,
-    }
-
-    extern "C" fn bear<F: FnOnce(), G: FnOnce(&Child) -> Result<()>>(
-        birth: *mut libc::c_void,
-    ) -> libc::c_int {
-        // SAFETY: the `Birth` below, whose owner is suspended until this process has ended.
-        let birth = unsafe { &mut *birth.cast::<Birth<'_, F, G>>() };
-        let Some((life, born)) = birth.acts.take() else {
-            return 0;
+    let flags = namespaces.bits() | libc::CLONE_PARENT as u64;
+    let mut acts = Some((life, born));
+    let (mut made, mut done) = (Err(Errno::CHILD), Ok(()));
+    let helper = suspend(libc::CLONE_FILES, &mut || {
+        let Some((life, born)) = acts.take() else {
+            return;
         };
-        let joined = join(birth.user, Namespaces::USER);
-        match joined.and_then(|()| clone(birth.flags, 0, birth.group)) {
+        let joined = join(user, Namespaces::USER);
+        match joined.and_then(|()| clone(flags, 0, group)) {
             Ok(None) => {
                 life();
                 exit_now(125);
@@ -185,52 +164,83 @@ pub fn spawn_within(
                     pidfd,
                     here: true,
                 };
-                birth.done = born(&child);
-                birth.made = Ok(child);
+                done = born(&child);
+                made = Ok(child);
             }
-            Err(errno) => birth.made = Err(errno),
+            Err(errno) => made = Err(errno),
         }
-        0
-    }
-
-    fn function<F: FnOnce(), G: FnOnce(&Child) -> Result<()>>(
-        _: &Birth<'_, F, G>,
-    ) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
-        bear::<F, G>
-    }
-
-    let mut birth = Birth {
-        user,
-        flags: namespaces.bits() | libc::CLONE_PARENT as u64,
-        group,
-        acts: Some((life, born)),
-        made: Err(Errno::CHILD),
-        done: Ok(()),
-    };
-    let stack = Stack::new()?;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
-    let function = function(&birth);
-    // SAFETY: the stack is used by nobody else, and like `birth` it outlives the new process, which this one waits
-    // for. That one shares our memory and runs nothing but `bear`; the child has a copy of it.
-    let helper = cvt(i64::from(unsafe {
-        libc::clone(
-            function,
-            stack.top(),
-            flags,
-            std::ptr::from_mut(&mut birth).cast(),
-        )
-    }))?;
-    // SAFETY: no status is asked for.
-    while unsafe { libc::waitpid(helper as i32, std::ptr::null_mut(), 0) } < 0
-        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
-    {}
-    let child = birth.made?;
-    if let Err(errno) = birth.done {
+    })?;
+    let _ = helper.wait();
+    let child = made?;
+    if let Err(errno) = done {
         let _ = child.signal(libc::SIGKILL);
         let _ = child.wait();
         return Err(errno);
     }
     Ok(child)
+}
+
+/// Starts a process that is to execute another program, and shares the caller's memory until then: nothing is copied for
+/// it. It does `life`, which returns only when it could not, with the reason. The calling process must be single-threaded,
+/// and is suspended meanwhile; `life` may open and close descriptors, which are its own, and change nothing else that the
+/// caller counts on.
+///
+/// # Errors
+/// Those of clone(2); within, what `life` returned.
+pub fn spawn_program<E>(life: impl FnOnce() -> E) -> Result<std::result::Result<Child, E>> {
+    let mut life = Some(life);
+    let mut failed = None;
+    let child = suspend(0, &mut || {
+        failed = life.take().map(|life| life());
+    })?;
+    Ok(match failed {
+        None => Ok(child),
+        Some(error) => {
+            let _ = child.wait();
+            Err(error)
+        }
+    })
+}
+
+/// A process that shares our memory and does `work`, on a stack of its own, while this one is suspended until it has
+/// ended or executes a program (clone(2), `CLONE_VM`, `CLONE_VFORK`).
+fn suspend(flags: libc::c_int, mut work: &mut dyn FnMut()) -> Result<Child> {
+    extern "C" fn run(work: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the reference below, whose owner is suspended until this process is done with it.
+        let work = unsafe { &mut *work.cast::<&mut dyn FnMut()>() };
+        work();
+        // Nothing that a parent will do too: its exit handlers and buffers are these.
+        exit_now(0)
+    }
+
+    let stack = Stack::new()?;
+    let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: libc::c_int = -1;
+    let dumpable = rustix::process::dumpable_behavior();
+    // SAFETY: the stack is used by nobody else, and like `work` it outlives the new process's use of it, for which this
+    // one waits. That one runs nothing but `run`. The kernel stores the pidfd before it goes on.
+    let pid = cvt(i64::from(unsafe {
+        libc::clone(
+            run,
+            stack.top(),
+            flags,
+            std::ptr::from_mut(&mut work).cast(),
+            &raw mut pidfd,
+        )
+    }))?;
+    if let Ok(dumpable) = dumpable {
+        // One that joins a user namespace takes that from all who share its memory, and with it their files in /proc
+        // (proc(5)), which those look at who write our children's id maps.
+        let _ = rustix::process::set_dumpable_behavior(dumpable);
+    }
+    let pid = Pid::from_raw(pid as i32).ok_or(Errno::CHILD)?;
+    // SAFETY: the kernel stored a new descriptor, owned by nobody else, for CLONE_PIDFD.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child {
+        pid,
+        pidfd,
+        here: true,
+    })
 }
 
 /// Memory for a stack, with a page below it that cannot be touched.

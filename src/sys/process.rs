@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
 
-pub use super::clone::{fork, fork_into, fork_sibling, spawn_within};
+pub use super::clone::{fork, fork_into, spawn_program, spawn_within};
 use super::{cvt, sabotage};
 
 bitflags::bitflags! {
@@ -50,17 +50,6 @@ pub struct Child {
 }
 
 impl Child {
-    /// The process behind a pidfd, a child of this one.
-    ///
-    /// # Errors
-    /// `ESRCH` where it is gone already.
-    pub fn from_pidfd(pidfd: OwnedFd) -> Result<Child> {
-        let pid = proc_pid_of(pidfd.as_fd()).ok_or(Errno::SRCH)?;
-        let own = std::fs::read_link("/proc/self").ok();
-        let here = own.is_some_and(|own| own.as_os_str() == &*std::process::id().to_string());
-        Ok(Child { pid, pidfd, here })
-    }
-
     /// The process id in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid

@@ -80,7 +80,7 @@ impl Caller {
             Rank::HostRoot => root_ranges(path),
         };
         // A kernel without the file (before 3.19) has no refusal either.
-        let setgroups = read("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny");
+        let setgroups = setgroups("self").unwrap_or(true);
         let path = path.map(OsStr::to_owned);
         Ok(Caller {
             uid,
@@ -94,6 +94,13 @@ impl Caller {
             path,
         })
     }
+}
+
+/// Whether setgroups(2) is allowed in the user namespace of a process, by its name in /proc (user_namespaces(7),
+/// "/proc/pid/setgroups"); `None` where that is not shown.
+pub fn setgroups(process: &str) -> Option<bool> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/setgroups")).ok()?;
+    Some(text.trim() != "deny")
 }
 
 /// The subordinate ranges of `root`, else those of `containers` (the name podman reserves for

@@ -25,7 +25,7 @@ mod plan;
 mod write;
 
 pub use ahead::{Begun, Place, begin};
-pub use caller::{Caller, Rank};
+pub use caller::{Caller, Rank, setgroups};
 pub use inside::{run_inside, run_inside_passing_signals, run_joined};
 pub use kept::Keep;
 pub use mode::{Mode, parse_id_range};

@@ -69,7 +69,7 @@ pub(super) fn visit(
     work: impl FnOnce(&Inside) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let spec = &container.spec;
-    let caller = &context.caller;
+    let caller = context.caller()?;
     let target = container.hold();
     let stranger = spec.uid_map.to_container(caller.uid).is_none()
         || spec.gid_map.to_container(caller.gid).is_none();
@@ -130,7 +130,7 @@ fn apart(
 ) -> Result<u8, Error> {
     let failed = |call: &'static str| CallError::of(move || call.to_owned());
     let mut plan = containers::plan_for(context, &container.spec)?;
-    if context.caller.rank == Rank::HostRoot {
+    if context.caller()?.rank == Rank::HostRoot {
         (plan.uid, plan.gid) = (plan.uid.with_the_rest(), plan.gid.with_the_rest());
     }
     let (worker, holder) = Channel::pair().map_err(failed("socketpair()"))?;
