@@ -132,6 +132,9 @@ identities! {
         t.rl(["exec", "box", "/etc"]).run().refuses(126, "`/etc`");
         let shaped = t.rl(["exec", "-e", "X=y", "-w", "/tmp", "box", "sh", "-c", "echo $X $PWD"]).run().ok();
         assert_eq!(shaped.out(), "y /tmp");
+        // Unlike `run`, it makes none.
+        t.rl(["exec", "-w", "/nowhere", "box", "true"]).run().refuses(127, "`/nowhere`");
+        t.rl(["exec", "-w", "/etc/passwd", "box", "true"]).run().refuses(127, "`/etc/passwd`");
         t.rl(["exec", "-d", "box", "sh", "-c", "sleep 0.1; echo done >/tmp/done"]).run().ok();
         wait_for("the detached one", || t.rl(["exec", "box", "cat", "/tmp/done"]).run().code() == 0);
         t.rl(["rm", "-f", "box"]).run().ok();

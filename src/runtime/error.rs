@@ -55,6 +55,9 @@ impl fmt::Display for Stage {
     }
 }
 
+/// The call that fails for want of a working directory.
+pub(super) const CHDIR: &str = "chdir";
+
 /// A failure in the child, as it travels to the front end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub struct InitError {
@@ -67,11 +70,12 @@ pub struct InitError {
 }
 
 impl InitError {
-    /// The exit status that tells this failure: 127 when the command is not there, 126 when it
-    /// cannot be executed, 125 for everything before.
+    /// The exit status that tells this failure: 127 when the command or the directory to execute it in is not there, 126
+    /// when it cannot be executed, 125 for everything before.
     pub fn status(&self) -> u8 {
         match (self.stage, self.errno) {
             (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => 127,
+            (Stage::User, libc::ENOENT | libc::ENOTDIR) if self.call.starts_with(CHDIR) => 127,
             (Stage::Exec, _) => 126,
             _ => 125,
         }

@@ -60,6 +60,7 @@ impl From<InitPlan> for ExecPlan {
             tty: plan.tty,
             console_size: plan.console_size,
             process: ProcessPlan {
+                make_cwd: false,
                 init: false,
                 ..plan.process
             },

@@ -185,6 +185,8 @@ pub(super) struct ProcessPlan {
     pub args: Vec<String>,
     pub env: Vec<String>,
     pub cwd: String,
+    /// Whether a missing `cwd` is made.
+    pub make_cwd: bool,
     pub user: String,
     pub groups: Vec<String>,
     pub setgroups: bool,
@@ -334,6 +336,7 @@ fn process_plan(
             .to_str()
             .ok_or(PlanError::Text("`process.cwd`"))?
             .to_owned(),
+        make_cwd: true,
         user,
         groups: extras.groups,
         setgroups: extras.setgroups,

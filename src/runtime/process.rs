@@ -8,10 +8,10 @@
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::error::{At, InitError, Stage};
+use super::error::{At, CHDIR, InitError, Stage};
 use super::inside::Root;
 use super::plan::ProcessPlan;
 use super::{reaper, users};
@@ -33,9 +33,16 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
             format!("setrlimit({}, {soft}, {hard})", limit_name(resource))
         })?;
     }
-    let cwd = root
-        .directory(&plan.cwd)
-        .at(Stage::User, || format!("mkdirat(root, `{}`)", plan.cwd))?;
+    let cwd = match plan.make_cwd {
+        true => {
+            let made = root.directory(&plan.cwd);
+            made.at(Stage::User, || format!("mkdirat(root, `{}`)", plan.cwd))?
+        }
+        false => {
+            let found = root.open(&plan.cwd, OFlags::PATH | OFlags::DIRECTORY);
+            found.at(Stage::User, || format!("{CHDIR}(`{}`)", plan.cwd))?
+        }
+    };
     // By the descriptor: chdir(2) by name would follow a link of /proc to wherever one of our own
     // descriptors leads.
     rustix::process::fchdir(&cwd).at(Stage::User, || format!("fchdir(`{}`)", plan.cwd))?;
