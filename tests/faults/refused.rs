@@ -1,6 +1,6 @@
 //! Calls that are refused or unknown: the start fails cleanly, or stands on the next rung with all its walls.
 
-use crate::support::{Env, Output};
+use crate::support::{Env, Output, wait_for};
 use crate::{nothing_left, run, with_image};
 
 /// A look at the walls from inside, one on a line.
@@ -215,4 +215,88 @@ fn missing_calls() {
     )];
     stand(&expected, &look(&all), "all at once refused");
     nothing_left(&t, "all at once");
+}
+
+/// The same for a further command in a container that runs, and goes on whatever is refused.
+#[test]
+fn refused_where_a_command_joins() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let run = ["run", "-d", "--name", "box", "--hostname", "walls"];
+    let run = t.rl(run).args(["--network", "none"]).arg(&image);
+    run.args(["sleep", "1000"]).run().ok();
+    let look = |faults: &[String]| {
+        let program = t.rl(["exec", "box", "sh", "-c", WALLS]);
+        match faults.is_empty() {
+            true => program.run(),
+            false => program.traced(faults).run(),
+        }
+    };
+    let expected = walls(&look(&[]).ok());
+    assert!(expected.len() > 30, "{expected:#?}");
+    let alone = |what: &str| {
+        let others = || {
+            let running = t.processes().into_iter();
+            let running = running.filter(|p| p.state != 'Z' && !p.is_keeper());
+            running.map(|p| p.command).collect::<Vec<_>>()
+        };
+        // The monitor and its command.
+        wait_for(what, || others().len() == 2);
+    };
+    alone("the start");
+    let list = [
+        ("clone", "EAGAIN", 1),
+        ("clone3", "EAGAIN", 1),
+        ("setns", "EPERM", 2),
+        ("unshare", "EPERM", 1),
+        ("execveat", "EACCES", 1),
+        ("memfd_create", "ENOMEM", 1),
+        ("socketpair", "EMFILE", 2),
+        ("pipe2", "EMFILE", 3),
+        ("sendmsg", "ENOBUFS", 1),
+        ("dup2", "EBADF", 6),
+        ("capset", "EPERM", 2),
+        ("prctl", "EPERM", 6),
+        ("setresuid", "EPERM", 2),
+        ("setgroups", "EPERM", 1),
+        ("fchdir", "EACCES", 1),
+        ("seccomp", "EPERM", 1),
+        ("landlock_restrict_self", "E2BIG", 1),
+    ];
+    for (call, errno, last) in list {
+        let mut failed = 0;
+        for n in 1..=last {
+            let what = format!("{call} {n}: {errno}");
+            let output = look(&[format!("inject={call}:error={errno}:when={n}")]);
+            match output.code() {
+                0 => stand(&expected, &output, &what),
+                _ => {
+                    failed += 1;
+                    let output = output.refuses(125, "error: ");
+                    assert!(
+                        !output.err().contains("was killed"),
+                        "{what}: {}",
+                        output.err()
+                    );
+                    assert!(output.out().is_empty(), "{what}");
+                }
+            }
+            alone(&what);
+        }
+        assert!(failed > 0, "{call} was never refused: is it still used?");
+    }
+    for call in [
+        "clone3",
+        "close_range",
+        "open_tree",
+        "mount_setattr",
+        "openat2",
+        "pidfd_send_signal",
+    ] {
+        let fault = format!("inject={call}:error=ENOSYS");
+        stand(&expected, &look(std::slice::from_ref(&fault)).ok(), &fault);
+        alone(&fault);
+    }
+    t.rl(["rm", "-f", "box"]).run().ok();
 }
