@@ -1,4 +1,7 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
+//!
+//! It waits in poll(2): a dozen descriptors at most, of which every turn wants others. A set that the kernel keeps (epoll(7))
+//! would have to be told of each change, and goes on reporting what was closed here while a child still holds it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
