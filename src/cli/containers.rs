@@ -4,6 +4,7 @@ use super::lifecycle::there;
 use super::table;
 use crate::engine::containers::Filter;
 use crate::engine::{Context, Error, containers};
+use crate::sys::parts::in_parts;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -83,15 +84,18 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
         false => vec![String::new(); found.len()],
     };
     let wanted = template.plain_fields();
-    let rows = found.iter().zip(sizes).map(|(container, size)| {
+    let row = |(container, size): &(_, String)| {
         let mut row = containers::row(container, args.no_trunc, wanted.as_deref());
-        row.fields["Size"] = size.into();
+        row.fields["Size"] = size.as_str().into();
         table::Row {
             fields: row.fields,
             methods: row.methods,
         }
-    });
-    table::list(&template, &title, rows)
+    };
+    let found: Vec<_> = found.into_iter().zip(sizes).collect();
+    let lines = in_parts(&found, |part| table::lines(&template, part.iter().map(row)));
+    let lines: Vec<_> = lines.into_iter().collect::<Result<_, _>>()?;
+    table::page(&template, &title, lines.concat())
 }
 
 /// The head of a template's column.

@@ -33,14 +33,32 @@ pub fn list(
     title: &dyn Fn(&str) -> String,
     rows: impl IntoIterator<Item = Row>,
 ) -> Result<String, Error> {
-    let mut lines = Vec::new();
-    if template.table {
-        lines.push(template.head(title)?);
-    }
-    for row in rows {
-        lines.push(template.fill(&row.fields, &row.methods)?);
-    }
+    page(template, title, lines(template, rows)?)
+}
+
+/// The lines of a list.
+///
+/// # Errors
+/// As [`list`].
+pub fn lines(
+    template: &Template,
+    rows: impl IntoIterator<Item = Row>,
+) -> Result<Vec<String>, Error> {
+    let fill = |row: Row| Ok(template.fill(&row.fields, &row.methods)?);
+    rows.into_iter().map(fill).collect()
+}
+
+/// Lines as the text of a list.
+///
+/// # Errors
+/// As [`list`].
+pub fn page(
+    template: &Template,
+    title: &dyn Fn(&str) -> String,
+    mut lines: Vec<String>,
+) -> Result<String, Error> {
     Ok(if template.table {
+        lines.insert(0, template.head(title)?);
         columns(&lines)
     } else {
         lines.iter().map(|line| format!("{line}\n")).collect()
@@ -86,20 +104,21 @@ pub fn inspect(
 /// Cells that tabs separate, as Docker aligns them: ten wide at least, three blanks apart, the last one
 /// ragged.
 fn columns(lines: &[String]) -> String {
-    let rows: Vec<Vec<&str>> = lines.iter().map(|l| l.split('\t').collect()).collect();
+    let cells = |line| str::split(line, '\t').map(|cell| (cell, cell.chars().count()));
+    let rows: Vec<Vec<(&str, usize)>> = lines.iter().map(|line| cells(line).collect()).collect();
     let mut widths: Vec<usize> = Vec::new();
     for row in &rows {
         widths.resize(widths.len().max(row.len()), 7);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+        for (width, (_, length)) in widths.iter_mut().zip(row) {
+            *width = (*width).max(*length);
         }
     }
     let mut out = String::new();
     for row in &rows {
-        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+        for (i, ((cell, length), width)) in row.iter().zip(&widths).enumerate() {
             out += cell;
             if i + 1 < row.len() {
-                out.extend(std::iter::repeat_n(' ', width + 3 - cell.chars().count()));
+                out.extend(std::iter::repeat_n(' ', width + 3 - length));
             }
         }
         out.push('\n');

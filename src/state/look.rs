@@ -14,6 +14,7 @@ use super::files::{io, is_locked, read_small};
 use super::{Container, Containers, Error, State, is_gone, is_id};
 use crate::model::brief::Brief;
 use crate::model::spec::VERSION;
+use crate::sys::parts::in_parts;
 
 /// A container in a list.
 #[derive(Clone, Debug)]
@@ -86,35 +87,6 @@ impl Containers {
             dir: self.root.join(id),
         })
     }
-}
-
-/// How many containers are worth a thread.
-const PART: usize = 50;
-
-/// What `look` makes of the entries, in order; of many, in parts side by side.
-fn in_parts<R: Send>(entries: &[String], look: impl Fn(&[String]) -> R + Sync) -> Vec<R> {
-    let most = entries.len() / PART;
-    let threads = if most > 1 { most.min(processors()) } else { 1 };
-    let mut parts = entries.chunks(entries.len().div_ceil(threads).max(1));
-    let own = parts.next().unwrap_or_default();
-    std::thread::scope(|scope| {
-        let look = &look;
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
-        let mut done = vec![look(own)];
-        for other in others {
-            match other.join() {
-                Ok(part) => done.push(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        done
-    })
-}
-
-/// How many processors this process may use (sched_getaffinity(2)).
-fn processors() -> usize {
-    let set = rustix::thread::sched_getaffinity(None);
-    set.map_or(1, |set| set.count() as usize)
 }
 
 fn open(root: &File, id: &str, name: &str) -> Result<File, Errno> {

@@ -10,6 +10,7 @@ pub mod fs;
 pub mod landlock;
 pub mod mount;
 pub mod netdev;
+pub mod parts;
 pub mod probe;
 pub mod proc;
 pub mod process;
