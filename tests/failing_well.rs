@@ -334,6 +334,23 @@ identities! {
         }
     }
 
+    /// The options of the podman that is installed are there, or refused by name.
+    fn options_of_podman(t: [sub]) {
+        if !support::have("podman") {
+            return;
+        }
+        let help = t.program("podman").args(["run", "--help"]).run().ok().out();
+        let words = help.lines().filter_map(|line| line.trim_start_matches(|c: char| c != '-').split(' ').find(|word| word.starts_with("--")));
+        let mut tried = 0;
+        for word in words.filter(|word| *word != "--help") {
+            // A value where it takes one; no option is so wrong that it is not known.
+            let output = t.rl(["run", &format!("{word}=x"), "/no/such"]).run();
+            assert!(output.code() == 125 && !output.err().contains("unknown option"), "{output:?}");
+            tried += 1;
+        }
+        assert!(tried > 100, "{tried}: {help}");
+    }
+
     /// Docker's options of every verb are there, or refused by name.
     fn options_of_other_verbs(t: [sub]) {
         for line in [

@@ -259,7 +259,13 @@ identities! {
     }
 
     fn labels_and_annotations_are_taken(t: [sub]) {
-        inside(t, &["-l", "a=b", "--label", "c", "--annotation", "d=e", "--stop-signal", "SIGINT"], "true");
+        let options = ["-l", "a=b", "--label", "c", "--annotation", "d=e", "--stop-signal", "SIGINT"];
+        let create = [&["create", "--name", "x", "--network", "none"], &options[..], &[support::images::busybox(), "true"]].concat();
+        t.rl(create).run().ok();
+        let format = "{{json .Config.Labels}} {{json .HostConfig.Annotations}} {{.Config.StopSignal}}";
+        let shown = t.rl(["inspect", "-f", format, "x"]).run().ok().out();
+        assert_eq!(shown, r#"{"a":"b","c":""} {"d":"e"} SIGINT"#);
+        t.rl(["rm", "x"]).run().ok();
     }
 
     fn a_directory_as_root_file_system(t: [sub nosub]) {

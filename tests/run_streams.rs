@@ -81,6 +81,19 @@ identities! {
         }
     }
 
+    /// As under nohup(1), or in the background of a script.
+    fn signals_that_are_ignored_are_not_passed_on(t: [sub nosub]) {
+        let image = support::images::busybox();
+        let command = format!("trap '' HUP INT; exec $RL run --rm --network none {image} sh -c 'echo ready; read line; echo $line'");
+        let mut running = t.sh(&command).stdin_open().spawn();
+        running.expect("ready");
+        for signal in [Signal::HUP, Signal::INT] {
+            running.signal(signal);
+        }
+        running.write(b"still here\n");
+        assert_eq!(running.wait().ok().out(), "ready\nstill here");
+    }
+
     fn init_lets_a_signal_end_a_command_without_handlers(t: [sub root]) {
         let mut running = t.run_with(&["--init"], ["sh", "-c", "echo ready; exec sleep 1000"]).spawn();
         running.expect("ready");

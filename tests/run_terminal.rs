@@ -98,6 +98,30 @@ identities! {
         }
     }
 
+    /// A key is for whatever the command has started, too, as with a plain pipeline: the shell here waits for `sleep`.
+    fn keys_reach_the_group_without_a_terminal_inside(t: [sub nosub unshared root]) {
+        let asleep = |state: char| t.processes().iter().any(|p| p.command == "sleep 1000" && p.state == state);
+        let mut terminal = t.run_with(&["--no-tty"], ["sh", "-c", "sleep 1000; echo went on"]).terminal();
+        support::wait_for("sleep", || asleep('S'));
+        terminal.send("\x03");
+        terminal.exits(130);
+        assert!(!terminal.shown().contains("went on"));
+        let mut shell = t.program("/bin/sh").args(["-i"]).env("PS1", "> ").env("RL", support::binary()).terminal();
+        shell.expect("> ");
+        shell.send(&format!("$RL run --rm --no-tty --network none {} sh -c 'sleep 1000; echo went on'\n", support::images::busybox()));
+        support::wait_for("sleep", || asleep('S'));
+        shell.send("\x1a");
+        shell.expect("Stopped");
+        shell.expect("> ");
+        support::wait_for("sleep to stop", || asleep('T'));
+        shell.send("fg\n");
+        support::wait_for("sleep to go on", || asleep('S'));
+        shell.send("\x03");
+        shell.expect("> ");
+        shell.send("exit $?\n");
+        shell.exits(130);
+    }
+
     /// What is typed before the container is up is not lost.
     fn end_of_input_reaches_a_reader(t: [sub root]) {
         let mut terminal = t.run(["sh", "-c", "cat; echo over"]).terminal();

@@ -462,10 +462,15 @@ impl Session<'_> {
         let Ok(Some(info)) = self.signals.read_signal() else {
             return Ok(());
         };
+        // What a key at our terminal stands for comes from the kernel, and to a whole group of processes.
+        let message = match info.ssi_code {
+            libc::SI_KERNEL => ToMonitor::Key,
+            _ => ToMonitor::Signal,
+        };
         match info.ssi_signo as i32 {
             libc::SIGWINCH => self.resize(),
-            libc::SIGTSTP => self.suspend(),
-            other => self.send(&ToMonitor::Signal(other)),
+            libc::SIGTSTP => self.suspend(message),
+            other => self.send(&message(other)),
         }
     }
 
@@ -477,13 +482,13 @@ impl Session<'_> {
     }
 
     /// Ctrl-Z without a terminal inside: the command stops, and so do we, until the shell goes on.
-    fn suspend(&mut self) -> Result<(), Errno> {
-        self.send(&ToMonitor::Signal(libc::SIGSTOP))?;
+    fn suspend(&mut self, message: fn(i32) -> ToMonitor) -> Result<(), Errno> {
+        self.send(&message(libc::SIGSTOP))?;
         self.outside_raw(|| {
             let own = rustix::process::getpid();
             let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
         });
-        self.send(&ToMonitor::Signal(libc::SIGCONT))
+        self.send(&message(libc::SIGCONT))
     }
 
     /// Does something with the terminal as we found it.
@@ -512,18 +517,17 @@ struct Ready {
     output: [bool; 2],
 }
 
-/// The signals that a front end passes on, or with none of them only what tells of the window.
+/// The signals that a front end passes on, or with none of them only what tells of the window. One that it was
+/// started to ignore, as under nohup(1), it ignores.
 fn signals(all: bool) -> Result<SignalFd, Errno> {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
-    let mut set: SigSet = [
-        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP,
-    ]
-    .into_iter()
-    .collect();
-    if !all {
-        set.clear();
-        set.add(SIGWINCH);
-    }
+    let passed = [
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP,
+    ];
+    let ignored = super::signals::ignored();
+    let heeded = |signal: &Signal| all && ignored & (1 << (*signal as i32 - 1)) == 0;
+    let mut set: SigSet = passed.into_iter().filter(heeded).collect();
+    set.add(SIGWINCH);
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     set.thread_block().map_err(errno)?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(errno)

@@ -19,19 +19,43 @@ pub(super) fn settle() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Whom a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The command.
+    Command,
+    /// The command and what it started, as far as that is in its process group: a terminal sends what a key stands
+    /// for to all of them. A shell waits for the program that it runs, and counts on that. PID 1 of `--init` passes it
+    /// on to the command alone.
+    Group,
+}
+
 /// Sends `number` to the command. Returns the signal if the command was ended in its name.
-pub(super) fn deliver(command: &Child, number: i32) -> Option<i32> {
+pub(super) fn deliver(command: &Child, number: i32, whom: Whom) -> Option<i32> {
     if would_end(command.proc_pid(), number) {
         let _ = command.signal(libc::SIGKILL);
         return Some(number);
     }
-    let _ = command.signal(number);
+    send(command, number, whom);
     None
+}
+
+/// The same without a look at what it does about it: for any but a first process.
+pub(super) fn send(command: &Child, number: i32, whom: Whom) {
+    if whom == Whom::Command || command.signal_group(number).is_err() {
+        let _ = command.signal(number);
+    }
+}
+
+/// Which signals this process ignores, as nohup(1) has it: bit n-1 for signal n.
+pub(super) fn ignored() -> u64 {
+    dispositions("self").map_or(0, |d| d.ignored)
 }
 
 /// Whether a signal would end a plain program with the dispositions of `pid`.
 pub(super) fn would_end(pid: Pid, number: i32) -> bool {
-    ends_by_default(number) && dispositions(pid).is_some_and(|d| d.is_default(number))
+    ends_by_default(number)
+        && dispositions(pid.as_raw_nonzero()).is_some_and(|d| d.is_default(number))
 }
 
 /// Whether a process has no children (proc_pid_children(5)).
@@ -64,8 +88,8 @@ impl Dispositions {
 }
 
 /// From `/proc/PID/status` (proc_pid_status(5), SigBlk, SigIgn, SigCgt).
-fn dispositions(pid: Pid) -> Option<Dispositions> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+fn dispositions(pid: impl std::fmt::Display) -> Option<Dispositions> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(name))?;
         u64::from_str_radix(line.trim(), 16).ok()

@@ -322,7 +322,7 @@ impl<'a> Steps<'a> {
             Ok(Some(ToMonitor::Mapped(false))) => {
                 return Err(StartFailure::other("no id maps".into()));
             }
-            Ok(Some(ToMonitor::Signal(signal))) => {
+            Ok(Some(ToMonitor::Signal(signal) | ToMonitor::Key(signal))) => {
                 if signals::ends_by_default(signal) {
                     return Err(StartFailure {
                         part: Part::Other,

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::clients::{Clients, Received, Role};
 use super::health::Checks;
+use super::signals::Whom;
 use super::start::Running;
 use super::streams::{Read, Streams};
 use super::wire::{self, FromMonitor, ToMonitor};
@@ -396,6 +397,7 @@ impl Watch<'_> {
             }
             ToMonitor::Resize(rows, columns) => self.running.streams.resize((rows, columns)),
             ToMonitor::Signal(signal) => self.signal(signal),
+            ToMonitor::Key(signal) => self.signal_whom(signal, Whom::Group),
             ToMonitor::Close(stream) if owner => self.close(stream),
             ToMonitor::Close(_) | ToMonitor::Mapped(_) => {}
             ToMonitor::Attach => {
@@ -481,13 +483,17 @@ impl Watch<'_> {
     }
 
     fn signal(&mut self, number: i32) {
+        self.signal_whom(number, Whom::Command);
+    }
+
+    fn signal_whom(&mut self, number: i32, whom: Whom) {
         if self.ended.is_none() {
             // An init of ours passes on what it waits for; that does not show in its dispositions.
             let first = self.job.container.is_some_and(|task| !task.spec.init);
             self.signaled = match first {
-                true => signals::deliver(&self.running.child, number).or(self.signaled),
+                true => signals::deliver(&self.running.child, number, whom).or(self.signaled),
                 false => {
-                    let _ = self.running.child.signal(number);
+                    signals::send(&self.running.child, number, whom);
                     self.signaled
                 }
             };

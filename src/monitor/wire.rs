@@ -22,6 +22,8 @@ pub enum ToMonitor {
     Resize(u16, u16),
     /// A signal for the command.
     Signal(i32),
+    /// What a key at the sender's terminal stands for: a signal for the command and its process group.
+    Key(i32),
     /// Nobody reads standard output (1) or error (2) any more.
     Close(u8),
     /// The sender wants the command's output from now on, and to send input.
@@ -122,6 +124,7 @@ impl std::fmt::Display for StartFailure {
 const INPUT: u8 = b'i';
 const RESIZE: u8 = b'r';
 const SIGNAL: u8 = b's';
+const KEY: u8 = b't';
 const CLOSE: u8 = b'c';
 const ATTACH: u8 = b'a';
 const DETACH: u8 = b'd';
@@ -159,6 +162,7 @@ impl Message for ToMonitor {
                 &[rows.to_le_bytes(), columns.to_le_bytes()].concat(),
             ),
             ToMonitor::Signal(signal) => tagged(SIGNAL, &signal.to_le_bytes()),
+            ToMonitor::Key(signal) => tagged(KEY, &signal.to_le_bytes()),
             ToMonitor::Close(stream) => vec![CLOSE, *stream],
             ToMonitor::Attach => vec![ATTACH],
             ToMonitor::Detach => vec![DETACH],
@@ -183,6 +187,7 @@ impl Message for ToMonitor {
                 u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?),
             ),
             SIGNAL => ToMonitor::Signal(i32::from_le_bytes(rest.try_into().ok()?)),
+            KEY => ToMonitor::Key(i32::from_le_bytes(rest.try_into().ok()?)),
             CLOSE => ToMonitor::Close(*rest.first()?),
             ATTACH => ToMonitor::Attach,
             DETACH => ToMonitor::Detach,
@@ -284,6 +289,7 @@ mod tests {
             ToMonitor::Input(b"abc".to_vec()),
             ToMonitor::Resize(24, 300),
             ToMonitor::Signal(15),
+            ToMonitor::Key(2),
             ToMonitor::Close(1),
             ToMonitor::Attach,
             ToMonitor::Detach,

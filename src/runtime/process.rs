@@ -128,6 +128,9 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
         if tty {
             let stdin = rustix::stdio::stdin();
             process::take_terminal(stdin).at(Stage::Console, || "ioctl(TIOCSCTTY)".into())?;
+        } else if !dropped("session") {
+            // The monitor's process group is no concern of the command's, which leads one of its own.
+            let _ = rustix::process::setsid();
         }
         process::cloexec_from(3);
         process::reset_signals();

@@ -378,7 +378,8 @@ impl Containers {
     }
 }
 
-fn is_id(name: &str) -> bool {
+/// Whether a directory of this name is a container's; one that is being removed has another.
+pub fn is_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -68,16 +68,27 @@ impl Child {
     pub fn signal(&self, signal: i32) -> Result<()> {
         match signal_pidfd(self.pidfd.as_fd(), signal) {
             Err(Errno::NOSYS | Errno::PERM) if self.here => {
-                // As long as it is ours to be waited for, nobody else gets its number.
-                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-                rustix::process::waitid(rustix::process::WaitId::PidFd(self.as_fd()), options)
-                    .map_err(|_| Errno::SRCH)?;
-                // SAFETY: plain integers.
-                let sent = unsafe { libc::kill(self.pid.as_raw_nonzero().get(), signal) };
-                cvt(i64::from(sent)).map(drop)
+                self.kill(self.pid.as_raw_nonzero().get(), signal)
             }
             other => other,
         }
+    }
+
+    /// Sends a signal by number to the process group that the child leads (kill(2)).
+    ///
+    /// # Errors
+    /// `ESRCH` once the child was reaped, or where it leads none; `EINVAL` for a number that is no signal.
+    pub fn signal_group(&self, signal: i32) -> Result<()> {
+        self.kill(-self.pid.as_raw_nonzero().get(), signal)
+    }
+
+    fn kill(&self, target: i32, signal: i32) -> Result<()> {
+        // As long as it is ours to be waited for, nobody else gets its number.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::PidFd(self.as_fd()), options)
+            .map_err(|_| Errno::SRCH)?;
+        // SAFETY: plain integers.
+        cvt(i64::from(unsafe { libc::kill(target, signal) })).map(drop)
     }
 
     /// Reaps the child: waits for its end, returns how it ended.

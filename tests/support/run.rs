@@ -129,7 +129,9 @@ impl<'a> Program<'a> {
     /// The program and its arguments behind what makes the identity: `prefix` comes in the middle.
     pub(super) fn command(&self, prefix: &[&str]) -> Command {
         let env = self.env;
-        let mut command = Command::new("prlimit");
+        // Whoever started the tests in the background may have had signals ignored.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", "prlimit"]);
         command.arg(format!("--rttime={}:", env.tag)).args(prefix);
         if !self.trace.is_empty() {
             command.args(["strace", "-f", "-qq", "-o"]);

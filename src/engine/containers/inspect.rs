@@ -154,6 +154,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "IpcMode": if spec.share.ipc { "host" } else { "private" },
         "UTSMode": if spec.share.uts { "host" } else { "private" },
         "GroupAdd": spec.groups,
+        "Annotations": spec.annotations,
         "MaskedPaths": spec.confinement.masked,
         "ReadonlyPaths": spec.confinement.read_only,
     });

@@ -31,6 +31,11 @@ pub fn containers_of(store: &Store, id: &Digest) -> Vec<String> {
         .flatten()
         .flatten()
     {
+        let mut name = entry.file_name().to_string_lossy().into_owned();
+        // One that has ended with `--rm` is nobody's user any more, though its files are still being removed.
+        if !crate::state::is_id(&name) {
+            continue;
+        }
         let spec = std::fs::read(entry.path().join("spec.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Spec>(&bytes).ok());
@@ -38,8 +43,7 @@ pub fn containers_of(store: &Store, id: &Digest) -> Vec<String> {
             .and_then(|s| s.image_id)
             .is_some_and(|used| used == text || used == id.hex())
         {
-            let mut name = entry.file_name().to_string_lossy().into_owned();
-            name.truncate(name.floor_char_boundary(12));
+            name.truncate(12);
             found.push(name);
         }
     }
@@ -125,7 +129,10 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let id = store.put_blob(b"{}").unwrap();
         assert!(containers_of(&store, &id).is_empty());
-        make_container(dir.path(), "0123456789abcdef", &id);
+        let container = "0123456789abcdef".repeat(4);
+        make_container(dir.path(), &format!("{container}.gone"), &id);
+        assert!(containers_of(&store, &id).is_empty());
+        make_container(dir.path(), &container, &id);
         std::fs::create_dir(dir.path().join("containers/broken")).unwrap();
         assert_eq!(containers_of(&store, &id), ["0123456789ab"]);
     }
