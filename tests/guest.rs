@@ -44,6 +44,7 @@ cases! {
     hugetlb
     init
     limits
+    logins
     logout
     nested
     seen
