@@ -48,6 +48,7 @@ cases! {
     logout
     nested
     seen
+    stats
     switch
     systemd
     undelegated
