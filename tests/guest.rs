@@ -44,9 +44,11 @@ cases! {
     hugetlb
     init
     limits
+    logins
     logout
     nested
     seen
+    stats
     switch
     systemd
     undelegated

@@ -1,7 +1,11 @@
-//! A process that several containers share lies in the group of none.
+//! Processes that are not to lie where they were started: in the group of a container that is not theirs, or in that of a
+//! login session.
+
+use std::path::Path;
 
 use systemd_user::{Connection, Scope};
 
+use super::plan::own_group;
 use super::{Error, PATIENCE, SLICE, slice_exists, systemd};
 use crate::host;
 
@@ -12,18 +16,46 @@ use crate::host;
 /// # Errors
 /// [`Error::Systemd`].
 pub fn apart(name: &str) -> Result<(), Error> {
+    // The name of a unit has at most 255 bytes (systemd.unit(5)).
+    let short = name.get(..200).unwrap_or(name);
+    scope(
+        &format!("rl-network-{short}"),
+        &format!("rl network {name}"),
+    )
+}
+
+/// Moves the calling process, which is to outlive the login that started it, out of the session's group, whose processes
+/// logind ends with the session where `KillUserProcesses=` says so (logind.conf(5)): into a scope of the user's manager.
+/// It stays where it is in any other group. `what` is it a process of, for people.
+///
+/// # Errors
+/// [`Error::Systemd`].
+pub fn leave_session(what: &str) -> Result<(), Error> {
+    match own_group() {
+        Some(group) if is_session(&group) => scope("rl-apart", what),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a group is that of a login session: `session-ID.scope`, where pam_systemd(8) puts who logs in.
+pub(super) fn is_session(group: &Path) -> bool {
+    let names = group.iter().filter_map(|name| name.to_str());
+    let mut scopes = names.filter(|name| name.starts_with("session-"));
+    scopes.any(|name| name.ends_with(".scope"))
+}
+
+/// Makes a scope with this process in it, where the user has a systemd.
+fn scope(prefix: &str, description: &str) -> Result<(), Error> {
     let uid = rustix::process::geteuid().as_raw();
     let address = systemd(uid, &|name| std::env::var_os(name));
     let Some(address) = address.filter(|_| host::Cgroup::is_unified()) else {
         return Ok(());
     };
     let pid = std::process::id();
-    // The name of a unit has at most 255 bytes (systemd.unit(5)).
-    let short = name.get(..200).unwrap_or(name);
     // Nobody asked for it, so nobody waits long.
     Connection::open(&address, uid, PATIENCE / 6)?.start_scope(&Scope {
-        name: &format!("rl-network-{short}-{pid}.scope"),
-        description: &format!("rl network {name}"),
+        name: &format!("{prefix}-{pid}.scope"),
+        description,
         slice: SLICE,
         new_slice: !slice_exists(uid),
         pids: &[pid],

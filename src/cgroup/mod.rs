@@ -27,7 +27,7 @@ mod oom;
 mod plan;
 mod stats;
 
-pub use apart::apart;
+pub use apart::{apart, leave_session};
 pub use error::{CONTROLLERS, Error, delegate};
 pub use limits::{PIDS, Write, for_update, writes};
 pub use oom::OomKills;

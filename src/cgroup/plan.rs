@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use systemd_user::Address;
 
+use super::apart::is_session;
 use super::{CONTROLLERS, Error, ROOT, Write, get, writes};
 use crate::host;
 use crate::model::spec::{CgroupMode, Resources};
@@ -43,6 +44,11 @@ impl Plan {
             Manager::Systemd { .. } => "systemd",
             Manager::Direct { .. } => "cgroupfs",
         }
+    }
+
+    /// Whether the monitor goes to a group that systemd makes for the container.
+    pub fn moves_monitor(&self) -> bool {
+        matches!(self.manager, Manager::Systemd { .. })
     }
 
     /// Whether a limit was asked for.
@@ -143,16 +149,21 @@ fn manager_group(uid: u32) -> PathBuf {
     Path::new(ROOT).join(group)
 }
 
-/// Whether a container's group, or this process's own where it has none, is below the manager of this user, who is not
-/// root: it ends with that.
+/// Whether a container started from here, in the background, ends with the manager of this user, who is not root: its group
+/// lies below that, or, where systemd does not make it, that of its monitor, which leaves a login session for the manager.
 pub fn is_managers(plan: Option<&Plan>, uid: u32) -> bool {
-    let group = match plan.map(|plan| &plan.manager) {
+    let parent = match plan.map(|plan| &plan.manager) {
         _ if uid == 0 => return false,
         Some(Manager::Systemd { .. }) => return true,
         Some(Manager::Direct { parent, .. }) => Some(parent.clone()),
-        None => own_group(),
+        None => None,
     };
-    group.is_some_and(|group| group.starts_with(manager_group(uid)))
+    let manager = manager_group(uid);
+    let own = own_group();
+    own.as_deref().is_some_and(is_session)
+        || parent
+            .or(own)
+            .is_some_and(|group| group.starts_with(manager))
 }
 
 /// The group of this process.

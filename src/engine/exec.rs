@@ -11,7 +11,7 @@ use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::{self, ExecTask, Input};
 use crate::state::{Container, Containers, Status};
 use crate::sys::process;
-use crate::userns;
+use crate::{cgroup, userns};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,10 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
     let first = first_process(&container, word)?;
     let first = first.as_fd();
     let group = container.state.group.as_deref();
+    if exec.detach && group.is_none() {
+        // Its monitor is born where this process is.
+        let _ = cgroup::leave_session(&format!("rl exec {}", container.spec.name));
+    }
     let monitor = monitor::exec::enter(first, group, program().as_deref())?;
     let spec = specification(&container.spec, exec)?;
     let setgroups = setgroups(context, &spec, first)?;

@@ -301,6 +301,11 @@ fn group(
     task: &Task<'_>,
     clients: &clients::Clients,
 ) -> Result<Option<cgroup::Group>, StartFailure> {
+    let moves = task.group.as_ref().is_some_and(cgroup::Plan::moves_monitor);
+    if task.detached && !moves {
+        // Where that fails the session is not left, which may do as well.
+        let _ = cgroup::leave_session(&format!("rl container {}", task.spec.name));
+    }
     let Some(plan) = &task.group else {
         return Ok(None);
     };

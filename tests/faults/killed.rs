@@ -100,6 +100,12 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+fn parent(pid: i32) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
@@ -290,8 +296,8 @@ fn a_detached_first_process_that_changed_its_user() {
             t.rl(["logs", "same"]).run().ok().out() == "up" && stays()
         });
         let mut all = t.processes().into_iter();
-        let monitor = all.find(|p| p.name == "rl" && p.state != 'Z');
-        let monitor = monitor.expect("a monitor").pid;
+        let first = all.find(|p| p.command == "sleep 1000");
+        let monitor = parent(first.expect("the first process").pid);
         let before: Vec<_> = t.processes().iter().map(|p| p.pid).collect();
         kill(monitor);
         wait_for("the monitor's end", || has_ended(monitor));

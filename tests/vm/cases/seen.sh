@@ -43,11 +43,15 @@ for field in NetIO BlockIO; do has "$field" "$(shown $field)" " / "; done
 
 # All of it changes while it runs, and is there after the next start.
 rl update --memory 32m --memory-swap 48m --memory-reservation 4m --cpu-shares 2048 --cpuset-cpus 0 --cpuset-mems 0 \
-    --pids-limit 66 --blkio-weight 100 --device-read-bps /dev/vda:3mb all >/dev/null
+    --cpus 0.4 --pids-limit 66 --blkio-weight 100 --device-read-bps /dev/vda:3mb --device-write-bps /dev/vda:4mb \
+    --device-read-iops /dev/vda:300 --device-write-iops /dev/vda:400 all >/dev/null
 for _ in 1 2; do
     same "memory" "$(file all memory.max) $(file all memory.swap.max) $(file all memory.low)" "33554432 16777216 4194304"
     same "the rest" "$(file all pids.max) $(file all cpu.weight) $(file all io.weight)" "66 79 default 910"
-    has "disks" "$(file all io.max)" "rbps=3145728 wbps=2097152"
+    has "disks" "$(file all io.max)" "rbps=3145728 wbps=4194304 riops=300 wiops=400"
+    same "processors" "$(file all cpu.max) $(file all cpuset.cpus) $(file all cpuset.mems)" "40000 100000 0 0"
+    same "what was not changed" "$(file all memory.high) $(rl exec all cat /proc/1/oom_score_adj)" "50331648 300"
+    has "its slice" "$(group all)" /other.slice/rl-
     same "what it has beside others" "$(file all ../cpu.weight) $(file all ../io.weight) $(file all ../memory.low)" \
         "79 default 910 4194304"
     same "what is shown" "$(config all Memory) $(config all PidsLimit)" "33554432 66"
