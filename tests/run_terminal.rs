@@ -122,6 +122,16 @@ identities! {
         shell.exits(130);
     }
 
+    fn keys_reach_the_group_of_a_further_command(t: [sub nosub root]) {
+        t.rl(["run", "-d", "--rm", "--name", "c", "--network", "none", support::images::busybox(), "sleep", "1001"]).run().ok();
+        let mut terminal = t.rl(["exec", "c", "sh", "-c", "sleep 1000; echo went on"]).terminal();
+        support::wait_for("sleep", || t.processes().iter().any(|p| p.command == "sleep 1000"));
+        terminal.send("\x03");
+        terminal.exits(130);
+        assert!(!terminal.shown().contains("went on"));
+        t.rl(["rm", "-f", "c"]).run().ok();
+    }
+
     /// What is typed before the container is up is not lost.
     fn end_of_input_reaches_a_reader(t: [sub root]) {
         let mut terminal = t.run(["sh", "-c", "cat; echo over"]).terminal();
