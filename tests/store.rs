@@ -776,7 +776,7 @@ fn images_are_listed_removed_and_inspected() {
         Err(ImageError::SeveralNames { .. })
     ));
     assert_eq!(images::remove(store, "mine:v2", false).unwrap().len(), 1);
-    let container = fixture.root().join("containers/c0ffee");
+    let container = fixture.root().join(format!("containers/{:0<64}", "c0ffee"));
     std::fs::create_dir_all(&container).unwrap();
     let spec = serde_json::json!({"image_id": debian.id.to_string()}).to_string();
     std::fs::write(container.join("spec.json"), spec).unwrap();
