@@ -48,6 +48,7 @@ cases! {
     logout
     nested
     seen
+    session
     stats
     switch
     systemd

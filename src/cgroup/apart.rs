@@ -26,7 +26,7 @@ pub fn apart(name: &str) -> Result<(), Error> {
 
 /// Moves the calling process, which is to outlive the login that started it, out of the session's group, whose processes
 /// logind ends with the session where `KillUserProcesses=` says so (logind.conf(5)): into a scope of the user's manager.
-/// It stays where it is in any other group. `what` is it a process of, for people.
+/// It stays where it is in any other group. `what` describes it, for people.
 ///
 /// # Errors
 /// [`Error::Systemd`].

@@ -1,4 +1,5 @@
 # as: root
+# limit: 280
 # Wherever its user comes from, a container gets a scope of that user's own manager; without one, a group in a subtree
 # that is the user's; without that, a limit is an error that says what to do.
 for user in alice bob; do
