@@ -129,24 +129,23 @@ fn the_program_run_from_the_inside_cannot_be_written() {
     lab.file("etc/nsswitch.conf", "subid: directory\n");
     fs::copy(&lab.probe, lab.root.join("bin/getsubids")).unwrap();
     let options = [&MOUNTER[..2], &["--user", "evil", "-e", "HOME=/tmp"]].concat();
-    let attack = [
-        "/proc/self/exe",
-        "run",
-        "--network",
-        "none",
-        "--rootfs",
-        "/",
-        "true",
-    ];
-    let with = |program, guards| {
-        lab.own_everything();
-        let changed = replace_the_program(&lab, None, program, guards, &options, &attack);
-        lab.empty_tmp();
-        changed
-    };
-    assert!(!with(support::binary(), "exe"));
-    assert!(!with(sabotaged(), ""));
-    assert!(with(sabotaged(), "exe"));
+    // By its name, and as what a script in the image names as its interpreter.
+    lab.script("bin/again", "#!/proc/self/exe run\n");
+    let named = ["run", "--network", "none", "--rootfs", "/", "true"];
+    for attack in [
+        &[&["/proc/self/exe"], &named[..]].concat(),
+        &vec!["/bin/again"],
+    ] {
+        let with = |program, guards| {
+            lab.own_everything();
+            let changed = replace_the_program(&lab, None, program, guards, &options, attack);
+            lab.empty_tmp();
+            changed
+        };
+        assert!(!with(support::binary(), "exe"));
+        assert!(!with(sabotaged(), ""));
+        assert!(with(sabotaged(), "exe"));
+    }
     // With Landlock it is not even executed: it lies outside of the root.
     let landlocked = lab.run(support::binary(), "", &[], &["/proc/self/exe", "--version"]);
     landlocked.refuses(126, "EACCES");
