@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use helper_process::Helper;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::choose::{has_ipv4, has_ipv6};
@@ -62,6 +63,15 @@ const WIRE6: (Ipv6Addr, Ipv6Addr) = (
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
 );
 
+/// The same for an interface.
+fn ipv6() -> Address {
+    Address {
+        own: WIRE6.0.into(),
+        prefix: 64,
+        gateway: Some(WIRE6.1.into()),
+    }
+}
+
 /// The interface's maximum transmission unit in bytes with passt. Without scatter-gather, which goes with checksums, a
 /// frame is one block of memory with some 600 bytes of the kernel's own in it, rounded up to a power of two: of 65520
 /// bytes, the most that passt takes, the packet socket's queue would hold one or two.
@@ -77,13 +87,7 @@ pub fn wire() -> Interface {
         prefix,
         gateway: Some(gateway),
     };
-    let (own, gateway) = (WIRE6.0.into(), WIRE6.1.into());
-    let ipv6 = Address {
-        own,
-        prefix: 64,
-        gateway: Some(gateway),
-    };
-    let all = [has_ipv4().then_some(ipv4), has_ipv6().then_some(ipv6)];
+    let all = [has_ipv4().then_some(ipv4), has_ipv6().then(ipv6)];
     Interface {
         kind: Kind::Pair,
         mac: MAC,
@@ -222,13 +226,6 @@ fn guest(pid: u32) -> Option<OwnedFd> {
 /// is up: the container's command would start without. The same address and way are given here, at once. Where that
 /// is refused, the advertisements give them later.
 fn give_ipv6(guest: &OwnedFd) {
-    let (own, gateway) = (WIRE6.0.into(), Some(WIRE6.1.into()));
-    let prefix = 64;
-    let address = Address {
-        own,
-        prefix,
-        gateway,
-    };
     let interface = slirp4netns_rs::Options::default().interface;
     match process::fork(Namespaces::empty()) {
         Ok(Fork::Parent(child)) => drop(child.wait()),
@@ -237,7 +234,7 @@ fn give_ipv6(guest: &OwnedFd) {
                 // In the user namespace already.
                 .or_else(|_| process::join(guest.as_fd(), Namespaces::NET));
             if joined.is_ok() {
-                let _ = add_address(&interface, &address);
+                let _ = add_address(&interface, &ipv6());
             }
             exit_now(0)
         }
@@ -306,9 +303,9 @@ impl Starting {
 #[derive(Debug)]
 pub enum Running {
     /// pasta.
-    Pasta(pasta::Running),
+    Pasta(Helper),
     /// passt.
-    Passt(pasta::Running, Pump),
+    Passt(Helper, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Running),
     /// The switch of a network with a name, which has other members.
@@ -416,7 +413,9 @@ impl Running {
     /// Those of waitpid(2).
     pub fn stop(self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.stop().map(|_| None),
+            Running::Pasta(mut running) | Running::Passt(mut running, _) => {
+                running.stop().map(|_| None)
+            }
             Running::Slirp(running) => running.stop().map(|_| None),
             Running::Named(running) => Ok(running.stop()),
         }
