@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use helper_process::Helper;
+use helper_process::{Forward, Helper};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::choose::{has_ipv4, has_ipv6};
@@ -165,16 +165,6 @@ pub fn start(
 }
 
 fn pasta_options(request: &Request<'_>) -> pasta::Options {
-    let forwards = request.ports.iter().map(|port| pasta::Forward {
-        proto: match port.proto {
-            Proto::Tcp => pasta::Proto::Tcp,
-            Proto::Udp => pasta::Proto::Udp,
-        },
-        address: port.host_ip,
-        host: port.host.first,
-        target: port.container.first,
-        count: port.host.count,
-    });
     pasta::Options {
         // Images expect the first interface to be eth0; the host's may be `wlp3s0`.
         interface: Some("eth0".to_owned()),
@@ -186,18 +176,18 @@ fn pasta_options(request: &Request<'_>) -> pasta::Options {
         ipv4: request
             .host_gateway
             .then_some((slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY)),
-        forwards: forwards.collect(),
+        forwards: request.ports.iter().map(forward).collect(),
         as_root: request.as_root,
         ..pasta::Options::default()
     }
 }
 
-/// A published port in the words of slirp4netns' driver.
-pub(super) fn forward(port: &Reserved) -> slirp4netns_rs::Forward {
-    slirp4netns_rs::Forward {
+/// A published port in the words of the drivers.
+pub(super) fn forward(port: &Reserved) -> Forward {
+    Forward {
         proto: match port.proto {
-            Proto::Tcp => slirp4netns_rs::Proto::Tcp,
-            Proto::Udp => slirp4netns_rs::Proto::Udp,
+            Proto::Tcp => helper_process::Proto::Tcp,
+            Proto::Udp => helper_process::Proto::Udp,
         },
         address: port.host_ip,
         host: port.host.first,

@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -398,6 +399,30 @@ impl Starting {
             }
         }
     }
+}
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Ports of the host that lead into a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The host's address to bind, or all of them.
+    pub address: Option<IpAddr>,
+    /// The first port on the host.
+    pub host: u16,
+    /// The first port in the namespace.
+    pub target: u16,
+    /// How many consecutive ports, at least 1.
+    pub count: u16,
 }
 
 /// How a process ended, in words: `exit status 1`, `killed by signal 9`.

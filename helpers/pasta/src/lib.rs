@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use helper_process::{Error, Starting};
+pub use helper_process::{Error, Forward, Proto, Starting};
 use helper_process::{Helper, Program, pipe};
 
 const PASTA: Program = Program {
@@ -28,30 +28,6 @@ const PASTA: Program = Program {
     package: "passt",
     noise: &["to syslog", "AVX2"],
 };
-
-/// TCP or UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proto {
-    /// `-t`
-    Tcp,
-    /// `-u`
-    Udp,
-}
-
-/// Ports of the host that lead into the namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// The host's address to bind, or all of them.
-    pub address: Option<IpAddr>,
-    /// The first port on the host.
-    pub host: u16,
-    /// The first port in the namespace.
-    pub target: u16,
-    /// How many consecutive ports, at least 1.
-    pub count: u16,
-}
 
 /// Whose network namespace is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +144,7 @@ impl Options {
         for (option, proto) in [("--tcp-ports", Proto::Tcp), ("--udp-ports", Proto::Udp)] {
             let mut any = false;
             for forward in self.forwards.iter().filter(|f| f.proto == proto) {
-                add(&[option, &forward.spec()]);
+                add(&[option, &spec(forward)]);
                 any = true;
             }
             if !any {
@@ -204,18 +180,16 @@ impl Options {
     }
 }
 
-impl Forward {
-    /// pasta's own notation: `[address/]first[-last]:first[-last]`.
-    fn spec(&self) -> String {
-        let range = |first: u16| match self.count {
-            0 | 1 => first.to_string(),
-            count => format!("{first}-{}", first.saturating_add(count - 1)),
-        };
-        let ports = format!("{}:{}", range(self.host), range(self.target));
-        match self.address {
-            Some(address) => format!("{address}/{ports}"),
-            None => ports,
-        }
+/// Ports in pasta's own notation: `[address/]first[-last]:first[-last]`.
+fn spec(forward: &Forward) -> String {
+    let range = |first: u16| match forward.count {
+        0 | 1 => first.to_string(),
+        count => format!("{first}-{}", first.saturating_add(count - 1)),
+    };
+    let ports = format!("{}:{}", range(forward.host), range(forward.target));
+    match forward.address {
+        Some(address) => format!("{address}/{ports}"),
+        None => ports,
     }
 }
 

@@ -23,6 +23,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+pub use helper_process::{Forward, Proto};
 use helper_process::{Helper, Program, pipe, socketpair};
 
 const SLIRP4NETNS: Program = Program {
@@ -39,31 +40,6 @@ pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The address inside that stands for the host (its loopback stays closed unless asked for).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-
-/// TCP or UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proto {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// Ports of the host that lead into the namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// The host's IPv4 address to bind, or all of them (0.0.0.0). IPv6 addresses are refused:
-    /// libslirp's forwarding is IPv4 only here.
-    pub address: Option<IpAddr>,
-    /// The first port on the host.
-    pub host: u16,
-    /// The first port in the namespace.
-    pub target: u16,
-    /// How many consecutive ports, at least 1; the API takes them one by one.
-    pub count: u16,
-}
 
 /// Whose network namespace is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +66,7 @@ pub struct Options {
     pub sandbox: bool,
     /// Where the API socket is made; needed to publish ports. At most 107 bytes.
     pub api_socket: Option<PathBuf>,
-    /// Published ports.
+    /// Published ports. IPv6 addresses are refused: libslirp's forwarding is IPv4 only here.
     pub forwards: Vec<Forward>,
 }
 
