@@ -213,8 +213,8 @@ fn guest(pid: u32) -> Option<OwnedFd> {
 }
 
 /// slirp4netns leaves IPv6 to its router advertisements, for which the kernel asks a second or more after the interface
-/// is up: the container's command would start without. The same address and way are given here, at once. Where that
-/// is refused, the advertisements give them later.
+/// is up: the container's command would start without. An address of the same network, and the same way, are given here
+/// at once. What the advertisements give comes beside them later.
 fn give_ipv6(guest: &OwnedFd) {
     let interface = slirp4netns_rs::Options::default().interface;
     match process::fork(Namespaces::empty()) {

@@ -37,7 +37,7 @@ const CALLS: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_madvise,
-    // Times, where the kernel gives them to no program without being called: not every clock source can be read (vdso(7)).
+    // The clock, which not every clock source lets be read without a call (vdso(7)).
     libc::SYS_clock_gettime,
     // The end: of slirp4netns, of its sockets, and its own.
     libc::SYS_flock,
