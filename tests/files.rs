@@ -136,6 +136,13 @@ fn check_all(before: &str, what: &str, listed: impl Fn(usize) -> String) {
     }
 }
 
+/// Does something while `box` runs, and again when it is stopped; what it is told is which of the two.
+fn running_and_stopped(t: &Env, work: impl Fn(&str)) {
+    work("running");
+    t.rl(["stop", "-t", "0", "box"]).run().ok();
+    work("stopped");
+}
+
 fn inside(t: &Env, name: &str, script: &str) -> String {
     t.rl(["exec", name, "sh", "-c", script]).run().ok().out()
 }
@@ -201,7 +208,7 @@ identities! {
         let chown = if many { "chown -R 1000:1001 x dir" } else { "true" };
         let (id, group) = if many { (1000, 1001) } else { (0, 0) };
         sleeping(t, "box", &[], &format!("{owned}; {chown}"));
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             let name = |word: &str| format!("{state}-{word}");
             t.rl(["cp", "box:/home/x"]).arg(name("x")).run().ok();
             t.rl(["cp", "-a", "box:/home/dir"]).arg(name("dir")).run().ok();
@@ -215,8 +222,7 @@ identities! {
             if t.who != Identity::Root {
                 assert_eq!(owners, format!("{id}:{group} 700\n{id}:{group} 640"), "{state}");
             }
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         let script = "cd /home; stat -c '%n %u:%g %a' *-*; stat -c '%n %u:%g %a' *-dir/y; cat stopped-secret";
         let wanted = format!(
@@ -237,12 +243,11 @@ identities! {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
         sleeping(t, "box", &[], "true");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             t.rl(["cp", "theirs/file"]).arg(format!("box:/tmp/{state}")).run().ok();
             t.rl(["cp", "box:/etc/passwd"]).arg(format!("theirs/{state}")).run().ok();
             assert_eq!(fs::metadata(dir.join(state)).unwrap().uid(), 0);
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         assert_eq!(inside(t, "box", "cd /tmp; cat running stopped; stat -c %u:%g running stopped"), "theirstheirs0:0\n0:0");
         t.rl(["rm", "-f", "box"]).run().ok();
@@ -253,13 +258,12 @@ identities! {
         let secret = t.file("secret", "s");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         sleeping(t, "box", &["--userns", "nomap"], "true");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             t.rl(["cp", "secret"]).arg(format!("box:/tmp/{state}")).run().ok();
             t.rl(["cp"]).args([format!("box:/tmp/{state}"), state.to_owned()]).run().ok();
             let back = fs::metadata(t.path(state)).unwrap();
             assert_eq!((back.uid(), back.mode() & 0o777), (t.uid(), 0o600));
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         assert_eq!(inside(t, "box", "cd /tmp; cat running stopped; stat -c %u:%g running stopped"), "ss0:0\n0:0");
         t.rl(["rm", "-f", "box"]).run().ok();
@@ -280,7 +284,7 @@ identities! {
             around(["setcap cap_net_raw+ep", "src/cap"]);
         }
         sleeping(t, "box", &[], "true");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             let inside = format!("box:/home/{state}");
             t.rl(["cp", "-a", "src", &inside]).run().ok();
             t.rl(["cp", "-a", &inside, state]).run().ok();
@@ -296,8 +300,7 @@ identities! {
                 let seen = around(["getcap", cap.to_str().unwrap()]);
                 assert!(seen.ends_with("cap_net_raw=ep"), "{seen}");
             }
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         let links = "cd /home; for d in running stopped; do stat -c %h $d/one; test $d/one -ef $d/two && echo same; done";
         assert_eq!(inside(t, "box", links), "2\nsame\n2\nsame");
@@ -308,7 +311,7 @@ identities! {
         t.keeps_containers();
         let (id, chown) = if t.who.has_many_ids() { (1000, "chown -R 1000 d") } else { (0, "true") };
         sleeping(t, "box", &[], &format!("cd /home; mkdir -p d/sub; echo f >d/f; chmod 640 d/f; ln -s f d/l; {chown}"));
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             let archive = t.rl(["cp", "box:/home/d", "-"]).run().ok().stdout;
             let table = listed(t, &archive);
             let mut entries: Vec<(&str, &str)> = table.lines().map(|line| (line.split_whitespace().nth(1).unwrap(), line.split_once(':').unwrap().1[3..].trim())).collect();
@@ -323,8 +326,7 @@ identities! {
                 assert_eq!(inside(t, "box", "cd /tmp/d; stat -c '%n %u %a' . f sub; readlink l; cat f"), format!(". {id} 755\nf {id} 640\nsub {id} 755\nf\nf"));
                 inside(t, "box", "rm -r /tmp/d");
             }
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         assert_eq!(inside(t, "box", "cd /tmp/d; stat -c '%n %u %a' . f sub; readlink l; cat f"), format!(". {id} 755\nf {id} 640\nsub {id} 755\nf\nf"));
         t.rl(["rm", "-f", "box"]).run().ok();
@@ -338,7 +340,7 @@ identities! {
         t.keeps_containers();
         sleeping(t, "box", &[], "mkdir /tmp/d; echo inside >/tmp/f; ln -s f /tmp/l");
         t.file("f", "f");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             t.sh("rm -rf out pipe; echo old >out; mkfifo pipe; rm -f got").run().ok();
             // What is behind a descriptor is written to, not replaced.
             for line in [
@@ -362,8 +364,7 @@ identities! {
                 let script = "cd /tmp; cat in in2 d/stdin packed; stat -c '%u:%g %a' in in2; rm in in2 d/stdin packed";
                 assert_eq!(inside(t, "box", script), "other\nfmore\nz\n0:0 644\n0:0 644");
             }
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         t.rl(["start", "box"]).run().ok();
         assert_eq!(inside(t, "box", "cd /tmp; cat in in2 d/stdin packed"), "other\nfmore\nz");
         t.rl(["rm", "-f", "box"]).run().ok();
@@ -385,14 +386,13 @@ identities! {
         let bound = format!("{}:/bound", t.path("bound").display());
         sleeping(t, "box", &["-v", "data:/data", "-v", &bound], "echo v >/data/v");
         t.file("f", "f");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             t.rl(["cp", "f"]).arg(format!("box:/data/{state}")).run().ok();
             t.rl(["cp", "f"]).arg(format!("box:/bound/{state}")).run().ok();
             t.rl(["cp", "box:/data/v"]).arg(format!("v-{state}")).run().ok();
             assert_eq!(fs::read(t.path(format!("v-{state}"))).unwrap(), b"v\n");
             assert_eq!(fs::read(t.path("bound").join(state)).unwrap(), b"f");
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         // What is mounted does not belong to the container's root file system.
         let table = listed(t, &t.rl(["export", "box"]).run().ok().stdout);
         assert!(!table.contains("data/v") && !table.contains("bound/running"), "{table}");
@@ -429,14 +429,13 @@ identities! {
         t.file("f", "f");
         let bound = format!("{}:/bound:ro", t.path("bound").display());
         sleeping(t, "box", &["--read-only", "-v", "data:/data:ro", "-v", &bound, "-v", "free:/free"], "true");
-        for state in ["running", "stopped"] {
+        running_and_stopped(t, |state| {
             for target in ["/bound/f", "/data/f", "/home/f"] {
                 t.rl(["cp", "f", &format!("box:{target}")]).run().refuses(125, "EROFS");
             }
             t.rl(["cp", "f", "box:/free"]).run().ok();
             t.rl(["cp", "box:/etc/passwd"]).arg(state).run().ok();
-            t.rl(["stop", "-t", "0", "box"]).run().ok();
-        }
+        });
         assert_eq!(fs::read_dir(t.path("bound")).unwrap().count(), 0);
         t.rl(["rm", "-f", "box"]).run().ok();
     }

@@ -314,6 +314,19 @@ identities! {
         t.quiet();
     }
 
+    fn what_keeps_a_switch_from_its_work_is_told(t: [sub]) {
+        let Some(_host) = Host::new() else { return };
+        if !support::have("strace") {
+            return;
+        }
+        network(t, &["create", "a"]);
+        let run = || container(t, &["--network", "a"], &["true"]);
+        let output = run().traced(["inject=chroot:error=ENOSPC"]).run();
+        output.refuses(125, "the network's switch does not start: chroot(`.`): ENOSPC");
+        t.quiet();
+        run().run().ok();
+    }
+
     fn a_switch_carries_a_lot_and_has_no_other_system_call(t: [sub nosub root]) {
         const MUCH: usize = 16 << 20;
         let Some(_host) = Host::new() else { return };
@@ -326,25 +339,13 @@ identities! {
         one.inside(|| echo("0.0.0.0:80"));
         let door = format!("{}:80", address(t, "a", "one"));
         let first = switch(&one);
-        // Between members, and through the uplink and a published port, at the same time.
-        let flood = |stream: TcpStream| {
-            stream.set_read_timeout(Some(support::deadline())).unwrap();
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let chunk = [b'x'; 1 << 16];
-                    (0..MUCH / chunk.len()).for_each(|_| (&stream).write_all(&chunk).unwrap());
-                });
-                let mut got = vec![0; 1 << 16];
-                (0..MUCH / got.len()).for_each(|_| (&stream).read_exact(&mut got).unwrap());
-                assert!(got.iter().all(|byte| *byte == b'x'));
-            });
-        };
         wait_for("the published port", || ask("127.0.0.1:8080", b"x").is_ok_and(|answer| answer == b"x"));
+        // Between members, and through the uplink and a published port, at the same time.
         let within = two.inside(|| TcpStream::connect(&door).unwrap());
         let through = TcpStream::connect("127.0.0.1:8080").unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| flood(within));
-            scope.spawn(|| flood(through));
+            scope.spawn(|| flood(&within, MUCH));
+            scope.spawn(|| flood(&through, MUCH));
         });
         assert_eq!(switch(&one), first, "it is still the same");
         let root = std::fs::read_link(format!("/proc/{first}/root")).unwrap();

@@ -89,6 +89,11 @@ fn every_key_is_an_option_of_run() {
 }
 
 identities! {
+    fn a_manager_that_hears_nothing_is_told_of(t: [nosub]) {
+        let run = t.run(["echo", "done"]).env("NOTIFY_SOCKET", "/no/such/socket").run().ok();
+        assert_eq!(run.complains("does not hear that the command runs: sendto(`/no/such/socket`)").out(), "done");
+    }
+
     fn files_become_services(t: [sub root]) {
         let dir = quadlet(t, &[
             ("web.container", container("sh -c 'echo \"%%\"'", "Volume=data.volume:/d\n[Install]\nWantedBy=default.target")),

@@ -103,7 +103,7 @@ fn linger() -> String {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     let name = user.map_or_else(|| uid.to_string(), |user| user.name);
-    format!("loginctl enable-linger {name}")
+    crate::host::linger_line(&name)
 }
 
 /// How root gives a user a group with a controller that no systemd hands on.

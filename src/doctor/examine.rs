@@ -2,7 +2,7 @@
 
 use super::{Facts, Finding, NoNetwork, Verdict, works};
 use crate::cgroup;
-use crate::host::{self, Around, FILES, FileSystem, Fix, Obstacle, Refused, UMASK};
+use crate::host::{self, Around, FILES, FileSystem, Fix, Mend, Obstacle, Refused, UMASK};
 use crate::net;
 use crate::userns::Rank;
 
@@ -59,8 +59,8 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
 /// What this process was started with that is too little; nothing where all is well.
 fn limits(around: &Around) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut little = |id, verdict, evidence: String, effect, setting, otherwise| {
-        let fix = Fix::own(around.mend(setting, otherwise));
+    let mut little = |id, verdict, evidence: String, effect, how| {
+        let fix = Fix::own(around.mend(how));
         found.push(bad(id, verdict, evidence, effect, Some(fix)));
     };
     if around.umask & 0o700 != 0 {
@@ -69,7 +69,6 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Missing,
             format!("{:04o}", around.umask),
             "what is made cannot be read or entered by its maker",
-            "UMask=0022",
             UMASK,
         );
     }
@@ -79,8 +78,7 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Degraded,
             format!("RLIMIT_NOFILE is {n}"),
             "images of many layers, and many programs, need more",
-            FILES.0,
-            FILES.1,
+            FILES,
         );
     }
     if let Some(n) = around.processes.filter(|n| *n < FEW_PROCESSES) {
@@ -89,8 +87,10 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Degraded,
             format!("RLIMIT_NPROC is {n}, for all that the user runs"),
             "a container, its monitor and its network may not start",
-            "LimitNPROC=infinity",
-            "`ulimit -u` shows the limit, and the hard one that it may be raised to",
+            Mend(
+                "LimitNPROC=infinity",
+                "`ulimit -u` shows the limit, and the hard one that it may be raised to",
+            ),
         );
     }
     if let Some(n) = around.memory.filter(|n| *n < LITTLE_MEMORY) {
@@ -99,8 +99,10 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Degraded,
             format!("memory.max of the control group is {} MiB", n >> 20),
             "pulling an image may be ended by the kernel",
-            "MemoryMax=infinity",
-            "let the outer container, or who made the control group, give more",
+            Mend(
+                "MemoryMax=infinity",
+                "let the outer container, or who made the control group, give more",
+            ),
         );
     }
     found
@@ -137,11 +139,11 @@ fn ids(facts: &Facts) -> Vec<Finding> {
             Verdict::Degraded,
             "the user namespace around this process has no ids to hand out",
             ONE_ID,
-            Some(Fix::own(facts.host.around.mend(
+            Some(Fix::own(facts.host.around.mend(Mend(
                 "PrivateUsers=no",
                 "make the outer namespace with more: `unshare --map-root-user --map-auto`, or an outer \
                  container with subordinate ids",
-            ))),
+            )))),
         ),
         Rank::NestedRoot => ok(
             "subordinate-ids",

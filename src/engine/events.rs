@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::inotify;
 use serde_json::Value;
 
+use super::only::Label;
 use super::{Context, Error, output};
 use crate::model::text::escape;
 use crate::model::time::to_rfc3339;
@@ -169,10 +170,7 @@ fn passes(event: &Value, filters: &BTreeMap<String, Vec<String>>) -> bool {
         values.iter().any(|value| match &**key {
             "type" => kind == *value,
             "event" => text(&event["Action"]).split(':').next() == Some(value),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => attributes[key] == value,
-                None => attributes.get(value).is_some(),
-            },
+            "label" => Label::parse(value).fits(|name| attributes.get(name)?.as_str()),
             "image" if kind == "container" => text(&attributes["image"]) == *value,
             key if key == kind => id.starts_with(&**value) || text(&attributes["name"]) == *value,
             _ => false,

@@ -97,12 +97,9 @@ pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Res
     let how = client_options(&container.spec, options)?;
     let notice = |text: &str| context.ui.notice(text);
     let detail = |text: &str| context.ui.detail(text);
-    Ok(status(client.attach(
-        how,
-        &notice,
-        &detail,
-        &mut ready::tell,
-    )?))
+    Ok(status(client.attach(how, &notice, &detail, &mut || {
+        ready::tell(&notice)
+    })?))
 }
 
 fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {

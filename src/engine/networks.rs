@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::only::{Label, Only};
+use super::only::{Label, Only, truth};
 use super::{Context, containers, names};
 use crate::model::network::NetworkSpec;
 use crate::model::spec::VERSION;
@@ -232,11 +232,7 @@ impl std::str::FromStr for Filter {
             "id" => Filter::Id(owned),
             "label" => Filter::Label(Label::parse(value)),
             "driver" => Filter::Driver(owned),
-            "dangling" => Filter::Dangling(match value {
-                "true" | "1" => true,
-                "false" | "0" => false,
-                _ => return Err(bad()),
-            }),
+            "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
             _ => return Err(bad()),
         })
     }

@@ -1,4 +1,4 @@
-//! `--filter` of the `prune` verbs: what they are limited to.
+//! `--filter` of the `prune` verbs: what they are limited to; and what filters of all verbs have in common.
 
 use std::collections::BTreeMap;
 
@@ -72,10 +72,22 @@ impl Label {
 
     /// Whether it is one of these.
     pub fn is_among(&self, labels: &BTreeMap<String, String>) -> bool {
-        match (labels.get(&self.name), &self.value) {
-            (Some(found), Some(value)) => found == value,
-            (found, _) => found.is_some(),
-        }
+        self.fits(|name| labels.get(name).map(String::as_str))
+    }
+
+    /// Whether it is there, by what looks up the value of a name.
+    pub fn fits<'a>(&self, value: impl FnOnce(&str) -> Option<&'a str>) -> bool {
+        let wanted = self.value.as_deref();
+        value(&self.name).is_some_and(|found| wanted.is_none_or(|wanted| found == wanted))
+    }
+}
+
+/// What a filter such as `dangling=true` says, in the words that Docker takes.
+pub fn truth(word: &str) -> Option<bool> {
+    match word {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
     }
 }
 

@@ -6,10 +6,15 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Says it, where somebody listens. Who does not hear it says so himself, when his patience ends.
-pub fn tell() {
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-        let _ = send(&socket, b"READY=1");
+/// Says it, where somebody listens. Where he cannot be told, `notice` is: without a limit of time he waits for ever.
+pub fn tell(notice: &dyn Fn(&str)) {
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = send(&socket, b"READY=1")
+    {
+        let socket = socket.display();
+        notice(&format!(
+            "the service manager does not hear that the command runs: sendto(`{socket}`): {error}"
+        ));
     }
 }
 

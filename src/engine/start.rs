@@ -85,7 +85,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
                 let attach = attach.clone();
                 let outcome = client.attach(attach, &notice, &detail, &mut || {
                     user.settle(plan);
-                    ready::tell();
+                    ready::tell(&notice);
                 });
                 outcome.map(Some)
             }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{self, DATA};
-use super::only::Label;
+use super::only::{Label, truth};
 use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::{state, userns};
@@ -185,12 +185,11 @@ impl std::str::FromStr for Filter {
         let bad = || Error::VolumeFilter(text.to_owned());
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let owned = value.to_owned();
-        Ok(match (key, value) {
-            ("name", _) => Filter::Name(owned),
-            ("label", _) => Filter::Label(Label::parse(value)),
-            ("driver", _) => Filter::Driver(owned),
-            ("dangling", "true" | "1") => Filter::Dangling(true),
-            ("dangling", "false" | "0") => Filter::Dangling(false),
+        Ok(match key {
+            "name" => Filter::Name(owned),
+            "label" => Filter::Label(Label::parse(value)),
+            "driver" => Filter::Driver(owned),
+            "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
             _ => return Err(bad()),
         })
     }

@@ -78,10 +78,9 @@ impl Around {
         }
     }
 
-    /// What to do about a limit: in the unit, or `otherwise`.
-    pub fn mend(&self, setting: &str, otherwise: &str) -> String {
-        let unit = self.unit.as_ref();
-        unit.map_or_else(|| otherwise.to_owned(), |unit| unit.edit(setting))
+    /// What to do about a limit: in the unit, or otherwise.
+    pub fn mend(&self, how: Mend) -> String {
+        how.line(self.unit.as_ref())
     }
 }
 
@@ -96,22 +95,28 @@ fn umask() -> u32 {
 /// The hint under a refusal that comes of a umask which keeps the maker out of what is made.
 pub fn umask_hint() -> Option<String> {
     let keeps_out = umask() & 0o700 != 0;
-    keeps_out.then(|| match Unit::find() {
-        Some(unit) => unit.edit("UMask=0022"),
-        None => UMASK.to_owned(),
-    })
+    keeps_out.then(|| UMASK.line(Unit::find().as_ref()))
 }
 
 /// The hint under a refusal for want of descriptors.
 pub fn files_hint() -> String {
-    Unit::find().map_or_else(|| FILES.1.to_owned(), |unit| unit.edit(FILES.0))
+    FILES.line(Unit::find().as_ref())
 }
 
-/// What mends too small an RLIMIT_NOFILE: a unit's setting, and what to do without a unit.
-pub const FILES: (&str, &str) = ("LimitNOFILE=1024:524288", "`ulimit -n 1024`, then again");
+/// What mends a limit: a unit's setting, and what to do without a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Mend(pub &'static str, pub &'static str);
 
-/// What mends a umask.
-pub const UMASK: &str = "`umask 022`, then again";
+impl Mend {
+    fn line(self, unit: Option<&Unit>) -> String {
+        unit.map_or_else(|| self.1.to_owned(), |unit| unit.edit(self.0))
+    }
+}
+
+/// For too small an RLIMIT_NOFILE.
+pub const FILES: Mend = Mend("LimitNOFILE=1024:524288", "`ulimit -n 1024`, then again");
+/// For a umask.
+pub const UMASK: Mend = Mend("UMask=0022", "`umask 022`, then again");
 
 #[cfg(test)]
 mod tests {

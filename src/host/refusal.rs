@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Around;
+use super::{Around, Mend};
 
 /// A line that mends something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,10 +137,10 @@ impl Switches {
                     Some(n) => format!("RLIMIT_NPROC is {n}, or a control group's pids.max is reached"),
                     None => "a control group's pids.max is reached".to_owned(),
                 },
-                Fix::own(self.around.mend(
+                Fix::own(self.around.mend(Mend(
                     "LimitNPROC=infinity` and `TasksMax=infinity",
                     "`ulimit -u` shows the limit of processes, and the hard one that it may be raised to",
-                )),
+                ))),
             ),
             libc::EPERM if self.filtered => obstacle(
                 "a seccomp filter is in force, that of an outer container",

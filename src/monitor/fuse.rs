@@ -70,12 +70,12 @@ pub(super) fn died(words: OwnedFd) -> StartFailure {
     let mut file = std::fs::File::from(words);
     let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
-    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-    let hint = fuse_overlayfs::Error::Spawn {
-        program,
-        source: missing,
-    }
-    .hint();
+    let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+    let missing = fuse_overlayfs::Error::Spawn { program, source };
+    // What it says itself is no lack of the program.
+    let hint = missing
+        .hint()
+        .filter(|_| text.starts_with(&missing.to_string()));
     let message = match text.trim() {
         "" => "fuse-overlayfs ended before its mount stood".to_owned(),
         text => format!("fuse-overlayfs: {}", text.replace('\n', "; ")),

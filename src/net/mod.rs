@@ -180,9 +180,9 @@ pub enum Error {
         /// The name it was to have.
         name: String,
     },
-    /// pasta failed.
+    /// pasta or passt failed.
     #[error(transparent)]
-    Pasta(#[from] Box<pasta::Error>),
+    Pasta(#[from] Box<helper_process::Error>),
     /// The process between passt and the container cannot be started.
     #[error("clone3(pump)")]
     Pump(#[source] io::Error),
@@ -282,7 +282,7 @@ impl Error {
             }
             Error::NoSuchAddress { .. } => Some("leave `--ip` out to have a free one".into()),
             Error::Refused { hint, .. } => hint.clone(),
-            Error::Pasta(error) => error.hint(),
+            Error::Pasta(error) => pasta::hint(error),
             Error::Slirp(error) => error.hint(),
             _ => None,
         }

@@ -49,7 +49,9 @@ impl Pump {
         match process::fork(Namespaces::empty()).map_err(|e| Error::Pump(e.into()))? {
             Fork::Parent(child) => self.child = Some(child),
             Fork::Child => {
-                let _ = shed(&socket, &stream).map(carry_alone);
+                if let Ok((socket, stream)) = shed(&socket, &stream) {
+                    carry_alone(&socket, &stream);
+                }
                 exit_now(0)
             }
         }
@@ -91,17 +93,16 @@ const CALLS: &[Call] = &[
     Call::Any(libc::SYS_exit_group),
 ];
 
-/// Carries, with no other system call left, and ends.
-fn carry_alone((socket, stream): (OwnedFd, OwnedFd)) {
+/// Carries, with no other system call left, and ends: nothing can be freed or closed any more.
+fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> ! {
     let mut out = Outwards {
         buffer: vec![0; BATCH + FRAME + 4],
         waiting: 0..0,
     };
     let mut back = vec![0; BATCH + FRAME + 4];
     if seccomp::install(&seccomp::only(CALLS), seccomp::Flags::empty()).is_ok() {
-        let _ = carry(&socket, &stream, &mut out, &mut back);
+        let _ = carry(socket, stream, &mut out, &mut back);
     }
-    // Nothing is freed or closed any more.
     exit_now(0)
 }
 

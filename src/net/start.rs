@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use helper_process::{Forward, Helper};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::choose::{has_ipv4, has_ipv6};
@@ -62,6 +63,15 @@ const WIRE6: (Ipv6Addr, Ipv6Addr) = (
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2),
 );
 
+/// The same for an interface.
+fn ipv6() -> Address {
+    Address {
+        own: WIRE6.0.into(),
+        prefix: 64,
+        gateway: Some(WIRE6.1.into()),
+    }
+}
+
 /// The interface's maximum transmission unit in bytes with passt. Without scatter-gather, which goes with checksums, a
 /// frame is one block of memory with some 600 bytes of the kernel's own in it, rounded up to a power of two: of 65520
 /// bytes, the most that passt takes, the packet socket's queue would hold one or two.
@@ -77,13 +87,7 @@ pub fn wire() -> Interface {
         prefix,
         gateway: Some(gateway),
     };
-    let (own, gateway) = (WIRE6.0.into(), WIRE6.1.into());
-    let ipv6 = Address {
-        own,
-        prefix: 64,
-        gateway: Some(gateway),
-    };
-    let all = [has_ipv4().then_some(ipv4), has_ipv6().then_some(ipv6)];
+    let all = [has_ipv4().then_some(ipv4), has_ipv6().then(ipv6)];
     Interface {
         kind: Kind::Pair,
         mac: MAC,
@@ -161,16 +165,6 @@ pub fn start(
 }
 
 fn pasta_options(request: &Request<'_>) -> pasta::Options {
-    let forwards = request.ports.iter().map(|port| pasta::Forward {
-        proto: match port.proto {
-            Proto::Tcp => pasta::Proto::Tcp,
-            Proto::Udp => pasta::Proto::Udp,
-        },
-        address: port.host_ip,
-        host: port.host.first,
-        target: port.container.first,
-        count: port.host.count,
-    });
     pasta::Options {
         // Images expect the first interface to be eth0; the host's may be `wlp3s0`.
         interface: Some("eth0".to_owned()),
@@ -182,18 +176,18 @@ fn pasta_options(request: &Request<'_>) -> pasta::Options {
         ipv4: request
             .host_gateway
             .then_some((slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY)),
-        forwards: forwards.collect(),
+        forwards: request.ports.iter().map(forward).collect(),
         as_root: request.as_root,
         ..pasta::Options::default()
     }
 }
 
-/// A published port in the words of slirp4netns' driver.
-pub(super) fn forward(port: &Reserved) -> slirp4netns_rs::Forward {
-    slirp4netns_rs::Forward {
+/// A published port in the words of the drivers.
+pub(super) fn forward(port: &Reserved) -> Forward {
+    Forward {
         proto: match port.proto {
-            Proto::Tcp => slirp4netns_rs::Proto::Tcp,
-            Proto::Udp => slirp4netns_rs::Proto::Udp,
+            Proto::Tcp => helper_process::Proto::Tcp,
+            Proto::Udp => helper_process::Proto::Udp,
         },
         address: port.host_ip,
         host: port.host.first,
@@ -219,16 +213,9 @@ fn guest(pid: u32) -> Option<OwnedFd> {
 }
 
 /// slirp4netns leaves IPv6 to its router advertisements, for which the kernel asks a second or more after the interface
-/// is up: the container's command would start without. The same address and way are given here, at once. Where that
-/// is refused, the advertisements give them later.
+/// is up: the container's command would start without. An address of the same network, and the same way, are given here
+/// at once. What the advertisements give comes beside them later.
 fn give_ipv6(guest: &OwnedFd) {
-    let (own, gateway) = (WIRE6.0.into(), Some(WIRE6.1.into()));
-    let prefix = 64;
-    let address = Address {
-        own,
-        prefix,
-        gateway,
-    };
     let interface = slirp4netns_rs::Options::default().interface;
     match process::fork(Namespaces::empty()) {
         Ok(Fork::Parent(child)) => drop(child.wait()),
@@ -237,7 +224,7 @@ fn give_ipv6(guest: &OwnedFd) {
                 // In the user namespace already.
                 .or_else(|_| process::join(guest.as_fd(), Namespaces::NET));
             if joined.is_ok() {
-                let _ = add_address(&interface, &address);
+                let _ = add_address(&interface, &ipv6());
             }
             exit_now(0)
         }
@@ -306,9 +293,9 @@ impl Starting {
 #[derive(Debug)]
 pub enum Running {
     /// pasta.
-    Pasta(pasta::Running),
+    Pasta(Helper),
     /// passt.
-    Passt(pasta::Running, Pump),
+    Passt(Helper, Pump),
     /// slirp4netns.
     Slirp(slirp4netns_rs::Running),
     /// The switch of a network with a name, which has other members.
@@ -416,7 +403,9 @@ impl Running {
     /// Those of waitpid(2).
     pub fn stop(self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.stop().map(|_| None),
+            Running::Pasta(mut running) | Running::Passt(mut running, _) => {
+                running.stop().map(|_| None)
+            }
             Running::Slirp(running) => running.stop().map(|_| None),
             Running::Named(running) => Ok(running.stop()),
         }

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 use rustix::thread::CapabilitySet;
 
+use super::fs::CallError;
 use super::{caps, cvt};
 
 /// A user namespace in which the caller's ids are all there are (user_namespaces(7)).
@@ -57,12 +58,14 @@ pub fn in_own_user_namespace(command: &mut Command) {
 /// capability afterwards: whoever can chroot(2) again may leave. Single-threaded.
 ///
 /// # Errors
-/// Those of unshare(2), of writing the maps, and of chroot(2).
-pub fn stay_in_working_directory() -> Result<()> {
-    let sets = caps::get()?;
+/// Those of unshare(2) and of writing the maps, and of chroot(2).
+pub fn stay_in_working_directory() -> std::result::Result<(), CallError> {
+    let call = |call: &'static str| CallError::of(move || call.to_owned());
+    let sets = caps::get().map_err(call("capget()"))?;
     if sets.effective & CapabilitySet::SYS_CHROOT.bits() == 0 {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        Own::with(uid.as_raw(), gid.as_raw()).enter()?;
+        let own = Own::with(uid.as_raw(), gid.as_raw());
+        own.enter().map_err(call("unshare(user)"))?;
     }
-    rustix::process::chroot(c".")
+    rustix::process::chroot(c".").map_err(call("chroot(`.`)"))
 }

@@ -50,8 +50,9 @@ pub struct Plan {
 pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
     let uid = Row::new("uid", caller, caller.uid, &caller.sub_uid);
     let gid = Row::new("gid", caller, caller.gid, &caller.sub_gid);
-    let lacking = lacking(caller);
-    if let (Mode::NoMap, Some(lack)) = (mode, &lacking) {
+    let helpers = helpers(caller);
+    let lacking = helpers.as_ref().err();
+    if let (Mode::NoMap, Some(lack)) = (mode, lacking) {
         return Err(lack.refuse("--userns nomap"));
     }
     if matches!(mode, Mode::KeepId { .. }) && caller.rank == Rank::HostRoot {
@@ -77,7 +78,7 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
                 if g.is_empty() { u } else { g },
             );
             // The row is one id long where the others are lacking: that is the reason to give.
-            let reason = |error| match (error, &lacking) {
+            let reason = |error| match (error, lacking) {
                 (Error::NotInDefaultMap { .. }, Some(lack)) => lack.refuse("--uidmap"),
                 (error, _) => error,
             };
@@ -89,7 +90,7 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
     };
     let map = |kind, ranges| IdMap::new(ranges).map_err(|source| Error::Map { kind, source });
     let (uids, gids) = (map("uid", uids)?, map("gid", gids)?);
-    finish(mode, caller, uids, gids, lacking)
+    finish(mode, caller, uids, gids, helpers)
 }
 
 /// A plan for maps that were decided before, such as those of a container that exists.
@@ -97,30 +98,38 @@ pub fn plan(mode: &Mode, caller: &Caller) -> Result<Plan, Error> {
 /// # Errors
 /// [`Error::Helpers`] where newuidmap and newgidmap are missing meanwhile.
 pub fn plan_again(uid: IdMap, gid: IdMap, caller: &Caller) -> Result<Plan, Error> {
-    finish(&Mode::Single, caller, uid, gid, None)
+    finish(&Mode::Single, caller, uid, gid, Ok(None))
 }
 
-/// Chooses the writer and words the notice.
+/// Chooses the writer and words the notice. `helpers` are those that were found already.
 fn finish(
     mode: &Mode,
     caller: &Caller,
     uid: IdMap,
     gid: IdMap,
-    lacking: Option<Lacking>,
+    helpers: Result<Option<Programs>, Lacking>,
 ) -> Result<Plan, Error> {
     let user = caller.name.clone();
     let only = |map: &IdMap, id| matches!(map.ranges(), [r] if r.length == 1 && r.host == id);
     let own_only = only(&uid, caller.uid) && only(&gid, caller.gid);
+    let (found, lacking) = match helpers {
+        Ok(found) => (found, None),
+        Err(lacking) => (None, Some(lacking)),
+    };
     let (writer, setgroups) = match caller.rank {
         // The kernel takes these two lines from anyone, against setgroups (user_namespaces(7),
         // "Defining user and group ID mappings").
         Rank::Ordinary if own_only => (Writer::Direct, false),
         Rank::Ordinary => {
-            let programs =
-                Programs::find(caller.path.as_deref()).map_err(|source| Error::Helpers {
-                    source: Box::new(source),
-                    user: user.clone(),
-                })?;
+            let programs = match found {
+                Some(programs) => programs,
+                None => {
+                    Programs::find(caller.path.as_deref()).map_err(|source| Error::Helpers {
+                        source: Box::new(source),
+                        user: user.clone(),
+                    })?
+                }
+            };
             // newgidmap shuts setgroups off when it grants nothing but the own group.
             (
                 Writer::Helpers(programs),
@@ -171,9 +180,10 @@ pub(super) fn for_whom(fix: &str) -> String {
 /// What gives the current user namespace ids, where it is that of a sandbox or a unit.
 const MORE_OUTSIDE: &str = "start it outside of the sandbox, or of the unit with PrivateUsers=yes";
 
-fn lacking(caller: &Caller) -> Option<Lacking> {
+/// What an ordinary user has more ids than one by, or why there is only one; nobody else needs them.
+fn helpers(caller: &Caller) -> Result<Option<Programs>, Lacking> {
     if caller.rank != Rank::Ordinary {
-        return None;
+        return Ok(None);
     }
     let name = &caller.name;
     let files = match (caller.sub_uid.is_empty(), caller.sub_gid.is_empty()) {
@@ -183,28 +193,24 @@ fn lacking(caller: &Caller) -> Option<Lacking> {
         (false, false) => None,
     };
     if files.is_some() && caller.outside {
-        return Some(Lacking {
+        return Err(Lacking {
             why: "the user namespace around this process has no ids to hand out".to_owned(),
             fix: MORE_OUTSIDE.to_owned(),
         });
     }
     if let Some(files) = files {
         let why = format!("`{name}` has no subordinate ids in {files}");
-        return Some(Lacking {
+        return Err(Lacking {
             why,
             fix: grant(&Files::default(), &caller.lacking_kinds(), name),
         });
     }
-    match Programs::find(caller.path.as_deref()).and_then(|programs| programs.check()) {
-        Ok(()) => None,
-        Err(error) => {
-            let fix = error.hint(name).unwrap_or_default();
-            Some(Lacking {
-                why: error.to_string(),
-                fix,
-            })
-        }
-    }
+    let found = Programs::find(caller.path.as_deref());
+    let able = found.and_then(|programs| programs.check().map(|()| programs));
+    able.map(Some).map_err(|error| Lacking {
+        why: error.to_string(),
+        fix: error.hint(name).unwrap_or_default(),
+    })
 }
 
 /// A default map: ids of the current namespace in the order in which the container sees them.

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Env, Program, Running, have, wait_for};
-use crate::{left, no_processes, nothing_left, run, with_image};
+use crate::{left, no_processes, nothing_left, run, stays, with_image};
 
 /// Ends whoever of a start makes a call; then the same name must be free for the next run.
 fn kill_at(t: &Env, image: &str, options: &[&str], list: &[(&str, usize)]) {
@@ -269,16 +269,8 @@ fn a_detached_first_process_that_changed_its_user() {
         return;
     };
     let command = "echo up; exec sleep 1000";
-    let run = [
-        "run",
-        "-d",
-        "--quiet",
-        "--network",
-        "none",
-        "--name",
-        "same",
-    ];
-    let stays = || t.processes().iter().any(|p| p.command == "sleep 1000");
+    let command = ["su", "-s", "/bin/sh", "app", "-c", command];
+    let runs = || t.processes().iter().any(|p| p.command == "sleep 1000");
     let verbs: [&[&str]; 6] = [
         &["ps"],
         &["inspect", "same"],
@@ -288,12 +280,9 @@ fn a_detached_first_process_that_changed_its_user() {
         &["rm", "-f", "same"],
     ];
     for verb in verbs {
-        t.rl(run)
-            .args([&image, "su", "-s", "/bin/sh", "app", "-c", command])
-            .run()
-            .ok();
+        stays(&t, &image, &command).run().ok();
         wait_for("it", || {
-            t.rl(["logs", "same"]).run().ok().out() == "up" && stays()
+            t.rl(["logs", "same"]).run().ok().out() == "up" && runs()
         });
         let mut all = t.processes().into_iter();
         let first = all.find(|p| p.command == "sleep 1000");
@@ -301,7 +290,7 @@ fn a_detached_first_process_that_changed_its_user() {
         let before: Vec<_> = t.processes().iter().map(|p| p.pid).collect();
         kill(monitor);
         wait_for("the monitor's end", || has_ended(monitor));
-        assert!(stays(), "the kernel ended it: nothing is tried here");
+        assert!(runs(), "the kernel ended it: nothing is tried here");
         t.rl(verb).run().ok();
         let after = t.processes().into_iter().filter(|p| p.state != 'Z');
         let still: Vec<_> = after.filter(|p| before.contains(&p.pid)).collect();

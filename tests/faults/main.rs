@@ -65,6 +65,20 @@ fn run<'a>(t: &'a Env, image: &str, options: &[&str], command: &[&str]) -> Progr
         .args(command)
 }
 
+/// Makes and starts `same`, which stays, with this command.
+fn stays<'a>(t: &'a Env, image: &str, command: &[&str]) -> Program<'a> {
+    let words = [
+        "run",
+        "-d",
+        "--quiet",
+        "--network",
+        "none",
+        "--name",
+        "same",
+    ];
+    t.rl(words).arg(image).args(command)
+}
+
 /// What is left in the user's directories, and the processes that still run; whoever has ended and waits
 /// for the machine's init is gone as far as this is concerned.
 fn left(t: &Env) -> Vec<String> {

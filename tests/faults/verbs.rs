@@ -1,17 +1,11 @@
 //! Verbs on containers that stay, killed at each of their stages: the front end, the monitor, the first process, and
 //! the programs that they start. What is left is whole or gone with the next command.
 
-use crate::support::{Env, Program, wait_for};
-use crate::{nothing_left, run, with_image};
+use crate::support::{Env, wait_for};
+use crate::{nothing_left, run, stays, with_image};
 
 /// Stays when it is started first, and ends at once when it is again.
 const ONCE: &str = "[ -e /again ] && exit; echo >/again; echo up; exec sleep 1000";
-
-/// Makes and starts `same`.
-fn start<'a>(t: &'a Env, image: &str, script: &str) -> Program<'a> {
-    let words = ["run", "-d", "--quiet", "--network", "none", "--name"];
-    t.rl(words).args(["same", image, "sh", "-c", script])
-}
 
 fn living(t: &Env) -> Vec<i32> {
     let all = t.processes().into_iter().filter(|p| p.state != 'Z');
@@ -39,8 +33,8 @@ fn kill_at(
                 output.err()
             );
             // Nothing of the verb's own goes on, but a container that it had started.
-            let stays = |pid: &i32| before.contains(pid);
-            wait_for(&what, || living(t).iter().all(stays));
+            let was_there = |pid: &i32| before.contains(pid);
+            wait_for(&what, || living(t).iter().all(was_there));
             if matches!(verb[0], "cp" | "commit") {
                 // It also tidies up what the store was left with.
                 t.rl(verb).run().ok();
@@ -125,7 +119,7 @@ fn killed_while_it_works_on_one_that_runs() {
         return;
     };
     let up = || {
-        start(&t, &image, ONCE).run().ok();
+        stays(&t, &image, &["sh", "-c", ONCE]).run().ok();
         wait_for("it", || t.rl(["logs", "same"]).run().ok().out() == "up");
     };
     let joining = [
@@ -172,7 +166,8 @@ fn killed_while_it_copies_and_removes() {
         return;
     };
     let made = || {
-        start(&t, &image, "echo >/file; chown 5:5 /file").run().ok();
+        let script = "echo >/file; chown 5:5 /file";
+        stays(&t, &image, &["sh", "-c", script]).run().ok();
         t.rl(["wait", "same"]).run().ok();
         t.quiet();
     };
@@ -238,7 +233,9 @@ fn a_monitor_killed_while_it_ends() {
             for n in numbers.clone() {
                 let what = format!("a kill of the monitor at {call} {n} in {verb:?}");
                 let fault = format!("inject={call}:signal=SIGKILL:when={n}");
-                let running = start(&t, &image, ONCE).traced([fault]).spawn();
+                let running = stays(&t, &image, &["sh", "-c", ONCE])
+                    .traced([fault])
+                    .spawn();
                 let has = |text: &str| {
                     let out = t.rl(["ps", "-a"]).run().ok().out();
                     out.contains(text)

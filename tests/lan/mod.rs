@@ -348,6 +348,22 @@ pub fn name_server(address: &str) -> Receiver<String> {
     out
 }
 
+/// Sends `much` bytes, a multiple of 64 KiB, to somebody who sends as many at the same time.
+#[track_caller]
+pub fn flood(stream: &TcpStream, much: usize) {
+    stream.set_read_timeout(Some(support::deadline())).unwrap();
+    stream.set_write_timeout(Some(support::deadline())).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, chunk) = (stream, [b'x'; 1 << 16]);
+            (0..much / chunk.len()).for_each(|_| stream.write_all(&chunk).unwrap());
+        });
+        let (mut stream, mut got) = (stream, vec![0; 1 << 16]);
+        (0..much / got.len()).for_each(|_| stream.read_exact(&mut got).unwrap());
+        assert!(got.iter().all(|byte| *byte == b'x'));
+    });
+}
+
 /// Sees that a process that carries frames has nothing but its work left: no capability, and no system call of another
 /// kind. `wake` gives it work, at which strace(1) puts an unrelated call in the place of the one that it waits in.
 #[track_caller]

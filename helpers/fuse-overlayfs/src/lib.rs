@@ -2,33 +2,20 @@
 //!
 //! In order: [`check_device`] tells whether /dev/fuse can be used at all; [`Options::command`] makes
 //! the command, refusing what the program cannot be told; the caller runs it in the user and mount
-//! namespaces of the container, through [`spawn`] or by its own means; [`Starting::wait_ready`] waits
-//! until the mount answers.
+//! namespaces of the container.
 //!
-//! It runs in the foreground (`-f`): as a child it keeps its pid, its death shows on a pidfd and its
-//! words can be read. It gives no sign when it is ready, so the mount point is asked: statfs(2)
-//! reports FUSE_SUPER_MAGIC once the mount is there, and does not return before the file system
-//! answers.
+//! It runs in the foreground (`-f`): as a child it keeps its pid and its words can be read. It gives no sign when it is
+//! ready, so the mount point is asked: statfs(2) reports FUSE_SUPER_MAGIC once the mount is there, and does not return
+//! before the file system answers.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-
-use helper_process::{Helper, ended};
-use rustix::io::Errno;
+use std::process::Command;
 
 /// The program's name.
 pub const PROGRAM: &str = "fuse-overlayfs";
-/// `f_type` of a FUSE mount (linux/magic.h has it as FUSE_SUPER_MAGIC).
-const FUSE_SUPER_MAGIC: i128 = 0x6573_5546;
-/// How long it may take to be ready. It takes some 5 ms; a machine under load, seconds.
-const READY: Duration = Duration::from_secs(20);
-/// How long it may take to end after SIGTERM; it writes back what it holds.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What is to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -66,47 +53,6 @@ pub enum Error {
         /// What execve(2) said.
         source: io::Error,
     },
-    /// The mount point could not be asked, or the process not be waited for.
-    #[error("{call}(`{}`)", path.display())]
-    Io {
-        /// The call.
-        call: &'static str,
-        /// The mount point.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// It ended before the mount was there.
-    #[error("`fuse-overlayfs` ended before `{}` was mounted: {status}{}", path.display(), said(stderr))]
-    Died {
-        /// The mount point.
-        path: PathBuf,
-        /// How it ended.
-        status: String,
-        /// What it wrote to standard error.
-        stderr: String,
-    },
-    /// The mount was not there in time; the program has been stopped.
-    #[error("`fuse-overlayfs` did not mount `{}` within {} seconds{}", path.display(), READY.as_secs(), said(stderr))]
-    Timeout {
-        /// The mount point.
-        path: PathBuf,
-        /// What it wrote to standard error.
-        stderr: String,
-    },
-}
-
-/// The tail of a message: what the program said, on one line.
-fn said(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr
-        .lines()
-        .filter(|l| !l.starts_with("unknown argument ignored") && !l.trim().is_empty())
-        .collect();
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", lines.join("; "))
-    }
 }
 
 impl Error {
@@ -126,16 +72,6 @@ impl Error {
 /// [`Error::Device`].
 pub fn check_device() -> Result<(), Error> {
     helper_process::FUSE.open().map_err(Error::Device)
-}
-
-/// Whether `path` shows a FUSE mount that answers. From outside of its mount namespace, pass
-/// `/proc/PID/root/…`.
-///
-/// # Errors
-/// Those of statfs(2); ENOTCONN means that its server died.
-pub fn is_mounted(path: &Path) -> io::Result<bool> {
-    // The type of `f_type` differs between architectures; the value is positive in all.
-    Ok(i128::from(rustix::fs::statfs(path)?.f_type) == FUSE_SUPER_MAGIC)
 }
 
 impl Options {
@@ -215,109 +151,6 @@ fn backslashed(text: &OsStr) -> Vec<u8> {
     out
 }
 
-/// Starts a command of [`Options::command`], which mounts on `target` as this process sees it.
-///
-/// # Errors
-/// [`Error::Spawn`].
-pub fn spawn(mut command: Command, target: &Path) -> Result<Starting, Error> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let program = PathBuf::from(command.get_program());
-    let helper = Helper::spawn(command, None).map_err(|source| Error::Spawn { program, source })?;
-    Ok(Starting {
-        helper,
-        target: target.to_owned(),
-    })
-}
-
-/// A fuse-overlayfs that has been started and may or may not have mounted.
-#[derive(Debug)]
-pub struct Starting {
-    helper: Helper,
-    target: PathBuf,
-}
-
-impl Starting {
-    /// Waits, at most 20 seconds, until the mount answers.
-    ///
-    /// # Errors
-    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`]; the program is ended and reaped then.
-    pub fn wait_ready(mut self) -> Result<Running, Error> {
-        let deadline = Instant::now() + READY;
-        let mut pause = Duration::from_micros(200);
-        loop {
-            let io = |call| {
-                let path = self.target.clone();
-                move |source| Error::Io { call, path, source }
-            };
-            match is_mounted(&self.target) {
-                Ok(true) => {
-                    return Ok(Running {
-                        helper: self.helper,
-                    });
-                }
-                // Mounted and dead: the status below tells.
-                Ok(false) => {}
-                Err(e) if e.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {}
-                Err(e) => return Err(io("statfs")(e)),
-            }
-            if let Some(status) = self.helper.wait(pause).map_err(io("waitpid"))? {
-                return Err(Error::Died {
-                    path: self.target.clone(),
-                    status: ended(status),
-                    stderr: self.helper.log(),
-                });
-            }
-            if Instant::now() > deadline {
-                let _ = self.helper.stop(Duration::ZERO);
-                return Err(Error::Timeout {
-                    path: self.target.clone(),
-                    stderr: self.helper.log(),
-                });
-            }
-            pause = (pause * 2).min(Duration::from_millis(10));
-        }
-    }
-}
-
-/// A fuse-overlayfs that serves its mount. Dropping it ends it; the mount is the caller's to undo.
-#[derive(Debug)]
-pub struct Running {
-    helper: Helper,
-}
-
-impl Running {
-    /// Readable once it has died: by itself, or because the mount is gone.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.helper.pidfd()
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.helper.pid()
-    }
-
-    /// What it wrote to standard error, to tell why it died.
-    pub fn log(&self) -> String {
-        self.helper.log()
-    }
-
-    /// How it ended, if it has, without waiting.
-    ///
-    /// # Errors
-    /// Those of waitpid(2).
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.helper.try_wait()
-    }
-
-    /// Waits, at most 5 seconds, for its end after the mount was undone, then ends it.
-    ///
-    /// # Errors
-    /// Those of poll(2) and waitpid(2).
-    pub fn stop(mut self) -> io::Result<ExitStatus> {
-        self.helper.stop(GRACE)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,25 +177,6 @@ mod tests {
             ..Options::default()
         };
         assert!(matches!(colon.args(Path::new("/m")), Err(Error::Colon(_))));
-    }
-
-    #[test]
-    fn a_program_that_dies_early_is_told_with_its_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new("/bin/sh");
-        command.args([
-            "-c",
-            "echo 'unknown argument ignored: x' >&2; echo no >&2; exit 1",
-        ]);
-        let error = spawn(command, dir.path())
-            .unwrap()
-            .wait_ready()
-            .unwrap_err();
-        let expected = format!(
-            "`fuse-overlayfs` ended before `{}` was mounted: exit status 1: no",
-            dir.path().display()
-        );
-        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -2,18 +2,17 @@
 //!
 //! The test runs itself again under unshare(1); the inner run does the mounting.
 
+#[path = "../../helper-process/tests/support/mod.rs"]
+mod support;
+
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use fuse_overlayfs::{Error, Options, check_device, is_mounted, spawn};
+use fuse_overlayfs::{Options, PROGRAM};
+use support::until;
 
-/// Passes the test over, unless the machine is one where everything must work.
-fn skip(missing: &str) {
-    assert!(
-        std::env::var_os("RL_MUST_WORK").is_none(),
-        "must not be skipped: {missing}"
-    );
-    eprintln!("skipped: {missing}");
+fn program() -> Option<std::path::PathBuf> {
+    support::program(PROGRAM, helper_process::FUSE)
 }
 
 #[test]
@@ -21,11 +20,8 @@ fn mounts_writes_and_shows_its_death() {
     if std::env::var_os("INNER").is_some() {
         return inner();
     }
-    if helper_process::find("fuse-overlayfs", None).is_none() {
-        return skip("fuse-overlayfs");
-    }
-    if check_device().is_err() {
-        return skip("/dev/fuse");
+    if program().is_none() {
+        return;
     }
     let status = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount"])
@@ -42,7 +38,7 @@ fn mounts_writes_and_shows_its_death() {
 }
 
 fn inner() {
-    let program = helper_process::find("fuse-overlayfs", None).unwrap();
+    let program = program().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in ["one,1", "two\\2", "upper", "work", "root"] {
@@ -58,32 +54,35 @@ fn inner() {
         ..Options::default()
     };
     let root = at("root");
-    assert!(!is_mounted(&root).unwrap());
-    let command = options.command(&program, &root).unwrap();
-    let mut running = spawn(command, &root).unwrap().wait_ready().unwrap();
-    assert!(is_mounted(&root).unwrap());
+    let mut running = options.command(&program, &root).unwrap().spawn().unwrap();
+    until("mount", || root.join("file").exists());
     assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "above");
     assert!(root.join("other").exists());
     std::fs::write(root.join("new"), "x").unwrap();
     assert!(at("upper").join("new").exists());
 
     umount(&root);
-    let limit = std::time::Duration::from_secs(20);
-    assert!(
-        helper_process::wait_readable(running.pidfd(), limit).unwrap(),
-        "it ends with its mount"
-    );
-    assert!(running.try_wait().unwrap().unwrap().success());
+    assert!(end(&mut running), "it ends with its mount");
 
     let missing = Options {
         lower: vec![at("missing")],
         ..Options::default()
     };
-    let command = missing.command(&program, &root).unwrap();
-    match spawn(command, &root).unwrap().wait_ready() {
-        Err(Error::Died { stderr, .. }) => assert!(stderr.contains("missing"), "{stderr}"),
-        other => panic!("{other:?}"),
-    }
+    let mut command = missing.command(&program, &root).unwrap();
+    let mut refused = command.stderr(Stdio::piped()).spawn().unwrap();
+    assert!(!end(&mut refused));
+    let words = std::io::read_to_string(refused.stderr.unwrap()).unwrap();
+    assert!(words.contains("missing"), "{words}");
+}
+
+/// Waits for the end of a program; whether it went well.
+fn end(child: &mut Child) -> bool {
+    let mut status = None;
+    until("end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().success()
 }
 
 fn umount(path: &Path) {

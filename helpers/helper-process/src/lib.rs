@@ -1,12 +1,13 @@
 //! What every driver of an external program needs: finding it, its log, its ready signal, its death.
 //!
 //! In order: [`find`] gives the absolute path of a program; the driver crate makes a [`Command`] of
-//! it, connects its standard streams to [`pipe`]s and to a [`Log`], and hands it to
-//! [`Helper::spawn`], which holds a pidfd from the first moment on. Whoever watches the helper polls
-//! that pidfd; [`Helper::stop`] ends and reaps it.
+//! it, connects its standard input and output, and hands it to [`Helper::spawn`], which keeps its standard error and holds a
+//! pidfd from the first moment on. [`Starting`] is one that says on a [`pipe`] when it is ready. Whoever watches the
+//! helper polls its pidfd; [`Helper::stop`] ends and reaps it.
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,6 +26,11 @@ const FALLBACK: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin", 
 /// helper (EPERM), so that a talkative one can neither fill memory nor block.
 const LOG_SIZE: u64 = 32 * 1024;
 
+/// How long a helper may take to be ready. It takes some 10 ms; a machine under load, seconds.
+pub const READY: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The absolute path of the executable `program`: the first in the directories of `path` (the value
 /// of PATH; relative entries are passed over), then in the usual system directories.
 pub fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
@@ -39,14 +45,14 @@ pub fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
 /// The standard error of a helper: a memory file of fixed size, so that writing to it never blocks
 /// and it needs no reader.
 #[derive(Debug)]
-pub struct Log(OwnedFd);
+struct Log(OwnedFd);
 
 impl Log {
-    /// An empty log.
+    /// An empty one.
     ///
     /// # Errors
     /// Those of memfd_create(2), ftruncate(2) and of sealing.
-    pub fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // `vm.memfd_noexec=2` demands NOEXEC_SEAL; kernels before 6.3 refuse it.
         let fd = match rustix::fs::memfd_create("helper-log", flags | MemfdFlags::NOEXEC_SEAL) {
@@ -58,24 +64,16 @@ impl Log {
         Ok(Log(fd))
     }
 
-    /// The file itself.
-    ///
-    /// # Errors
-    /// When the descriptor cannot be duplicated.
-    pub fn file(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
-    }
-
     /// A handle for [`Command::stderr`].
     ///
     /// # Errors
     /// When the descriptor cannot be duplicated.
-    pub fn stdio(&self) -> io::Result<Stdio> {
+    fn stdio(&self) -> io::Result<Stdio> {
         Ok(Stdio::from(self.0.try_clone()?))
     }
 
     /// What was written so far, without surrounding white space.
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut bytes = vec![0u8; LOG_SIZE as usize];
         let mut filled = 0;
         while filled < bytes.len() {
@@ -135,9 +133,91 @@ pub fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     }
 }
 
+/// What is told of a program when it does not run.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// The package that has it.
+    pub package: &'static str,
+    /// What the lines of its standard error have in them that say nothing about its end.
+    pub noise: &'static [&'static str],
+}
+
+/// Why a helper does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pipe, memory file or pidfd could not be made, or polling failed.
+    #[error("{call}")]
+    Io {
+        /// The call with its arguments.
+        call: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The program could not be executed.
+    #[error("spawn(`{}`)", file.display())]
+    Spawn {
+        /// The program file.
+        file: PathBuf,
+        /// The package that has it.
+        package: &'static str,
+        /// What execve(2) said.
+        source: io::Error,
+    },
+    /// It ended before it was ready.
+    #[error(
+        "`{name}` ended before the network was ready: {status}{}",
+        said(stderr)
+    )]
+    Died {
+        /// The program's name.
+        name: &'static str,
+        /// How it ended.
+        status: String,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// It was not ready in time; it has been stopped.
+    #[error("`{name}` was not ready after {} seconds{}", READY.as_secs(), said(stderr))]
+    Timeout {
+        /// The program's name.
+        name: &'static str,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+}
+
+/// The tail of a message: what the program said, on one line.
+fn said(stderr: &str) -> String {
+    match stderr {
+        "" => String::new(),
+        lines => format!(": {}", lines.replace('\n', "; ")),
+    }
+}
+
+impl Error {
+    /// A call that failed.
+    pub fn io(call: &'static str) -> impl Fn(io::Error) -> Error {
+        move |source| Error::Io { call, source }
+    }
+
+    /// The line that mends it, where that is the same for all programs.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Spawn { package, .. } => Some(format!("apt-get install {package}")),
+            Error::Died { stderr, .. } if stderr.contains(TUN.path) => {
+                Some(format!("as root: modprobe tun; chmod 0666 {}", TUN.path))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A running helper. Dropping it kills and reaps it: none outlives its owner by mistake.
 #[derive(Debug)]
 pub struct Helper {
+    program: Program,
     child: Child,
     pidfd: OwnedFd,
     log: Log,
@@ -147,15 +227,23 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Spawns `command`, with its standard error going to a fresh [`Log`]. `lifeline` is kept open
+    /// Spawns `command`, which runs `program`, with a log for its standard error. `lifeline` is kept open
     /// as long as the helper is wanted.
     ///
     /// # Errors
-    /// When the program cannot be executed, or no pidfd can be had (Linux before 5.3).
-    pub fn spawn(mut command: Command, lifeline: Option<OwnedFd>) -> io::Result<Self> {
-        let log = Log::new()?;
-        command.stderr(log.stdio()?);
-        let mut child = command.spawn()?;
+    /// [`Error::Spawn`]; [`Error::Io`], also where no pidfd can be had (Linux before 5.3).
+    pub fn spawn(
+        program: Program,
+        mut command: Command,
+        lifeline: Option<OwnedFd>,
+    ) -> Result<Self, Error> {
+        let log = Log::new().map_err(Error::io("memfd_create(helper-log)"))?;
+        command.stderr(log.stdio().map_err(Error::io("fcntl(F_DUPFD)"))?);
+        let mut child = command.spawn().map_err(|source| Error::Spawn {
+            file: command.get_program().into(),
+            package: program.package,
+            source,
+        })?;
         // The child is not reaped yet, so its number cannot belong to anyone else.
         let pidfd = i32::try_from(child.id())
             .ok()
@@ -167,10 +255,11 @@ impl Helper {
             Err(errno) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(errno.into());
+                return Err(Error::io("pidfd_open()")(errno.into()));
             }
         };
         Ok(Helper {
+            program,
             child,
             pidfd,
             log,
@@ -189,9 +278,14 @@ impl Helper {
         self.child.id()
     }
 
-    /// What it wrote to its standard error so far.
+    /// What it wrote to its standard error so far, without empty lines and [noise](Program::noise).
     pub fn log(&self) -> String {
-        self.log.text()
+        let text = self.log.text();
+        let is_noise = |line: &str| self.program.noise.iter().any(|part| line.contains(part));
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !is_noise(line));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Its exit status if it has died (and is reaped by this), without waiting.
@@ -216,11 +310,15 @@ impl Helper {
         self.try_wait()
     }
 
-    /// Ends it: SIGTERM, after `grace` SIGKILL, and reaps it. Ending a dead one is no error.
+    /// Ends it: SIGTERM, after two seconds SIGKILL, and reaps it. Ending a dead one is no error.
     ///
     /// # Errors
     /// Those of waitpid(2).
-    pub fn stop(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+    pub fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.end(GRACE)
+    }
+
+    fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
         self.lifeline = None;
         if let Some(status) = self.try_wait()? {
             return Ok(status);
@@ -234,14 +332,97 @@ impl Helper {
         self.status = Some(status);
         Ok(status)
     }
+
+    /// The error of one that has ended, or is about to, before it was ready.
+    pub fn died(&mut self) -> Error {
+        match self.stop() {
+            Ok(status) => Error::Died {
+                name: self.program.name,
+                status: ended(status),
+                stderr: self.log(),
+            },
+            Err(source) => Error::io("waitpid(helper)")(source),
+        }
+    }
+
+    /// The error of one that is not ready in time, which is ended.
+    pub fn late(&mut self) -> Error {
+        let _ = self.end(Duration::ZERO);
+        Error::Timeout {
+            name: self.program.name,
+            stderr: self.log(),
+        }
+    }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
         if self.status.is_none() {
-            let _ = self.stop(Duration::from_millis(100));
+            let _ = self.end(Duration::from_millis(100));
         }
     }
+}
+
+/// A helper that has been started and may or may not be ready. It writes to a pipe when it is.
+#[derive(Debug)]
+pub struct Starting {
+    helper: Helper,
+    ready: OwnedFd,
+}
+
+impl Starting {
+    /// With the read end of the pipe, of which nobody but the helper has the other.
+    pub fn new(helper: Helper, ready: OwnedFd) -> Self {
+        Starting { helper, ready }
+    }
+
+    /// Readable (or hung up) when [`Starting::finish`] will not wait.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+
+    /// Waits, at most 20 seconds, until it is ready.
+    ///
+    /// # Errors
+    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`]; it is ended and reaped then.
+    pub fn finish(mut self) -> Result<Helper, Error> {
+        if !wait_readable(self.ready.as_fd(), READY).map_err(Error::io("poll(ready)"))? {
+            return Err(self.helper.late());
+        }
+        let mut buffer = [0u8; 32];
+        loop {
+            match rustix::io::read(&self.ready, &mut buffer) {
+                Ok(0) => return Err(self.helper.died()),
+                Ok(_) => return Ok(self.helper),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::io("read(ready)")(errno.into())),
+            }
+        }
+    }
+}
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Ports of the host that lead into a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The host's address to bind, or all of them.
+    pub address: Option<IpAddr>,
+    /// The first port on the host.
+    pub host: u16,
+    /// The first port in the namespace.
+    pub target: u16,
+    /// How many consecutive ports, at least 1.
+    pub count: u16,
 }
 
 /// How a process ended, in words: `exit status 1`, `killed by signal 9`.
@@ -338,6 +519,12 @@ fn is_mount_point(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    const SHELL: Program = Program {
+        name: "sh",
+        package: "dash",
+        noise: &["of no consequence"],
+    };
+
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command
@@ -360,11 +547,8 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_and_never_blocks() {
-        let mut helper = Helper::spawn(
-            shell("echo why >&2; head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 3"),
-            None,
-        )
-        .unwrap();
+        let command = shell("echo why >&2; head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 3");
+        let mut helper = Helper::spawn(SHELL, command, None).unwrap();
         let status = helper
             .wait(Duration::from_secs(20))
             .unwrap()
@@ -383,11 +567,24 @@ mod tests {
         let (ready, theirs) = pipe().unwrap();
         let mut command = shell("trap '' TERM; echo up; while :; do sleep 1; done");
         command.stdout(Stdio::from(theirs));
-        let mut helper = Helper::spawn(command, None).unwrap();
+        let mut helper = Helper::spawn(SHELL, command, None).unwrap();
         assert!(wait_readable(ready.as_fd(), Duration::from_secs(20)).unwrap());
         assert!(helper.try_wait().unwrap().is_none());
-        let status = helper.stop(Duration::from_millis(20)).unwrap();
+        let status = helper.end(Duration::from_millis(20)).unwrap();
         assert_eq!(ended(status), "killed by signal 9");
         assert!(wait_readable(helper.pidfd(), Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn one_that_dies_early_is_told_with_its_words() {
+        let (ready, theirs) = pipe().unwrap();
+        let mut command = shell("echo of no consequence >&2; echo one >&2; echo two >&2; exit 1");
+        command.stdout(Stdio::from(theirs));
+        let helper = Helper::spawn(SHELL, command, None).unwrap();
+        let error = Starting::new(helper, ready).finish().unwrap_err();
+        let expected = "`sh` ended before the network was ready: exit status 1: one; two";
+        assert_eq!(error.to_string(), expected);
+        let error = Helper::spawn(SHELL, Command::new("/no/such/sh"), None).unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("apt-get install dash"));
     }
 }

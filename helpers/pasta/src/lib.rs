@@ -16,43 +16,18 @@
 //! 2025's. Nothing is probed ahead: an option that a version lacks shows in [`Error::Died`].
 
 use std::ffi::OsString;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use helper_process::{Helper, ended, pipe, wait_readable};
+pub use helper_process::{Error, Forward, Proto, Starting};
+use helper_process::{Helper, Program, pipe};
 
-/// How long pasta may take to be ready. It takes some 10 ms; a machine under load, seconds.
-const READY: Duration = Duration::from_secs(20);
-/// How long it may take to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// TCP or UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proto {
-    /// `-t`
-    Tcp,
-    /// `-u`
-    Udp,
-}
-
-/// Ports of the host that lead into the namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// The host's address to bind, or all of them.
-    pub address: Option<IpAddr>,
-    /// The first port on the host.
-    pub host: u16,
-    /// The first port in the namespace.
-    pub target: u16,
-    /// How many consecutive ports, at least 1.
-    pub count: u16,
-}
+const PASTA: Program = Program {
+    name: "pasta",
+    package: "passt",
+    noise: &["to syslog", "AVX2"],
+};
 
 /// Whose network namespace is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,78 +74,23 @@ pub struct Options {
     pub as_root: bool,
 }
 
-/// Why pasta does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A pipe or memory file could not be made, or polling failed.
-    #[error("{call}")]
-    Io {
-        /// The call with its arguments.
-        call: &'static str,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The program could not be executed.
-    #[error("spawn(`{}`)", program.display())]
-    Spawn {
-        /// The program file.
-        program: PathBuf,
-        /// What execve(2) said.
-        source: io::Error,
-    },
-    /// It ended before it was ready.
-    #[error("`pasta` ended before the network was ready: {status}{}", said(stderr))]
-    Died {
-        /// How it ended.
-        status: String,
-        /// What it wrote to standard error.
-        stderr: String,
-    },
-    /// It was not ready in time; it has been stopped.
-    #[error("`pasta` was not ready after {} seconds{}", READY.as_secs(), said(stderr))]
-    Timeout {
-        /// What it wrote to standard error.
-        stderr: String,
-    },
-}
-
-/// The tail of a message: what the program said, on one line.
-fn said(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr
-        .lines()
-        .filter(|l| !l.contains("to syslog") && !l.contains("AVX2") && !l.trim().is_empty())
-        .collect();
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", lines.join("; "))
-    }
-}
-
-impl Error {
-    /// The line that mends it, where one is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Spawn { .. } => Some("apt-get install passt".to_owned()),
-            Error::Died { stderr, .. } if stderr.contains("/dev/net/tun") => {
-                Some("as root: modprobe tun; chmod 0666 /dev/net/tun".to_owned())
-            }
-            Error::Died { stderr, .. }
-                if stderr.contains("unrecognized option") || stderr.contains("invalid option") =>
-            {
-                Some(
-                    "this pasta is older than March 2023: apt-get install --only-upgrade passt"
-                        .to_owned(),
-                )
-            }
-            // pasta shows the way of an interface of the host's, and the host has none.
-            Error::Died { stderr, .. } if stderr.contains("No external routable interface") => Some(
-                "this machine is on no network: leave the mode out, or run with `--network slirp4netns` or `none`"
-                    .to_owned(),
-            ),
-            _ => None,
+/// The line that mends what pasta died of, where one is known.
+pub fn hint(error: &Error) -> Option<String> {
+    error.hint().or_else(|| {
+        let Error::Died { stderr, .. } = error else {
+            return None;
+        };
+        if stderr.contains("unrecognized option") || stderr.contains("invalid option") {
+            return Some(
+                "this pasta is older than March 2023: apt-get install --only-upgrade passt".to_owned(),
+            );
         }
-    }
+        // pasta shows the way of an interface of the host's, and the host has none.
+        stderr.contains("No external routable interface").then(|| {
+            "this machine is on no network: leave the mode out, or run with `--network slirp4netns` or `none`"
+                .to_owned()
+        })
+    })
 }
 
 impl Options {
@@ -224,7 +144,7 @@ impl Options {
         for (option, proto) in [("--tcp-ports", Proto::Tcp), ("--udp-ports", Proto::Udp)] {
             let mut any = false;
             for forward in self.forwards.iter().filter(|f| f.proto == proto) {
-                add(&[option, &forward.spec()]);
+                add(&[option, &spec(forward)]);
                 any = true;
             }
             if !any {
@@ -260,18 +180,16 @@ impl Options {
     }
 }
 
-impl Forward {
-    /// pasta's own notation: `[address/]first[-last]:first[-last]`.
-    fn spec(&self) -> String {
-        let range = |first: u16| match self.count {
-            0 | 1 => first.to_string(),
-            count => format!("{first}-{}", first.saturating_add(count - 1)),
-        };
-        let ports = format!("{}:{}", range(self.host), range(self.target));
-        match self.address {
-            Some(address) => format!("{address}/{ports}"),
-            None => ports,
-        }
+/// Ports in pasta's own notation: `[address/]first[-last]:first[-last]`.
+fn spec(forward: &Forward) -> String {
+    let range = |first: u16| match forward.count {
+        0 | 1 => first.to_string(),
+        count => format!("{first}-{}", first.saturating_add(count - 1)),
+    };
+    let ports = format!("{}:{}", range(forward.host), range(forward.target));
+    match forward.address {
+        Some(address) => format!("{address}/{ports}"),
+        None => ports,
     }
 }
 
@@ -280,106 +198,23 @@ impl Forward {
 /// # Errors
 /// [`Error::Io`], [`Error::Spawn`].
 pub fn spawn(command: Command) -> Result<Starting, Error> {
-    spawn_on(command, Stdio::null())
+    start(PASTA, command, Stdio::null())
 }
 
-/// The same for [`Target::Stream`], with the socket.
+/// The same for [`Target::Stream`], where the program is passt(1), with the socket.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Spawn`].
-pub fn spawn_on(mut command: Command, stream: Stdio) -> Result<Starting, Error> {
-    let (ready, theirs) = pipe().map_err(|source| Error::Io {
-        call: "pipe2(O_CLOEXEC)",
-        source,
-    })?;
+pub fn spawn_on(command: Command, stream: Stdio) -> Result<Starting, Error> {
+    let name = "passt";
+    start(Program { name, ..PASTA }, command, stream)
+}
+
+fn start(program: Program, mut command: Command, stream: Stdio) -> Result<Starting, Error> {
+    let (ready, theirs) = pipe().map_err(Error::io("pipe2(O_CLOEXEC)"))?;
     command.stdin(stream).stdout(Stdio::from(theirs));
-    let program = PathBuf::from(command.get_program());
-    let helper = Helper::spawn(command, None).map_err(|source| Error::Spawn { program, source })?;
-    Ok(Starting { helper, ready })
-}
-
-/// A pasta that has been started and may or may not be ready.
-#[derive(Debug)]
-pub struct Starting {
-    helper: Helper,
-    ready: OwnedFd,
-}
-
-impl Starting {
-    /// Readable (or hung up) when [`Starting::finish`] will not block.
-    pub fn poll_fd(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
-    }
-
-    /// Waits, at most 20 seconds, until the namespace is connected.
-    ///
-    /// # Errors
-    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`]; pasta is ended and reaped then.
-    pub fn finish(mut self) -> Result<Running, Error> {
-        let io = |call| move |source| Error::Io { call, source };
-        if !wait_readable(self.ready.as_fd(), READY).map_err(io("poll(ready)"))? {
-            let _ = self.helper.stop(Duration::ZERO);
-            return Err(Error::Timeout {
-                stderr: self.helper.log(),
-            });
-        }
-        let mut buffer = [0u8; 32];
-        let n = loop {
-            match rustix::io::read(&self.ready, &mut buffer) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other.map_err(|e| io("read(ready)")(e.into()))?,
-            }
-        };
-        if n == 0 {
-            let status = self.helper.stop(GRACE).map_err(io("waitpid(pasta)"))?;
-            return Err(Error::Died {
-                status: ended(status),
-                stderr: self.helper.log(),
-            });
-        }
-        Ok(Running {
-            helper: self.helper,
-        })
-    }
-}
-
-/// A pasta that serves its namespace. Dropping it ends it.
-#[derive(Debug)]
-pub struct Running {
-    helper: Helper,
-}
-
-impl Running {
-    /// Readable once pasta has died.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.helper.pidfd()
-    }
-
-    /// pasta's process id.
-    pub fn pid(&self) -> u32 {
-        self.helper.pid()
-    }
-
-    /// What pasta wrote to standard error, to tell why it died.
-    pub fn log(&self) -> String {
-        self.helper.log()
-    }
-
-    /// How it ended, if it has, without waiting.
-    ///
-    /// # Errors
-    /// Those of waitpid(2).
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.helper.try_wait()
-    }
-
-    /// Ends and reaps it.
-    ///
-    /// # Errors
-    /// Those of waitpid(2).
-    pub fn stop(mut self) -> io::Result<ExitStatus> {
-        self.helper.stop(GRACE)
-    }
+    let helper = Helper::spawn(program, command, None)?;
+    Ok(Starting::new(helper, ready))
 }
 
 #[cfg(test)]
@@ -448,11 +283,34 @@ mod tests {
     #[test]
     fn a_program_that_dies_early_is_told_with_its_words() {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "echo 'no route' >&2; exit 1"]);
+        command.args([
+            "-c",
+            "echo 'sent to syslog' >&2; echo 'no route' >&2; exit 1",
+        ]);
         let error = spawn(command).unwrap().finish().unwrap_err();
         let expected = "`pasta` ended before the network was ready: exit status 1: no route";
         assert_eq!(error.to_string(), expected);
         let error = spawn(Command::new("/no/such/pasta")).unwrap_err();
-        assert_eq!(error.hint().as_deref(), Some("apt-get install passt"));
+        assert_eq!(hint(&error).as_deref(), Some("apt-get install passt"));
+    }
+
+    #[test]
+    fn hints() {
+        let of = |stderr: &str| {
+            let (name, status, stderr) = ("pasta", String::new(), stderr.to_owned());
+            hint(&Error::Died {
+                name,
+                status,
+                stderr,
+            })
+        };
+        for (stderr, part) in [
+            ("/dev/net/tun: No such file", "modprobe tun"),
+            ("pasta: unrecognized option '--x'", "--only-upgrade passt"),
+            ("No external routable interface for IPv4", "on no network"),
+        ] {
+            assert!(of(stderr).unwrap().contains(part), "{stderr}");
+        }
+        assert_eq!(of("whatever"), None);
     }
 }

@@ -1,87 +1,18 @@
 //! The real pasta on a real network namespace: ready, published port, refusals, death.
 
+#[path = "../../helper-process/tests/support/mod.rs"]
+mod support;
+
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pasta::{Error, Forward, Options, Proto, Target, spawn};
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Passes the test over, unless the machine is one where everything must work.
-fn skip(missing: &str) {
-    assert!(
-        std::env::var_os("RL_MUST_WORK").is_none(),
-        "must not be skipped: {missing}"
-    );
-    eprintln!("skipped: {missing}");
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A process in user and network namespaces of its own.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let child = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "sleep", "1000"])
-            .spawn()
-            .expect("unshare");
-        let pid = child.id();
-        let is_sleep =
-            || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "sleep\n");
-        until("namespace", is_sleep);
-        Namespace(child)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn interfaces(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap()
-    }
-
-    fn inside(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args([
-            "-t",
-            &self.pid().to_string(),
-            "-U",
-            "--preserve-credentials",
-            "-n",
-        ]);
-        command.args(words);
-        command
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use support::{LIMIT, Namespace, until};
 
 fn program() -> Option<std::path::PathBuf> {
-    let found = helper_process::find("pasta", std::env::var_os("PATH").as_deref());
-    if found.is_none() {
-        skip("pasta");
-        return None;
-    }
-    if helper_process::TUN.open().is_err() {
-        skip("/dev/net/tun");
-        return None;
-    }
-    found
+    support::program("pasta", helper_process::TUN)
 }
 
 fn options() -> Options {
@@ -162,7 +93,7 @@ fn stop_ends_it() {
     let Some(program) = program() else { return };
     let namespace = Namespace::new();
     let command = options().command(&program, &Target::Pid(namespace.pid()));
-    let running = spawn(command).unwrap().finish().unwrap();
+    let mut running = spawn(command).unwrap().finish().unwrap();
     let pid = running.pid();
     running.stop().unwrap();
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use helper_process::{Helper, socketpair, wait_readable};
+use helper_process::{Helper, READY, wait_readable};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::{Error, READY, died, late};
+use crate::{Error, SLIRP4NETNS, exit_pair};
 
 /// How long it is left alone between two looks whether it listens. It takes some 5 ms.
 const LOOK: Duration = Duration::from_micros(500);
@@ -84,19 +84,14 @@ impl Options {
 /// Starts `command`, made by [`Options::command`] of these `options`. What lies at the places of its sockets is removed.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Spawn`].
+/// [`Error::Start`].
 pub fn spawn(mut command: Command, options: &Options) -> Result<Starting, Error> {
     for path in [&options.socket, &options.api_socket] {
         let _ = std::fs::remove_file(path);
     }
-    let (lifeline, theirs) = socketpair().map_err(|source| Error::Io {
-        call: "socketpair(AF_UNIX, SOCK_STREAM)",
-        source,
-    })?;
+    let (lifeline, theirs) = exit_pair()?;
     command.stdin(Stdio::null()).stdout(Stdio::from(theirs));
-    let program = PathBuf::from(command.get_program());
-    let helper = Helper::spawn(command, Some(lifeline))
-        .map_err(|source| Error::Spawn { program, source })?;
+    let helper = Helper::spawn(SLIRP4NETNS, command, Some(lifeline))?;
     Ok(Starting {
         helper,
         options: options.clone(),
@@ -114,7 +109,7 @@ impl Starting {
     /// Waits, at most 20 seconds, until it takes frames and requests.
     ///
     /// # Errors
-    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`]; it is ended and reaped then.
+    /// [`Error::Start`]; it is ended and reaped then.
     pub fn finish(mut self) -> Result<Running, Error> {
         let end = Instant::now() + READY;
         let frames = self.until(end, "connect(frames)", connect)?;
@@ -135,18 +130,18 @@ impl Starting {
         call: &'static str,
         try_it: impl Fn(&Options) -> io::Result<T>,
     ) -> Result<T, Error> {
-        let io = |call| move |source| Error::Io { call, source };
+        let io = helper_process::Error::io;
         loop {
             match try_it(&self.options) {
                 Ok(done) => return Ok(done),
                 Err(e) if not_yet(&e) => {}
-                Err(e) => return Err(io(call)(e)),
+                Err(e) => return Err(io(call)(e).into()),
             }
             if wait_readable(self.helper.pidfd(), LOOK).map_err(io("poll(pidfd)"))? {
-                return Err(died(&mut self.helper));
+                return Err(self.helper.died().into());
             }
             if Instant::now() > end {
-                return Err(late(&mut self.helper));
+                return Err(self.helper.late().into());
             }
         }
     }

@@ -9,7 +9,7 @@
 //! when we do, however we end (its few printed words rest in the socket unread); 2 is a log.
 //!
 //! Needs slirp4netns 1.1 or newer (all of `--enable-ipv6`, `--enable-sandbox`, `--enable-seccomp`,
-//! `--userns-path`); nothing is probed ahead, a missing option shows in [`Error::Died`].
+//! `--userns-path`); nothing is probed ahead, a missing option shows in [`helper_process::Error::Died`].
 
 mod api;
 pub mod bess;
@@ -19,12 +19,18 @@ pub use api::{Call, Request};
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-use helper_process::{Helper, ended, pipe, socketpair, wait_readable};
+pub use helper_process::{Forward, Proto};
+use helper_process::{Helper, Program, pipe, socketpair};
+
+const SLIRP4NETNS: Program = Program {
+    name: "slirp4netns",
+    package: "slirp4netns",
+    noise: &["WARNING: Support for"],
+};
 
 /// Where the host's resolver answers inside (slirp4netns(1), default of `--cidr`).
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
@@ -34,36 +40,6 @@ pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The address inside that stands for the host (its loopback stays closed unless asked for).
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-
-/// How long it may take to be ready. It takes some 10 ms; a machine under load, seconds.
-const READY: Duration = Duration::from_secs(20);
-/// How long it may take to end after its exit descriptor was closed and SIGTERM sent.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// TCP or UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proto {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// Ports of the host that lead into the namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// The host's IPv4 address to bind, or all of them (0.0.0.0). IPv6 addresses are refused:
-    /// libslirp's forwarding is IPv4 only here.
-    pub address: Option<IpAddr>,
-    /// The first port on the host.
-    pub host: u16,
-    /// The first port in the namespace.
-    pub target: u16,
-    /// How many consecutive ports, at least 1; the API takes them one by one.
-    pub count: u16,
-}
 
 /// Whose network namespace is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +66,7 @@ pub struct Options {
     pub sandbox: bool,
     /// Where the API socket is made; needed to publish ports. At most 107 bytes.
     pub api_socket: Option<PathBuf>,
-    /// Published ports.
+    /// Published ports. IPv6 addresses are refused: libslirp's forwarding is IPv4 only here.
     pub forwards: Vec<Forward>,
 }
 
@@ -111,39 +87,9 @@ impl Default for Options {
 /// Why slirp4netns does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A pipe or memory file could not be made, or polling failed.
-    #[error("{call}")]
-    Io {
-        /// The call with its arguments.
-        call: &'static str,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The program could not be executed.
-    #[error("spawn(`{}`)", program.display())]
-    Spawn {
-        /// The program file.
-        program: PathBuf,
-        /// What execve(2) said.
-        source: io::Error,
-    },
-    /// It ended before it was ready.
-    #[error(
-        "`slirp4netns` ended before the network was ready: {status}{}",
-        said(stderr)
-    )]
-    Died {
-        /// How it ended.
-        status: String,
-        /// What it wrote to standard error.
-        stderr: String,
-    },
-    /// It was not ready in time; it has been stopped.
-    #[error("`slirp4netns` was not ready after {} seconds{}", READY.as_secs(), said(stderr))]
-    Timeout {
-        /// What it wrote to standard error.
-        stderr: String,
-    },
+    /// It cannot be started, or ended before it was ready.
+    #[error(transparent)]
+    Start(#[from] helper_process::Error),
     /// Ports were asked for without an API socket.
     #[error("publishing ports through `slirp4netns` needs an API socket path")]
     NoApiSocket,
@@ -170,36 +116,22 @@ pub enum Error {
     },
 }
 
-/// The tail of a message: what the program said, on one line.
-fn said(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr
-        .lines()
-        .filter(|l| !l.starts_with("WARNING: Support for") && !l.trim().is_empty())
-        .collect();
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", lines.join("; "))
-    }
-}
-
 impl Error {
     /// The line that mends it, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Spawn { .. } => Some("apt-get install slirp4netns".to_owned()),
-            Error::Died { stderr, .. } if stderr.contains("/dev/net/tun") => {
-                Some("as root: modprobe tun; chmod 0666 /dev/net/tun".to_owned())
-            }
-            Error::Died { stderr, .. }
-                if stderr.contains("unrecognized option") && stderr.contains("target-type") =>
+            Error::Start(helper_process::Error::Died { stderr, .. })
+                if stderr.contains("unrecognized option") =>
             {
-                Some("this slirp4netns is older than 1.2: apt-get install --only-upgrade slirp4netns".to_owned())
+                let version = match stderr.contains("target-type") {
+                    true => "1.2",
+                    false => "1.1",
+                };
+                Some(format!(
+                    "this slirp4netns is older than {version}: apt-get install --only-upgrade slirp4netns"
+                ))
             }
-            Error::Died { stderr, .. } if stderr.contains("unrecognized option") => Some(
-                "this slirp4netns is older than 1.1: apt-get install --only-upgrade slirp4netns"
-                    .to_owned(),
-            ),
+            Error::Start(error) => error.hint(),
             Error::Ipv6Forward(_) => Some("use pasta: apt-get install passt".to_owned()),
             _ => None,
         }
@@ -288,85 +220,50 @@ pub fn requests(forwards: &[Forward], guest: Option<Ipv4Addr>) -> Result<Vec<Req
 /// Starts `command`, made by [`Options::command`] of these `options`.
 ///
 /// # Errors
-/// [`Error::NoApiSocket`], [`Error::Ipv6Forward`], [`Error::Io`], [`Error::Spawn`].
+/// [`Error::NoApiSocket`], [`Error::Ipv6Forward`], [`Error::Start`].
 pub fn spawn(mut command: Command, options: &Options) -> Result<Starting, Error> {
     let requests = options.requests()?;
-    let io = |call| move |source| Error::Io { call, source };
-    let (ready, theirs) = pipe().map_err(io("pipe2(O_CLOEXEC)"))?;
-    let (lifeline, their_end) = socketpair().map_err(io("socketpair(AF_UNIX, SOCK_STREAM)"))?;
+    let (ready, theirs) = pipe().map_err(helper_process::Error::io("pipe2(O_CLOEXEC)"))?;
+    let (lifeline, their_end) = exit_pair()?;
     command
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::from(their_end));
-    let program = PathBuf::from(command.get_program());
-    let helper = Helper::spawn(command, Some(lifeline))
-        .map_err(|source| Error::Spawn { program, source })?;
+    let helper = Helper::spawn(SLIRP4NETNS, command, Some(lifeline))?;
     Ok(Starting {
-        helper,
-        ready,
+        starting: helper_process::Starting::new(helper, ready),
         requests,
         api_socket: options.api_socket.clone(),
     })
 }
 
+/// A pair of sockets of which `--exit-fd` is given the second.
+fn exit_pair() -> Result<(OwnedFd, OwnedFd), helper_process::Error> {
+    socketpair().map_err(helper_process::Error::io(
+        "socketpair(AF_UNIX, SOCK_STREAM)",
+    ))
+}
+
 /// A slirp4netns that has been started and may or may not be ready.
 #[derive(Debug)]
 pub struct Starting {
-    helper: Helper,
-    ready: OwnedFd,
+    starting: helper_process::Starting,
     requests: Vec<api::Request>,
     api_socket: Option<PathBuf>,
-}
-
-/// For one that has ended before it was ready.
-fn died(helper: &mut Helper) -> Error {
-    match helper.stop(GRACE) {
-        Ok(status) => Error::Died {
-            status: ended(status),
-            stderr: helper.log(),
-        },
-        Err(source) => Error::Io {
-            call: "waitpid(slirp4netns)",
-            source,
-        },
-    }
-}
-
-/// For one that is not ready in time: it is ended.
-fn late(helper: &mut Helper) -> Error {
-    let _ = helper.stop(Duration::ZERO);
-    Error::Timeout {
-        stderr: helper.log(),
-    }
 }
 
 impl Starting {
     /// Readable (or hung up) when [`Starting::finish`] will not wait for the start.
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
+        self.starting.poll_fd()
     }
 
     /// Waits, at most 20 seconds, until the namespace is connected, then publishes the ports.
     ///
     /// # Errors
-    /// [`Error::Died`], [`Error::Timeout`], [`Error::Io`], [`Error::Api`], [`Error::Refused`];
-    /// slirp4netns is ended and reaped then.
-    pub fn finish(mut self) -> Result<Running, Error> {
-        let io = |call| move |source| Error::Io { call, source };
-        if !wait_readable(self.ready.as_fd(), READY).map_err(io("poll(ready)"))? {
-            return Err(late(&mut self.helper));
-        }
-        let mut buffer = [0u8; 8];
-        let n = loop {
-            match rustix::io::read(&self.ready, &mut buffer) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other.map_err(|e| io("read(ready)")(e.into()))?,
-            }
-        };
-        if n == 0 {
-            return Err(died(&mut self.helper));
-        }
+    /// [`Error::Start`], [`Error::Api`], [`Error::Refused`]; slirp4netns is ended and reaped then.
+    pub fn finish(self) -> Result<Running, Error> {
         let running = Running {
-            helper: self.helper,
+            helper: self.starting.finish()?,
             api_socket: self.api_socket,
         };
         if let Some(socket) = &running.api_socket {
@@ -414,7 +311,7 @@ impl Running {
     /// # Errors
     /// Those of waitpid(2).
     pub fn stop(mut self) -> io::Result<ExitStatus> {
-        self.helper.stop(GRACE)
+        self.helper.stop()
     }
 }
 

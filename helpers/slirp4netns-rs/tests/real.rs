@@ -1,75 +1,18 @@
 //! The real slirp4netns on a real network namespace, and on none: ready, published port, refusals, death.
 
+#[path = "../../helper-process/tests/support/mod.rs"]
+mod support;
+
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use slirp4netns_rs::{Call, Error, Forward, Options, Proto, Request, Target, bess, spawn};
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Passes the test over, unless the machine is one where everything must work.
-fn skip(missing: &str) {
-    assert!(
-        std::env::var_os("RL_MUST_WORK").is_none(),
-        "must not be skipped: {missing}"
-    );
-    eprintln!("skipped: {missing}");
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A process in user and network namespaces of its own.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let child = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "sleep", "1000"])
-            .spawn()
-            .expect("unshare");
-        let pid = child.id();
-        let is_sleep =
-            || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "sleep\n");
-        until("namespace", is_sleep);
-        Namespace(child)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn interfaces(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use support::{LIMIT, Namespace, until};
 
 fn program() -> Option<std::path::PathBuf> {
-    let found = helper_process::find("slirp4netns", std::env::var_os("PATH").as_deref());
-    if found.is_none() {
-        skip("slirp4netns");
-        return None;
-    }
-    if helper_process::TUN.open().is_err() {
-        skip("/dev/net/tun");
-        return None;
-    }
-    found
+    support::program("slirp4netns", helper_process::TUN)
 }
 
 fn tcp(host: u16) -> Forward {
@@ -106,15 +49,8 @@ fn connects_publishes_and_shows_its_death() {
     let mut running = starting.finish().unwrap();
     assert!(namespace.interfaces().contains("tap0:"));
 
-    let mut server = Command::new("nsenter")
-        .args([
-            "-t",
-            &namespace.pid().to_string(),
-            "-U",
-            "--preserve-credentials",
-            "-n",
-        ])
-        .args(["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
+    let mut server = namespace
+        .inside(&["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();

@@ -1,5 +1,6 @@
 //! `rl ps --filter`.
 
+use crate::engine::only::Label;
 use crate::model::spec::{MountSource, NetworkMode};
 use crate::state::{Listed, Status};
 
@@ -18,7 +19,7 @@ pub enum Filter {
     /// The name contains this.
     Name(String),
     /// A label, perhaps with a value.
-    Label(String, Option<String>),
+    Label(Label),
     /// `created`, `running` or `exited`.
     Status(String),
     /// It ended with this exit status.
@@ -49,10 +50,7 @@ impl std::str::FromStr for Filter {
         Ok(match key {
             "id" => Filter::Id(owned),
             "name" => Filter::Name(owned),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(owned, None),
-            },
+            "label" => Filter::Label(Label::parse(value)),
             "status"
                 if ["created", "running", "paused", "restarting", "exited"].contains(&value) =>
             {
@@ -84,10 +82,7 @@ impl Filter {
         match self {
             Filter::Id(id) => spec.id.starts_with(id),
             Filter::Name(name) => spec.name.contains(name.trim_start_matches('/')),
-            Filter::Label(key, value) => match (spec.labels.get(key), value) {
-                (Some(found), Some(value)) => found == value,
-                (found, _) => found.is_some(),
-            },
+            Filter::Label(label) => label.is_among(&spec.labels),
             Filter::Status(status) => super::row::state(container.state.status) == status,
             Filter::Exited(code) => {
                 let ended = container.state.ended;

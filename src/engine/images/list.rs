@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ImageError, Result, ago, now, parse_rfc3339};
+use crate::engine::only::{Label, truth};
 use crate::model::{Digest, Reference};
 use crate::store::{Image, Store};
 
@@ -14,7 +15,7 @@ pub enum Filter {
     /// Only images without, or only images with a name.
     Dangling(bool),
     /// A label, perhaps with a value.
-    Label(String, Option<String>),
+    Label(Label),
 }
 
 impl std::str::FromStr for Filter {
@@ -23,14 +24,10 @@ impl std::str::FromStr for Filter {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || ImageError::Filter(text.to_owned());
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
-        Ok(match (key, value) {
-            ("reference", pattern) => Filter::Reference(pattern.to_owned()),
-            ("dangling", "true" | "1") => Filter::Dangling(true),
-            ("dangling", "false" | "0") => Filter::Dangling(false),
-            ("label", label) => match label.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(label.to_owned(), None),
-            },
+        Ok(match key {
+            "reference" => Filter::Reference(value.to_owned()),
+            "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
+            "label" => Filter::Label(Label::parse(value)),
             _ => return Err(bad()),
         })
     }
@@ -136,13 +133,13 @@ fn image_passes(image: &Image, filter: &Filter) -> bool {
     match filter {
         Filter::Reference(_) => true,
         Filter::Dangling(wanted) => image.references.is_empty() == *wanted,
-        Filter::Label(key, value) => {
+        Filter::Label(label) => {
             let labels = image.config.labels_of_config();
-            match (labels.and_then(|l| l.get(key)), value) {
-                (Some(_), None) => true,
-                (Some(found), Some(value)) => found == value,
-                (None, _) => false,
-            }
+            label.fits(|name| {
+                labels
+                    .and_then(|labels| labels.get(name))
+                    .map(String::as_str)
+            })
         }
     }
 }

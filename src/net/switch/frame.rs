@@ -13,8 +13,10 @@ const ETHERNET: usize = 14;
 const ARP: usize = 28;
 const IPV4: usize = 20;
 const UDP: usize = 8;
-/// The number of TCP, and bits of its header (RFC 9293, 3.1).
-const TCP: u8 = 6;
+/// Numbers of protocols (RFC 5237).
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+/// Bits of a TCP header (RFC 9293, 3.1).
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
@@ -63,7 +65,7 @@ pub struct Ipv4 {
     pub source: Ipv4Addr,
     /// Destination address.
     pub destination: Ipv4Addr,
-    /// What is in it (RFC 5237): 6 is TCP, 17 is UDP.
+    /// What is in it.
     protocol: u8,
     /// Where that lies in the frame.
     body: Range<usize>,
@@ -161,8 +163,8 @@ impl Ipv4 {
     /// Transport, source port and destination port, where this is the part that says.
     pub fn ports(&self, frame: &[u8]) -> Option<(Transport, u16, u16)> {
         let transport = match self.protocol {
-            6 => Transport::Tcp,
-            17 => Transport::Udp,
+            PROTOCOL_TCP => Transport::Tcp,
+            PROTOCOL_UDP => Transport::Udp,
             _ => return None,
         };
         let body = frame.get(self.body.clone()).filter(|_| self.offset == 0)?;
@@ -174,7 +176,7 @@ impl Ipv4 {
     pub fn opens(&self, frame: &[u8]) -> bool {
         let flags = frame.get(self.body.clone()).and_then(|body| at(body, 13));
         let [flags] = flags.unwrap_or_default();
-        self.protocol == TCP && self.offset == 0 && flags & (SYN | ACK) == SYN
+        self.protocol == PROTOCOL_TCP && self.offset == 0 && flags & (SYN | ACK) == SYN
     }
 
     /// The frame that refuses the connection that this packet [opens](Ipv4::opens): as from a port that nobody listens
@@ -192,9 +194,9 @@ impl Ipv4 {
         segment.extend(seen.to_be_bytes());
         // Five words of header; no window, checksum or urgent bytes.
         segment.extend([5 << 4, RST | ACK, 0, 0, 0, 0, 0, 0]);
-        let mut out = self.header(frame, TCP, segment.len())?;
+        let mut out = self.header(frame, PROTOCOL_TCP, segment.len())?;
         let mut all = out.get(ETHERNET + 12..)?.to_vec();
-        all.extend([0, TCP]);
+        all.extend([0, PROTOCOL_TCP]);
         all.extend(u16::try_from(segment.len()).ok()?.to_be_bytes());
         all.extend(&segment);
         segment[16..18].copy_from_slice(&checksum(&all).to_be_bytes());
@@ -206,7 +208,7 @@ impl Ipv4 {
     pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let body = frame.get(self.body.clone())?;
         let length = usize::from(u16::from_be_bytes(at(body, 4)?));
-        let whole = self.protocol == 17 && !self.fragment;
+        let whole = self.protocol == PROTOCOL_UDP && !self.fragment;
         body.get(UDP..length).filter(|_| whole)
     }
 
@@ -214,7 +216,7 @@ impl Ipv4 {
     pub fn reply(&self, frame: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         let (_, from, to) = self.ports(frame)?;
         let length = UDP + payload.len();
-        let mut out = self.header(frame, 17, length)?;
+        let mut out = self.header(frame, PROTOCOL_UDP, length)?;
         out.extend(to.to_be_bytes());
         out.extend(from.to_be_bytes());
         out.extend(u16::try_from(length).ok()?.to_be_bytes());

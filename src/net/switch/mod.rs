@@ -12,15 +12,18 @@
 
 mod calls;
 pub mod frame;
+mod life;
 pub mod message;
 mod names;
 mod uplink;
 pub mod way;
 
+pub use life::run;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::buffer::spare_capacity;
@@ -29,13 +32,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{Resource, Rlimit};
 
 use crate::model::subnet::Subnet;
-use crate::sys::process::{self, exit_now};
-use crate::sys::seccomp;
+use crate::sys::process;
 use crate::sys::socket::Channel;
-use crate::sys::{alone, caps};
 use message::{FromSwitch, Join, ToSwitch};
 use uplink::{Step, Uplink};
 use way::{Members, Net, Resolver, Way};
@@ -132,59 +132,6 @@ struct Port {
 
 /// What becomes of the loop.
 type Done = Result<(), Errno>;
-
-/// The life of the process: in the network's directory `dir`, listening on `listener`, with a first monitor.
-pub fn run(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> ! {
-    let _ = live(dir, listener, first, setup);
-    exit_now(0)
-}
-
-fn live(dir: &OwnedFd, listener: &OwnedFd, first: &Channel, setup: &Setup) -> Done {
-    rustix::process::setsid()?;
-    rustix::thread::set_name(c"rl-switch")?;
-    process::reset_signals();
-    // Words to an uplink that is gone are an error, not the end.
-    process::ignore_signal(libc::SIGPIPE);
-    rustix::process::fchdir(dir)?;
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let null = rustix::fs::open(c"/dev/null", flags, rustix::fs::Mode::empty())?;
-    for number in 0..3 {
-        process::replace_stdio(null.as_fd(), number)?;
-    }
-    drop(null);
-    process::place_fds(&[listener.as_fd(), first.as_fd()])?;
-    process::close_from(5);
-    (setup.apart)(&setup.name);
-    // Two for each member.
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let current = limit.maximum;
-    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..limit });
-    let (listener, first) = (process::inherited_fd(3)?, process::inherited_fd(4)?);
-    let uplink = setup.uplink.as_deref();
-    let uplink = uplink.map(|program| Uplink::start(program, setup.mtu));
-    let uplink = uplink.transpose();
-    let lock = File::open(LOCK).map_err(process::to_errno)?;
-    alone::stay_in_working_directory()?;
-    caps::set_no_new_privs()?;
-    caps::set(caps::Sets::default())?;
-    let (uplink, failure) = match uplink {
-        Ok(uplink) => (uplink, None),
-        Err(failure) => (None, Some(failure)),
-    };
-    let mut switch = Switch::new(setup, listener, uplink, failure)?;
-    seccomp::install(&seccomp::only(&calls::all()), seccomp::Flags::empty())?;
-    switch.add_client(Channel::from_fd(first))?;
-    let mut events = Vec::with_capacity(64);
-    loop {
-        switch.turn(&mut events)?;
-        if switch.clients.is_empty() && switch.last_look(&lock)? {
-            let _ = std::fs::remove_file(SOCKET);
-            drop(switch);
-            // The lock is released with this process, when whatever follows may use the same names.
-            return Ok(());
-        }
-    }
-}
 
 struct Switch {
     epoll: OwnedFd,
@@ -466,14 +413,10 @@ impl Switch {
     }
 
     fn tell(&self, number: u32, message: &FromSwitch) -> Done {
-        let bytes = postcard::to_stdvec(message).map_err(|_| Errno::INVAL)?;
-        if let Some(client) = self.clients.get(&number) {
-            // Who is gone need not be told, and the few words that there are find room.
-            let _ = client
-                .channel
-                .send(&bytes, None, rustix::net::SendFlags::DONTWAIT);
+        match self.clients.get(&number) {
+            Some(client) => say(&client.channel, message),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Carries what a member has to say.
@@ -580,6 +523,13 @@ impl Switch {
         }
         Ok(())
     }
+}
+
+/// Tells a monitor something. Who is gone need not be told, and the few words that there are find room.
+fn say(channel: &Channel, message: &FromSwitch) -> Done {
+    let bytes = postcard::to_stdvec(message).map_err(|_| Errno::INVAL)?;
+    let _ = channel.send(&bytes, None, rustix::net::SendFlags::DONTWAIT);
+    Ok(())
 }
 
 /// Names as [`way::Member`] has them.
