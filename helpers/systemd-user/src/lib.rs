@@ -201,7 +201,8 @@ impl Connection {
     fn start_scope_with(&mut self, scope: &Scope<'_>, slice: bool) -> Result<(), Error> {
         let mut body = Body::default();
         body.string(scope.name);
-        body.string("fail");
+        // The slice may just be about to go, its last scope having ended: that is taken back (systemctl(1), --job-mode=).
+        body.string("replace");
         body.array(8, |body| {
             body.property("Description", "s", |body| body.string(scope.description));
             body.property("Slice", "s", |body| body.string(scope.slice));
@@ -441,7 +442,9 @@ mod tests {
             let (message, length) = wire::parse(&call[..n]).unwrap().unwrap();
             assert_eq!(length, n);
             assert_eq!(message.member.as_deref(), Some("StartTransientUnit"));
-            assert_eq!(message.reader().string().as_deref(), Some("a.scope"));
+            let mut said = message.reader();
+            assert_eq!(said.string().as_deref(), Some("a.scope"));
+            assert_eq!(said.string().as_deref(), Some("replace"));
             answers(&mut socket);
         });
         let mut connection =
