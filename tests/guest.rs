@@ -1,5 +1,6 @@
 //! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, and one of the
-//! suites beside this one, each in a guest of its own, resumed from the moment at which `tests/vm/build` has saved it.
+//! suites beside this one, each in a guest of its own, resumed from the moment at which `tests/vm/build` has saved it, or
+//! booted where a case wants more than the one processor that it was saved with.
 
 // The guest is made for this machine only.
 #![cfg(target_arch = "x86_64")]
@@ -47,6 +48,7 @@ cases! {
     logins
     logout
     nested
+    processors
     seen
     session
     stats
@@ -114,6 +116,9 @@ fn case(name: &str) {
     let mut command = Command::new(ours().join("run"));
     command.args(["-v", "-m", "root", "-t", LIMIT, "-d"]);
     command.arg(folder.path());
+    let text = fs::read_to_string(folder.path().join(format!("{name}.sh"))).unwrap();
+    let processors = text.lines().find_map(|l| l.strip_prefix("# processors: "));
+    command.args(processors.into_iter().flat_map(|n| ["-c", "-p", n]));
     run(command.args(["bash", "/mnt/host/case", name]));
 }
 
