@@ -54,7 +54,6 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
     let setgroups = setgroups(context, &spec, first)?;
     let task = ExecTask {
         plan: Cow::Owned(exec_plan(&spec, setgroups, container.dir())?),
-        tty: spec.tty,
         input: match (exec.input, exec.detach) {
             (true, false) => Input::Clients,
             _ => Input::Nothing,

@@ -26,9 +26,7 @@ use crate::sys::socket::Channel;
 pub struct ExecTask<'a> {
     /// What it is.
     pub plan: Cow<'a, ExecPlan>,
-    /// Whether it runs on a terminal.
-    pub tty: bool,
-    /// What it reads, without one.
+    /// What it reads, without a terminal.
     pub input: Input,
     /// Nobody stays attached once it runs.
     pub detached: bool,
@@ -57,10 +55,9 @@ pub fn enter(
     let leaf = leaf.map_err(failed)?;
     let (ours, theirs) = Channel::pair().map_err(call("socketpair()"))?;
     let null = null().map_err(call("open(`/dev/null`)"))?;
-    let group_fd = leaf.as_ref().map(AsFd::as_fd);
     let target = Target {
         first,
-        group: group_fd,
+        group: leaf.as_ref().map(AsFd::as_fd),
     };
     let monitor = join::spawn(&theirs, null.as_fd(), program, target);
     let monitor = monitor.map_err(stopped)?;
@@ -137,7 +134,7 @@ fn run(
     begun: &Begun,
     clients: &mut Clients,
 ) -> Result<watch::End, StartFailure> {
-    let (streams, stdio) = Streams::new(task.tty, task.input)?;
+    let (streams, stdio) = Streams::new(task.plan.tty(), task.input)?;
     let launched = begun.start(&task.plan, &stdio);
     drop(stdio);
     let launched = launched.map_err(|error| start::init(&error))?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::exec::{self, ExecTask};
-use super::wire::{self, FromMonitor};
+use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Input, Task};
 use crate::model::spec;
 use crate::model::time::now_rfc3339_nanos;
@@ -46,7 +46,7 @@ pub(super) struct Checks {
 /// One that runs.
 #[derive(Debug)]
 struct Current {
-    /// To its monitor, which ends it when it ends itself.
+    /// To its monitor.
     channel: Channel,
     monitor: Child,
     /// Something is to be read from the channel.
@@ -122,7 +122,7 @@ impl Checks {
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
             return;
         };
-        super::start::end(&current.monitor);
+        let (output, start) = current.stop();
         let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
         let early = ran < Duration::from_millis(config.start_period);
         let health = &mut self.health;
@@ -134,11 +134,11 @@ impl Checks {
                 health.verdict = Verdict::Unhealthy;
             }
         }
-        let mut output = String::from_utf8_lossy(&current.output).into_owned();
+        let mut output = String::from_utf8_lossy(&output).into_owned();
         let cut = output.floor_char_boundary(OUTPUT);
         output.truncate(cut);
         health.checks.push(Check {
-            start: current.start,
+            start,
             end: now_rfc3339_nanos(),
             status,
             output,
@@ -153,7 +153,7 @@ impl Checks {
     /// The container has ended, and with it the check.
     pub fn end(&mut self) {
         if let Some(current) = self.current.take() {
-            super::start::end(&current.monitor);
+            current.stop();
         }
     }
 }
@@ -173,6 +173,15 @@ impl Current {
             Ok(None) | Err(_) => Some(125),
         }
     }
+
+    /// Has the command killed, if it still runs, and waits for its monitor. Returns what it printed, and when it began.
+    fn stop(self) -> (Vec<u8>, String) {
+        let _ = wire::send(&self.channel, &ToMonitor::Signal(libc::SIGKILL));
+        // Nobody takes more of its output, for which the monitor would wait.
+        drop(self.channel);
+        let _ = self.monitor.wait();
+        (self.output, self.start)
+    }
 }
 
 fn start(
@@ -184,7 +193,6 @@ fn start(
     let monitor = exec::enter(container.as_fd(), group, task.program.as_deref())?;
     let (channel, monitor) = monitor.order(&ExecTask {
         plan: Cow::Borrowed(&health.plan),
-        tty: false,
         input: Input::Nothing,
         detached: false,
     })?;

@@ -44,7 +44,7 @@ pub(super) fn join(
     launched: Launched,
     streams: Streams,
 ) -> Result<Running, StartFailure> {
-    Steps::new(clients, launched, streams).finish(|steps| steps.join().map(|()| None))
+    Steps::new(clients, launched, streams).finish(|steps| steps.await_exec().map(|()| None))
 }
 
 /// `--oom-score-adj` (proc_pid_oom_score_adj(5)): who may not lower it below what it has been, is told.
@@ -114,22 +114,6 @@ impl<'a> Steps<'a> {
                 Err(failure)
             }
         }
-    }
-
-    /// The stage's column of the diagram in [`runtime::join`].
-    fn join(&mut self) -> Result<(), StartFailure> {
-        loop {
-            match self.wait()? {
-                Event::Init(FromInit::Console, Some(master)) => self.console(master)?,
-                Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
-                Event::InitGone => break,
-                _ => {}
-            }
-        }
-        self.tell_owner(&wire::FromMonitor::Started(
-            self.launched.child.pid().as_raw_nonzero().get(),
-        ));
-        Ok(())
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<(), StartFailure> {
@@ -231,7 +215,6 @@ impl<'a> Steps<'a> {
         let address = member.map(|member| member.address);
         let _ = task.container.running(number, restarts, group, address);
         self.await_exec()?;
-        self.tell_owner(&wire::FromMonitor::Started(number));
         Ok(match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => Some(running),
             _ => None,
@@ -258,15 +241,20 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Waits for the channel's end of file: execve succeeded.
+    /// Waits for the channel's end of file, execve succeeded, and tells. A further command's terminal comes before that
+    /// (the diagram in [`runtime::join`]).
     fn await_exec(&mut self) -> Result<(), StartFailure> {
         loop {
             match self.wait()? {
-                Event::InitGone => return Ok(()),
+                Event::InitGone => break,
+                Event::Init(FromInit::Console, Some(master)) => self.console(master)?,
                 Event::Init(FromInit::Failed(error), _) => return Err(init(&error)),
                 _ => {}
             }
         }
+        let number = self.launched.child.pid().as_raw_nonzero().get();
+        self.tell_owner(&wire::FromMonitor::Started(number));
+        Ok(())
     }
 
     /// The next thing that happens.

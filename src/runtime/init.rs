@@ -33,7 +33,7 @@ pub fn main() -> ! {
         exit_now(125);
     };
     // Set again: a change of ids since the fork may have cleared it (prctl(2), PR_SET_PDEATHSIG).
-    let plan = die_with_parent().and_then(|()| read_plan());
+    let plan = die_with_parent(Stage::Enter).and_then(|()| read_plan());
     let error = match plan {
         Ok(plan) => match prepare(&plan, &channel) {
             Ok(root) => process::become_command(&plan.process, &root, plan.tty),
@@ -85,14 +85,14 @@ pub(super) fn become_root() -> Result<(), InitError> {
         }
     }
     // A change of ids clears the death signal (prctl(2)).
-    die_with_parent()
+    die_with_parent(Stage::Enter)
 }
 
 /// Has this process killed when its parent ends (prctl(2), PR_SET_PDEATHSIG).
-pub(super) fn die_with_parent() -> Result<(), InitError> {
+pub(super) fn die_with_parent(stage: Stage) -> Result<(), InitError> {
     let kill = Some(rustix::process::Signal::KILL);
     rustix::process::set_parent_process_death_signal(kill)
-        .at(Stage::Enter, || "prctl(PR_SET_PDEATHSIG)".into())
+        .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())
 }
 
 fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {

@@ -32,6 +32,7 @@ use super::launch::{execute_stage, memory_file};
 use super::plan::{InitPlan, ProcessPlan};
 use super::proto::{FromInit, send};
 use super::{Launched, Maps, Stdio, init, mounts, process as command};
+use crate::security::caps::{Cap, CapSet};
 use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now, inherited_fd};
 use crate::sys::socket::Channel;
@@ -75,6 +76,13 @@ pub struct Target<'a> {
     pub first: BorrowedFd<'a>,
     /// The control group that the command is born in.
     pub group: Option<BorrowedFd<'a>>,
+}
+
+impl ExecPlan {
+    /// Whether the command has a terminal.
+    pub fn tty(&self) -> bool {
+        self.tty
+    }
 }
 
 /// Starts the stage, with `null` for its standard streams. It finds `channel` with [`begin`], and waits for what
@@ -204,8 +212,7 @@ impl Begun {
 
 /// What a command that has become another user needs to be ended is all that is left to do.
 fn keep_to_kill() -> Result<(), Errno> {
-    // include/uapi/linux/capability.h, CAP_KILL
-    let kill = 1 << 5;
+    let kill = CapSet::EMPTY.with(Cap::KILL).bits();
     caps::set(caps::Sets {
         effective: kill,
         permitted: kill,
@@ -222,7 +229,7 @@ fn prepare(
     channel: &Channel,
 ) -> Result<Root, InitError> {
     let stage = Stage::Enter;
-    init::die_with_parent()?;
+    init::die_with_parent(stage)?;
     if !last.is_empty() {
         process::join(target, last).at(stage, || "setns(pidfd, cgroup)".into())?;
     }

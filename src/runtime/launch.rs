@@ -158,7 +158,7 @@ fn enter(
 ) -> InitError {
     let entered = (|| {
         let stage = Stage::Enter;
-        init::die_with_parent()?;
+        init::die_with_parent(stage)?;
         stdio.install(stage)?;
         let copy =
             process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;

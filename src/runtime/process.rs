@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::{At, CHDIR, InitError, Stage};
 use super::inside::Root;
 use super::plan::ProcessPlan;
-use super::{reaper, users};
+use super::{init, reaper, users};
 use crate::sys::sabotage::dropped;
 use crate::sys::{caps, landlock, process, seccomp};
 
@@ -116,9 +116,7 @@ fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), I
         caps::set_ambient(ambient).at(confine, || "prctl(PR_CAP_AMBIENT)".into())?;
     }
     // Cleared by the change of ids (prctl(2), PR_SET_PDEATHSIG): set for the command itself.
-    let kill = Some(rustix::process::Signal::KILL);
-    rustix::process::set_parent_process_death_signal(kill)
-        .at(confine, || "prctl(PR_SET_PDEATHSIG)".into())?;
+    init::die_with_parent(confine)?;
     // From here on PID 1 of `--init` and the command are two; one is as confined as the other.
     let command = match plan.init {
         true => reaper::split().at(confine, || "clone(init)".into())?,

@@ -56,12 +56,13 @@ fn fails(expected: &[String], output: Output, what: &str) -> bool {
     true
 }
 
-/// Refuses the first, second, … call: each start fails cleanly, or has all its walls.
-fn refuse(t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
-    let look = |faults: &[String]| {
-        let program = run(t, image, &["--hostname", "walls"], &["sh", "-c", WALLS]);
-        program.traced(faults).run()
-    };
+/// Refuses the first, second, … call of what `look` starts: each time that fails cleanly, or has all its walls, and
+/// `after` is content. Returns the walls.
+fn refuse_each(
+    look: &dyn Fn(&[String]) -> Output,
+    after: &dyn Fn(&str),
+    list: &[(&str, &str, usize, usize)],
+) -> Vec<String> {
     let expected = walls(&look(&[]).ok());
     assert!(expected.len() > 30, "{expected:#?}");
     for &(call, errno, last, step) in list {
@@ -70,12 +71,25 @@ fn refuse(t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
             let what = format!("{call} {n}: {errno}");
             let output = look(&[format!("inject={call}:error={errno}:when={n}")]);
             failed += u32::from(fails(&expected, output, &what));
-            nothing_left(t, &what);
-            // The next one is to try the kernel's overlay again.
-            let _ = std::fs::remove_file(t.dir().join("data/rl/overlay-refused.json"));
+            after(&what);
         }
         assert!(failed > 0, "{call} was never refused: is it still used?");
     }
+    expected
+}
+
+/// The same of a start.
+fn refuse(t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
+    let look = |faults: &[String]| {
+        let program = run(t, image, &["--hostname", "walls"], &["sh", "-c", WALLS]);
+        program.traced(faults).run()
+    };
+    let after = |what: &str| {
+        nothing_left(t, what);
+        // The next one is to try the kernel's overlay again.
+        let _ = std::fs::remove_file(t.dir().join("data/rl/overlay-refused.json"));
+    };
+    refuse_each(&look, &after, list);
 }
 
 #[test]
@@ -225,47 +239,32 @@ fn refused_where_a_command_joins() {
         let program = t.rl(["exec", "box", "sh", "-c", WALLS]);
         program.traced(faults).run()
     };
-    let expected = walls(&look(&[]).ok());
-    assert!(expected.len() > 30, "{expected:#?}");
     let alone = |what: &str| {
-        let others = || {
-            let running = t.processes().into_iter();
-            let running = running.filter(|p| p.state != 'Z');
-            running.map(|p| p.command).collect::<Vec<_>>()
-        };
+        let running = || t.processes().iter().filter(|p| p.state != 'Z').count();
         // The monitor and its command.
-        wait_for(what, || others().len() == 2);
+        wait_for(what, || running() == 2);
     };
     alone("the start");
     let list = [
-        ("clone", "EAGAIN", 1),
-        ("clone3", "EAGAIN", 1),
-        ("setns", "EPERM", 2),
-        ("unshare", "EPERM", 1),
-        ("execveat", "EACCES", 1),
-        ("memfd_create", "ENOMEM", 1),
-        ("socketpair", "EMFILE", 2),
-        ("pipe2", "EMFILE", 3),
-        ("sendmsg", "ENOBUFS", 1),
-        ("dup2", "EBADF", 6),
-        ("capset", "EPERM", 2),
-        ("prctl", "EPERM", 6),
-        ("setresuid", "EPERM", 2),
-        ("setgroups", "EPERM", 1),
-        ("fchdir", "EACCES", 1),
-        ("seccomp", "EPERM", 1),
-        ("landlock_restrict_self", "E2BIG", 1),
+        ("clone", "EAGAIN", 1, 1),
+        ("clone3", "EAGAIN", 1, 1),
+        ("setns", "EPERM", 2, 1),
+        ("unshare", "EPERM", 1, 1),
+        ("execveat", "EACCES", 1, 1),
+        ("memfd_create", "ENOMEM", 1, 1),
+        ("socketpair", "EMFILE", 2, 1),
+        ("pipe2", "EMFILE", 3, 1),
+        ("sendmsg", "ENOBUFS", 1, 1),
+        ("dup2", "EBADF", 6, 1),
+        ("capset", "EPERM", 2, 1),
+        ("prctl", "EPERM", 6, 1),
+        ("setresuid", "EPERM", 2, 1),
+        ("setgroups", "EPERM", 1, 1),
+        ("fchdir", "EACCES", 1, 1),
+        ("seccomp", "EPERM", 1, 1),
+        ("landlock_restrict_self", "E2BIG", 1, 1),
     ];
-    for (call, errno, last) in list {
-        let mut failed = 0;
-        for n in 1..=last {
-            let what = format!("{call} {n}: {errno}");
-            let output = look(&[format!("inject={call}:error={errno}:when={n}")]);
-            failed += u32::from(fails(&expected, output, &what));
-            alone(&what);
-        }
-        assert!(failed > 0, "{call} was never refused: is it still used?");
-    }
+    let expected = refuse_each(&look, &alone, &list);
     for call in [
         "clone3",
         "close_range",
