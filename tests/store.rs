@@ -322,6 +322,17 @@ fn what_is_there_is_not_read_again() {
     );
 }
 
+/// What is called `tmp` somebody cleans away.
+#[test]
+fn a_store_without_its_unfinished_work_is_a_store() {
+    let mut fixture = Fixture::new();
+    let blob = Blob::of(&Tar::new().file("a", vec![3; 3000]).end(), "gzip");
+    std::fs::remove_dir_all(fixture.root().join("tmp")).unwrap();
+    fixture.store = Store::open(&fixture.root()).unwrap();
+    fixture.image("docker.io/library/a:latest", &[&blob]);
+    assert!(unfinished(&fixture.root()).is_empty());
+}
+
 #[test]
 fn many_at_once_share_the_work() {
     let fixture = Fixture::new();

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::digest;
 use super::unpack::Owners;
-use super::{Image, Marked, Result, Store, StoreError, flock, pipe, rename};
+use super::{Image, LOCKS, Marked, Result, Store, StoreError, flock, pipe, rename};
 use crate::model::{Digest, IdMap};
 use crate::sys::fs::{CallError, Root, remove_tree};
 
@@ -328,7 +328,7 @@ impl Store {
     fn lock_layer(&self, map: &MapKey, diff_id: &Digest) -> Result<File> {
         let name = format!("{}-{}", map.name, self.layer_name(diff_id));
         flock(
-            &self.root.join("tmp/locks").join(name),
+            &self.root.join(LOCKS).join(name),
             FlockOperation::LockExclusive,
         )
     }

@@ -96,6 +96,9 @@ impl Marked {
     }
 }
 
+/// Where layers are locked while they are unpacked, in the directory of unfinished work.
+const LOCKS: &str = "tmp/locks";
+
 /// Holds a lock on the store until dropped.
 #[derive(Debug)]
 pub struct StoreLock(#[allow(dead_code)] File);
@@ -113,7 +116,10 @@ impl Store {
             boot_id: OnceLock::new(),
             windows: frames::Windows::default(),
         };
-        if rustix::fs::access(store.index_path(), rustix::fs::Access::EXISTS).is_err() {
+        // What is called `tmp` somebody cleans away.
+        let needed = [store.index_path(), root.join(LOCKS)];
+        let is_there = |path| rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok();
+        if !needed.iter().all(is_there) {
             store.create()?;
         }
         Ok(store)
@@ -122,7 +128,7 @@ impl Store {
     fn create(&self) -> Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        for dir in ["images/blobs/sha256", "layers", "tmp/locks"] {
+        for dir in ["images/blobs/sha256", "layers", LOCKS] {
             let path = self.root.join(dir);
             builder
                 .create(&path)
