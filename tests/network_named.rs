@@ -316,7 +316,7 @@ identities! {
 
     fn what_keeps_a_switch_from_its_work_is_told(t: [sub]) {
         let Some(_host) = Host::new() else { return };
-        if !support::have("strace") {
+        if !support::can_trace() {
             return;
         }
         network(t, &["create", "a"]);
@@ -330,7 +330,7 @@ identities! {
     fn a_switch_carries_a_lot_and_has_no_other_system_call(t: [sub nosub root]) {
         const MUCH: usize = 16 << 20;
         let Some(_host) = Host::new() else { return };
-        if !support::have("strace") {
+        if !support::can_trace() {
             return;
         }
         network(t, &["create", "a"]);

@@ -142,6 +142,9 @@ identities! {
 
     /// Where the way into it is shut, containers are made as if there were none.
     fn it_can_be_done_without(t: [sub]) {
+        if !support::can_trace() {
+            return;
+        }
         for refused in ["setns:error=EPERM", "setns:error=ENOSYS", "connect:error=EACCES"] {
             warmed(t);
             let run = t.run(["id", "-u"]).traced([format!("inject={refused}")]);

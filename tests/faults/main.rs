@@ -19,15 +19,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use registry::{Access, Registry};
-use support::{Env, Identity, Program, have, images, skip};
+use support::{Env, Identity, Program, can_trace, have, images};
 
 /// A user with subordinate ids, and the small image in their store.
 fn with_image() -> Option<(Env, String)> {
-    if !support::identity::is_root() {
-        skip("only root can trace newuidmap and newgidmap");
-        return None;
-    }
-    if !have("strace") {
+    if !can_trace() {
         return None;
     }
     let env = Env::new(Identity::Sub)?;

@@ -2,15 +2,11 @@
 
 use std::os::unix::net::UnixListener;
 
-use crate::support::{Env, Identity, have, identity, skip};
+use crate::support::{Env, Identity, can_trace};
 use crate::{CONNECT, home, put, snapshot};
 
 fn traced() -> Option<Env> {
-    if !identity::is_root() {
-        skip("only root traces setuid programs");
-        return None;
-    }
-    have("strace").then(|| Env::new(Identity::Sub))?
+    can_trace().then(|| Env::new(Identity::Sub))?
 }
 
 /// A script that writes where it can, and tells of a socket that it must not reach.

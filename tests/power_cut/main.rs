@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 
 use disk::Disk;
-use support::{Env, Identity, have, images, wait_for};
+use support::{Env, Identity, can_trace, images, wait_for};
 
 /// What was promised, once a verb has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,7 @@ enum Promise {
 }
 
 fn surroundings() -> Option<Env> {
-    if !support::identity::is_root() {
-        support::skip("only root can trace newuidmap and newgidmap");
-        return None;
-    }
-    if !have("strace") {
+    if !can_trace() {
         return None;
     }
     let t = Env::new(Identity::Sub)?;

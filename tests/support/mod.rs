@@ -70,6 +70,16 @@ pub fn have(program: &str) -> bool {
     found
 }
 
+/// Whether calls of what is started can be watched and refused ([`Program::traced`]); skips where not.
+#[track_caller]
+pub fn can_trace() -> bool {
+    if !identity::is_root() {
+        skip("only root traces setuid programs");
+        return false;
+    }
+    have("strace")
+}
+
 /// Waits until a condition holds; fails naming it when it does not in time.
 #[track_caller]
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
