@@ -168,9 +168,11 @@ identities! {
             for name in ["self", "run", "one", "descriptor", "link", "rl-init", "interpreted", "/proc/1/exe", "/proc/self/exe"] {
                 // Whether the program then runs as an ordinary one of the container, or not at all, is one.
                 // `rl` alone shows its help and is content.
-                let output = lab.run(&own, "", options, &[name, "--no-such-option"]);
-                assert_ne!(output.code(), 0, "{name} {options:?}");
-                assert_eq!(before, hash(&own), "{name} {options:?}");
+                for program in [&own, support::binary()] {
+                    let output = lab.run(program, "", options, &[name, "--no-such-option"]);
+                    assert_ne!(output.code(), 0, "{name} {options:?}");
+                    assert_eq!(before, hash(program), "{name} {options:?}");
+                }
             }
         }
     }

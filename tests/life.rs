@@ -399,12 +399,17 @@ identities! {
             while :; do for exe in /proc/[0-9]*/exe; do echo broken 2>/dev/null >>$exe; done; done 2>/dev/null";
         detached(t, "hostile", &["--security-opt", "seccomp=unconfined"], attack);
         wait_for("the attack", || t.rl(["logs", "hostile"]).run().ok().out() == "up");
+        let others = support::binary();
         for _ in 0..40 {
-            t.program(&own).args(["exec", "hostile", "true"]).run().ok();
-            t.program(&own).args(["exec", "hostile", "/tmp/trap"]).run();
+            for program in [&own, others] {
+                t.program(program).args(["exec", "hostile", "true"]).run().ok();
+                t.program(program).args(["exec", "hostile", "/tmp/trap"]).run();
+            }
         }
         t.rl(["rm", "-f", "hostile"]).run().ok();
-        assert!(std::fs::read(&own).unwrap() == before, "the program was changed from inside");
+        for program in [&own, others] {
+            assert!(std::fs::read(program).unwrap() == before, "{} was changed from inside", program.display());
+        }
     }
 
     fn volumes_have_verbs(t: [sub nosub root]) {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::environment::merge_env;
-use super::start::{exec_plan, program};
+use super::start::exec_plan;
 use super::{Context, Error, containers, keys, lifecycle};
 use crate::model::spec::ContainerSpec;
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::{self, ExecTask, Input};
+use crate::runtime::Program;
 use crate::state::{Container, Containers, Status};
 use crate::sys::process;
 use crate::{cgroup, userns};
@@ -49,7 +50,8 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         // Its monitor is born where this process is.
         let _ = cgroup::leave_session(&format!("rl exec {}", container.spec.name));
     }
-    let monitor = monitor::exec::enter(first, group, program().as_deref())?;
+    let program = Program::find(&container.spec.uid_map, false);
+    let monitor = monitor::exec::enter(first, group, &program)?;
     let spec = specification(&container.spec, exec)?;
     let setgroups = setgroups(context, &spec, first)?;
     let task = ExecTask {

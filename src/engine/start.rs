@@ -1,8 +1,6 @@
 //! From a container on disk to a running one: the root file system's ladder, the files of `/etc`, the plan of
 //! the first process, the monitor.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::rungs::{self, Ladder, Rung};
@@ -11,7 +9,7 @@ use crate::model::spec::{ContainerSpec, RootfsSource, SeccompChoice};
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::wire::Part;
 use crate::monitor::{self, HealthTask, Input, Task};
-use crate::runtime::{self, ExecPlan, Extras};
+use crate::runtime::{self, ExecPlan, Extras, Program};
 use crate::security::caps::{Cap, CapSet};
 use crate::security::seccomp;
 use crate::sys::seccomp::SockFilter;
@@ -72,7 +70,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
             detached: start.attach.is_none(),
             health: health(spec, plan, dir)?,
             container: start.container,
-            program: program(),
+            program: Program::find(&spec.uid_map, spec.init),
         };
         let notice = |text: &str| context.ui.notice(text);
         let detail = |text: &str| context.ui.detail(text);
@@ -243,10 +241,4 @@ fn write_files(start: &Start<'_>, dir: &Path) -> Result<oci::EtcFiles, Error> {
 pub(super) fn mount_point(dir: &Path) -> std::path::PathBuf {
     let all = dir.parent().unwrap_or(dir).to_owned();
     state::Containers::new(all).mount_point()
-}
-
-/// Our own program by path, for the protected copy.
-pub(super) fn program() -> Option<CString> {
-    let path = std::fs::read_link("/proc/self/exe").ok()?;
-    CString::new(path.as_os_str().as_bytes()).ok()
 }

@@ -3,7 +3,6 @@
 //! has to be opened or asked for outside is, before it is told what to execute.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use super::wire::{FromMonitor, StartFailure};
 use super::{Error, Input, log, no_group, null, signals, start, watch};
 use crate::cgroup;
 use crate::runtime::join::{self, Begun, Target};
-use crate::runtime::{ExecPlan, InitError};
+use crate::runtime::{ExecPlan, InitError, Program};
 use crate::sys::process::{self, Child, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
@@ -40,15 +39,14 @@ pub struct Waiting {
 }
 
 /// Starts the monitor of a command in the container with this first process and control group (its directory): early,
-/// since it takes a while until it can do something. `program` is the path of this program. The caller must be
-/// single-threaded.
+/// since it takes a while until it can do something. The caller must be single-threaded.
 ///
 /// # Errors
 /// [`Error::Call`], [`Error::Start`] when the container cannot be entered.
 pub fn enter(
     first: BorrowedFd<'_>,
     group: Option<&Path>,
-    program: Option<&CStr>,
+    program: &Program,
 ) -> Result<Waiting, Error> {
     let call = |call| move |errno| Error::Call { call, errno };
     let leaf = group.map(|dir| leaf(first, dir)).transpose();
@@ -59,7 +57,7 @@ pub fn enter(
         first,
         group: leaf.as_ref().map(AsFd::as_fd),
     };
-    let monitor = join::spawn(&theirs, null.as_fd(), program, target);
+    let monitor = join::spawn(&theirs, null.as_fd(), program, target, serve);
     let monitor = monitor.map_err(stopped)?;
     if let Some(dir) = group.filter(|dir| cgroup::is_far(dir)) {
         let uid = rustix::process::geteuid().as_raw();
@@ -105,8 +103,13 @@ impl Waiting {
     }
 }
 
-/// The monitor, as the stage [`join::NAME`] of this program. Never returns.
+/// The monitor, executed as the stage [`join::NAME`] of this program. Never returns.
 pub fn main() -> ! {
+    serve(None)
+}
+
+/// The monitor, which could not enter the container for the reason `stranded`. Never returns.
+fn serve(stranded: Option<InitError>) -> ! {
     let Some((channel, begun)) = join::begin() else {
         // Started by hand: there is nobody to talk to.
         exit_now(125)
@@ -120,8 +123,9 @@ pub fn main() -> ! {
         Ok(Some(task)) => Ok(task),
         Err(error) => Err(start::init(&error)),
     };
+    let task = stranded.map_or(task, |error| Err(start::init(&error)));
     let mut clients = Clients::new(channel);
-    let end = task.and_then(|task| run(&task, &begun, &mut clients));
+    let end = task.and_then(|task| run(&task, begun, &mut clients));
     clients.part(&match end {
         Ok(end) => FromMonitor::Exited(end.ended, end.taken),
         Err(failure) => FromMonitor::Failed(failure),
@@ -131,7 +135,7 @@ pub fn main() -> ! {
 
 fn run(
     task: &ExecTask<'_>,
-    begun: &Begun,
+    begun: Begun,
     clients: &mut Clients,
 ) -> Result<watch::End, StartFailure> {
     let (streams, stdio) = Streams::new(task.plan.tty(), task.input)?;

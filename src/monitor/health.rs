@@ -190,7 +190,7 @@ fn start(
     container: &Child,
     group: Option<&Path>,
 ) -> Result<Current, super::Error> {
-    let monitor = exec::enter(container.as_fd(), group, task.program.as_deref())?;
+    let monitor = exec::enter(container.as_fd(), group, &task.program)?;
     let (channel, monitor) = monitor.order(&ExecTask {
         plan: Cow::Borrowed(&health.plan),
         input: Input::Nothing,

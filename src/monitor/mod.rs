@@ -27,7 +27,6 @@ mod streams;
 mod watch;
 pub mod wire;
 
-use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +37,7 @@ pub use health::HealthTask;
 pub use streams::Input;
 
 use crate::model::spec::{ContainerSpec, LogDriver, RestartPolicy};
-use crate::runtime::InitPlan;
+use crate::runtime::{InitPlan, Program};
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
@@ -76,8 +75,8 @@ pub struct Task<'a> {
     pub health: Option<HealthTask>,
     /// The container's directory, locked for as long as the monitor lives.
     pub container: &'a state::Locked,
-    /// The path of this program.
-    pub program: Option<CString>,
+    /// What keeps this program from those inside.
+    pub program: Program,
 }
 
 /// The network helper to start, and what it is told.

@@ -32,7 +32,7 @@ pub(super) fn start(
     group: Option<&cgroup::Group>,
 ) -> Result<Running, StartFailure> {
     let (streams, stdio) = Streams::new(task.tty, task.input)?;
-    let (program, leaf) = (task.program.clone(), group.map(cgroup::Group::root));
+    let (program, leaf) = (&task.program, group.map(cgroup::Group::root));
     let launched =
         runtime::launch(&task.plan, stdio, program, leaf, task.place).map_err(|e| init(&e))?;
     Steps::new(clients, launched, streams).finish(|steps| steps.run(task, restarts, group))

@@ -1,9 +1,12 @@
 //! The init stage: PID 1 of the container until it becomes the command.
 //!
-//! It is a fresh execution of this program, from a read-only mount or a sealed copy
-//! ([`crate::sys::process::protected_self`]), with three descriptors: the channel to the launcher,
-//! the plan, and the program itself. It is not dumpable, so nothing that joins its namespaces can
-//! reach into it. It carries the plan out in order and tells the launcher where it failed.
+//! It has two descriptors: the channel to the launcher, and the plan, which it carries out in order, telling the
+//! launcher where it failed. Where somebody inside could write to this program, it is a fresh execution of it, from a
+//! read-only mount or a sealed copy, which comes with it ([`super::launch::Program`]).
+//!
+//! Nothing that joins its namespaces can reach into it: a fresh execution is not dumpable from its beginning, and open
+//! to the owner of its namespaces alone; one that is not belongs to the world outside for all that time, whose helpers
+//! have to find its namespaces, and is closed before it becomes the command.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,36 +29,41 @@ pub(super) const CHANNEL: i32 = 3;
 const PLAN: i32 = 4;
 pub(super) const PROGRAM: i32 = 5;
 
-/// Runs the stage. Never returns: it becomes the command, or exits with 125 after telling why.
+/// Runs the stage that was executed. Never returns: it becomes the command, or exits with 125 after telling why.
 pub fn main() -> ! {
+    run(hide)
+}
+
+/// The same in the process that the launcher has made.
+pub(super) fn go_on() -> ! {
+    // What changes the ids would hide it too early.
+    run(|| process::show().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 1)".into()))
+}
+
+/// `appear` is to be done with each change of the ids.
+fn run(appear: fn() -> Result<(), InitError>) -> ! {
     let Ok(channel) = inherited_fd(CHANNEL).map(Channel::from_fd) else {
         // Started by hand: there is no launcher to talk to.
         exit_now(125);
     };
-    // Set again: a change of ids since the fork may have cleared it (prctl(2), PR_SET_PDEATHSIG).
-    let plan = die_with_parent(Stage::Enter).and_then(|()| read_plan());
-    let error = match plan {
-        Ok(plan) => match prepare(&plan, &channel) {
-            Ok(root) => process::become_command(&plan.process, &root, plan.tty),
-            Err(error) => error,
-        },
-        Err(error) => error,
+    let carried_out = || {
+        // Set again: a change of ids since the fork may have cleared it (prctl(2), PR_SET_PDEATHSIG).
+        die_with_parent(Stage::Enter)?;
+        appear()?;
+        drop(inherited_fd(PROGRAM));
+        let plan: InitPlan = read(inherited_fd(PLAN).at(Stage::Enter, || "fcntl(plan)".into())?)?;
+        let root = prepare(&plan, &channel, appear)?;
+        hide()?;
+        Ok(process::become_command(&plan.process, &root, plan.tty))
     };
+    let error = carried_out().unwrap_or_else(|error| error);
     let _ = send(&channel, &FromInit::Failed(error), None);
     exit_now(125)
 }
 
-/// Reads the plan that the launcher placed.
-fn read_plan() -> Result<InitPlan, InitError> {
-    settle()?;
-    read(inherited_fd(PLAN).at(Stage::Enter, || "fcntl(plan)".into())?)
-}
-
-/// Closes this process to the eyes of others, and lets go of the program it was executed from.
-pub(super) fn settle() -> Result<(), InitError> {
-    process::hide().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 0)".into())?;
-    drop(inherited_fd(PROGRAM));
-    Ok(())
+/// Closes this process to the eyes of others.
+pub(super) fn hide() -> Result<(), InitError> {
+    process::hide().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 0)".into())
 }
 
 /// Reads what was written to a [memory file](super::launch::memory_file).
@@ -95,7 +103,11 @@ pub(super) fn die_with_parent(stage: Stage) -> Result<(), InitError> {
         .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())
 }
 
-fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
+fn prepare(
+    plan: &InitPlan,
+    channel: &Channel,
+    appear: fn() -> Result<(), InitError>,
+) -> Result<super::inside::Root, InitError> {
     let namespaces = plan.namespaces();
     if plan.cgroup_namespace() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
@@ -127,6 +139,7 @@ fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, In
     let volumes = fill::open(plan)?;
     let parts = rootfs::open(&plan.rootfs, &plan.mount_point)?;
     become_root()?;
+    appear()?;
     let root = rootfs::mount_root(&plan.mount_point, parts, Some(channel))?;
     rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
     fill::fill_all(volumes, &root)?;

@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! caller               stage, in the end the command's monitor               command
-//!    | -- vfork -------> | enters the user namespace, makes a mount
-//!    |                   | namespace to protect the program from,
-//!    |                   | executes the stage from there
-//!    | -- orders ------> | enters the other namespaces
-//!                        | -- clone3, into the control group ------------> | cgroup namespace, terminal, user,
-//!                        |                                                 | confinement, execve
+//!    | -- fork --------> | enters the user namespace
+//!    | -- orders ------> | enters the pid namespace
+//!                        | -- clone3, into the control group ------------> | enters the others
+//!                        | enters the mount namespace                      | terminal, user, confinement, execve
 //!                        | <-- Console + fd (only with a terminal) ------- |
 //!                        | <-- end of file: it runs, or Failed(InitError)  |
 //! ```
 //!
-//! The stage is never dumpable, and its program never writable, while the command that it forks is seen from inside: as
-//! with the container's first process ([`super::init`]). The stage itself is not in the container's pid namespace, so nothing
-//! in there sees it unless that is the host's; it gives up what it need not be able to do. All that it sees is the
-//! container's, so it opens nothing by name for its own use.
+//! Where somebody inside could write to this program ([`super::launch::Program`]), the stage is executed afresh, from what
+//! it makes in a mount namespace of its own in that user namespace; the caller waits for that instead of being copied.
+//!
+//! The stage is never dumpable from when it enters the container's pid namespace, as the command that it forks is seen from
+//! inside. The stage itself is not in that namespace, so nothing in there sees it unless that is the host's; it gives up
+//! what it need not be able to do. All that it sees in the end is the container's, so it opens nothing by name for its own use.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, InitError, Stage};
 use super::inside::Root;
-use super::launch::{execute_stage, memory_file};
+use super::launch::{Begins, Program, execute_stage, memory_file, place};
 use super::plan::{InitPlan, ProcessPlan};
 use super::proto::{FromInit, send};
 use super::{Launched, Maps, Stdio, init, mounts, process as command};
@@ -85,23 +85,40 @@ impl ExecPlan {
     }
 }
 
-/// Starts the stage, with `null` for its standard streams. It finds `channel` with [`begin`], and waits for what
-/// [`order`] sends there. `program` is the path of this program as the caller knows it. The caller must be
-/// single-threaded.
+/// Starts the stage, with `null` for its standard streams. It finds `channel` with [`begin`], and waits for what [`order`]
+/// sends there. Where it need not be executed, it is `stage`, which never returns, and is told why it is not where it
+/// should be. The caller must be single-threaded.
 ///
 /// # Errors
 /// [`InitError`] of the stages `clone` and `enter`.
 pub fn spawn(
     channel: &Channel,
     null: BorrowedFd<'_>,
-    program: Option<&CStr>,
+    program: &Program,
     target: Target<'_>,
+    stage: fn(Option<InitError>) -> !,
 ) -> Result<Child, InitError> {
-    let life = || match enter(channel, null, program, target) {
-        Ok(()) => execute_stage(NAME),
-        Err(error) => error,
+    let call = || "clone()".to_owned();
+    let Some(path) = program.protected() else {
+        return match process::fork(Namespaces::empty()).at(Stage::Clone, call)? {
+            Fork::Parent(child) => Ok(child),
+            Fork::Child => {
+                let error = enter(target).err();
+                match settle(channel, null, None, target) {
+                    Ok(_) => stage(error),
+                    Err(_) => exit_now(125),
+                }
+            }
+        };
     };
-    process::spawn_program(life).at(Stage::Clone, || "clone()".into())?
+    let life = || {
+        let copy = enter(target).and_then(|()| protect(path));
+        match copy.and_then(|copy| settle(channel, null, Some(copy), target)) {
+            Ok(_) => execute_stage(NAME),
+            Err(error) => error,
+        }
+    };
+    process::spawn_program(life).at(Stage::Clone, call)?
 }
 
 /// Tells the stage at the other end of `channel` what [`Begun::orders`] is to return there.
@@ -115,14 +132,14 @@ pub fn order(channel: &Channel, orders: &impl Serialize) -> Result<(), InitError
     sent.at(Stage::Enter, || "sendmsg(orders)".into())
 }
 
-fn enter(
-    channel: &Channel,
-    null: BorrowedFd<'_>,
-    program: Option<&CStr>,
-    target: Target<'_>,
-) -> Result<(), InitError> {
+fn enter(target: Target<'_>) -> Result<(), InitError> {
+    let joined = process::join(target.first, Namespaces::USER);
+    joined.at(Stage::Enter, || "setns(pidfd, user)".into())
+}
+
+/// What the stage is executed from, in a mount namespace of its own.
+fn protect(path: Option<&CStr>) -> Result<OwnedFd, InitError> {
     let stage = Stage::Enter;
-    process::join(target.first, Namespaces::USER).at(stage, || "setns(pidfd, user)".into())?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(|e| Errno::from_raw_os_error(e as i32))
         .at(stage, || "unshare(mnt)".into())?;
@@ -130,17 +147,22 @@ fn enter(
         // As in `launch`: execve(2) keeps the capabilities of one who is not root only if they are ambient.
         caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
     }
-    let copy =
-        process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
+    process::protected_self(path).at(stage, || "open_tree(`/proc/self/exe`)".into())
+}
+
+/// Puts everything where the stage looks for it.
+fn settle(
+    channel: &Channel,
+    null: BorrowedFd<'_>,
+    program: Option<OwnedFd>,
+    target: Target<'_>,
+) -> Result<Begins, InitError> {
+    let stage = Stage::Enter;
     for number in 0..3 {
         process::replace_stdio(null, number).at(stage, || format!("dup2(null, {number})"))?;
     }
-    let mut fds = vec![channel.as_fd(), target.first, copy.as_fd()];
-    fds.extend(target.group);
-    let placed = process::place_fds(&fds);
-    // Its number may be that of a placed one by now.
-    std::mem::forget(copy);
-    placed.at(stage, || "dup2(channel)".into())
+    place([channel.as_fd(), target.first], program, target.group)
+        .at(stage, || "dup2(channel)".into())
 }
 
 /// The stage, as it was started.
@@ -148,15 +170,20 @@ fn enter(
 pub struct Begun {
     target: OwnedFd,
     group: Option<OwnedFd>,
+    /// Letting go of it takes the kernel a while: it may be a mount of its own.
+    program: OwnedFd,
 }
 
 /// Takes over what the stage was started with, before anything else is opened, and the channel to the caller. `None`
 /// where it was started by hand.
 pub fn begin() -> Option<(Channel, Begun)> {
     let channel = inherited_fd(init::CHANNEL).map(Channel::from_fd).ok()?;
-    let target = inherited_fd(TARGET).ok()?;
-    let group = inherited_fd(GROUP).ok();
-    Some((channel, Begun { target, group }))
+    let begun = Begun {
+        target: inherited_fd(TARGET).ok()?,
+        group: inherited_fd(GROUP).ok(),
+        program: inherited_fd(init::PROGRAM).ok()?,
+    };
+    Some((channel, begun))
 }
 
 impl Begun {
@@ -165,7 +192,7 @@ impl Begun {
     /// # Errors
     /// [`InitError`] of stage `enter`.
     pub fn orders<P: DeserializeOwned>(&self, channel: &Channel) -> Result<Option<P>, InitError> {
-        init::settle()?;
+        init::hide()?;
         let message = channel.receive(RecvFlags::empty());
         let message = message.at(Stage::Enter, || "recvmsg(orders)".into())?;
         let file = message.and_then(|(_, file)| file);
@@ -176,20 +203,27 @@ impl Begun {
     ///
     /// # Errors
     /// [`InitError`] of the stages `enter` and `clone`. Later failures come through the channel that is returned.
-    pub fn start(&self, plan: &ExecPlan, stdio: &Stdio) -> Result<Launched, InitError> {
+    pub fn start(self, plan: &ExecPlan, stdio: &Stdio) -> Result<Launched, InitError> {
         let stage = Stage::Enter;
         let namespaces = Namespaces::from_bits_truncate(plan.namespaces);
-        // In the container's cgroup namespace nobody could be born in a group that is not seen from here
-        // (cgroup-v2.rst, "Delegation Containment").
-        let last = namespaces & Namespaces::CGROUP;
-        process::join(self.target.as_fd(), namespaces - Namespaces::USER - last)
-            .at(stage, || "setns(pidfd, all)".into())?;
+        let target = self.target.as_fd();
+        let join = |which: Namespaces, name: &str| match namespaces & which {
+            // What is not the container's own.
+            none if none.is_empty() => Ok(()),
+            own => process::join(target, own).at(stage, || format!("setns(pidfd, {name})")),
+        };
+        // This one is for those who come.
+        join(Namespaces::PID, "pid")?;
         let (ours, theirs) =
             Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
+        // In the container's cgroup namespace nobody could be born in a group that is not seen from here
+        // (cgroup-v2.rst, "Delegation Containment").
         let group = self.group.as_ref().map(AsFd::as_fd);
         let forked = process::fork_into(Namespaces::empty(), group);
         match forked.at(Stage::Clone, || "clone3()".into())? {
             Fork::Parent(child) => {
+                drop(self.program);
+                join(Namespaces::MOUNT, "mnt")?;
                 keep_to_kill().at(stage, || "capset()".into())?;
                 Ok(Launched {
                     maps: Maps::Done,
@@ -199,7 +233,9 @@ impl Begun {
             }
             Fork::Child => {
                 drop(ours);
-                let error = match prepare(plan, stdio, self.target.as_fd(), last, &theirs) {
+                let entered = init::die_with_parent(stage)
+                    .and_then(|()| join(!(Namespaces::USER | Namespaces::PID), "all"));
+                let error = match entered.and_then(|()| prepare(plan, stdio, &theirs)) {
                     Ok(root) => command::become_command(&plan.process, &root, plan.tty),
                     Err(error) => error,
                 };
@@ -221,18 +257,8 @@ fn keep_to_kill() -> Result<(), Errno> {
 }
 
 /// The command's own steps inside, up to those that it shares with a container's first process.
-fn prepare(
-    plan: &ExecPlan,
-    stdio: &Stdio,
-    target: BorrowedFd<'_>,
-    last: Namespaces,
-    channel: &Channel,
-) -> Result<Root, InitError> {
+fn prepare(plan: &ExecPlan, stdio: &Stdio, channel: &Channel) -> Result<Root, InitError> {
     let stage = Stage::Enter;
-    init::die_with_parent(stage)?;
-    if !last.is_empty() {
-        process::join(target, last).at(stage, || "setns(pidfd, cgroup)".into())?;
-    }
     stdio.install(stage)?;
     init::become_root()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -3,6 +3,8 @@
 use std::ffi::CString;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -11,8 +13,10 @@ use super::error::{At, InitError, Stage};
 use super::init;
 use super::plan::InitPlan;
 use super::proto::{FromInit, ToInit, receive, send};
+use crate::model::idmap::IdMap;
 use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
+use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
 use crate::userns::{self, Place};
 
@@ -61,17 +65,63 @@ pub enum Maps {
     Done,
 }
 
+/// What keeps the file of this program from those inside, who could have others execute what they put into it: they can
+/// have a process execute what it is executing (the class of CVE-2019-5736).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Nobody inside can write to it. A stage goes on in the process that was forked for it.
+    OutOfReach,
+    /// It is the user's, who is root inside. A stage is executed afresh, from a read-only mount of this path or, where
+    /// there is no path or mount, from a sealed copy in memory.
+    Protected(Option<CString>),
+}
+
+impl Program {
+    /// Looks at it, for a container with this map of user ids. A stage that `stays` in there shows its command line for
+    /// all that time, which is not to be that of this process.
+    pub fn find(uids: &IdMap, stays: bool) -> Program {
+        let file = std::fs::metadata("/proc/self/exe");
+        let safe = file.is_ok_and(|file| is_out_of_reach(file.uid(), file.mode(), uids));
+        if safe && !stays && !writes() {
+            return Program::OutOfReach;
+        }
+        let path = std::fs::read_link("/proc/self/exe").ok();
+        Program::Protected(path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()))
+    }
+
+    /// The path, where a stage is executed.
+    pub(super) fn protected(&self) -> Option<Option<&std::ffi::CStr>> {
+        match self {
+            Program::OutOfReach => None,
+            Program::Protected(path) => Some(path.as_deref()),
+        }
+    }
+}
+
+/// Whether nobody can write to a file who has the ids of this map: capabilities over it have only those in whose
+/// namespace its owner exists (capabilities(7), "Interaction with user namespaces"), and what an access control list
+/// allows shows in the bits of the group (acl(5)).
+fn is_out_of_reach(owner: u32, mode: u32, uids: &IdMap) -> bool {
+    uids.to_container(owner).is_none() && mode & 0o022 == 0
+}
+
+/// Whether the caller can write to the program all the same: some file systems ask a server. Root outside is nobody
+/// inside.
+fn writes() -> bool {
+    let allowed = rustix::fs::access("/proc/self/exe", rustix::fs::Access::WRITE_OK);
+    allowed.is_ok() && !rustix::process::geteuid().is_root()
+}
+
 /// Clones the container's first process with all its namespaces, in the user namespace that `place` says; in a new one,
-/// whose maps are to be written, where that is refused. `program` is the path of this program as the host
-/// knows it; the process is born in the control group `group`. The caller must be single-threaded; when there are
-/// maps it sends [`ToInit::Mapped`].
+/// whose maps are to be written, where that is refused. The process is born in the control group `group`. The caller must be
+/// single-threaded; when there are maps it sends [`ToInit::Mapped`].
 ///
 /// # Errors
 /// [`InitError`] of stage `clone`. Later failures come through the channel.
 pub fn launch(
     plan: &InitPlan,
     stdio: Stdio,
-    program: Option<CString>,
+    program: &Program,
     group: Option<BorrowedFd<'_>>,
     place: Place<'_>,
 ) -> Result<Launched, InitError> {
@@ -83,7 +133,7 @@ pub fn launch(
     let mut ours = Some(ours);
     let mut life = || {
         drop(ours.take());
-        let error = enter(&theirs, &plan_file, &stdio, program.as_deref());
+        let error = enter(&theirs, &plan_file, &stdio, program);
         let _ = send(&theirs, &FromInit::Failed(error), None);
     };
     let (placed, maps) = match place {
@@ -150,42 +200,69 @@ pub(super) fn memory_file(plan: &impl serde::Serialize) -> Result<OwnedFd, InitE
 }
 
 /// The child between clone and the init stage. Returns only on failure.
-fn enter(
-    channel: &Channel,
-    plan: &OwnedFd,
-    stdio: &Stdio,
-    program: Option<&std::ffi::CStr>,
-) -> InitError {
+fn enter(channel: &Channel, plan: &OwnedFd, stdio: &Stdio, program: &Program) -> InitError {
     let entered = (|| {
         let stage = Stage::Enter;
         init::die_with_parent(stage)?;
         stdio.install(stage)?;
-        let copy =
-            process::protected_self(program).at(stage, || "open_tree(`/proc/self/exe`)".into())?;
+        let copy = program.protected().map(process::protected_self).transpose();
+        let copy = copy.at(stage, || "open_tree(`/proc/self/exe`)".into())?;
         // All of this the namespaces' owner may do while the maps are written.
         match receive::<ToInit>(channel).at(stage, || "recvmsg(launcher)".into())? {
             Some((ToInit::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        if !rustix::process::getuid().is_root() {
+        if copy.is_some() && !rustix::process::getuid().is_root() {
             // The caller is not root inside (keep-id, nomap): execve(2) keeps capabilities for such
             // a process only if they are ambient. The init stage drops them with the others.
             caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
         }
-        let placed = process::place_fds(&[channel.as_fd(), plan.as_fd(), copy.as_fd()]);
-        // Its number may be that of a placed one by now.
-        std::mem::forget(copy);
-        placed.at(stage, || "dup2(channel)".into())
+        place([channel.as_fd(), plan.as_fd()], copy, None).at(stage, || "dup2(channel)".into())
     })();
-    if let Err(error) = entered {
-        return error;
+    match entered {
+        Err(error) => error,
+        Ok(Begins::Here) => init::go_on(),
+        Ok(Begins::Afresh) => {
+            let error = execute_stage(init::NAME);
+            // The channel has moved to its placed number; errors still go through it.
+            if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
+                let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error), None);
+            }
+            exit_now(125)
+        }
     }
-    let error = execute_stage(init::NAME);
-    // The channel has moved to its placed number; errors still go through it.
-    if let Ok(placed) = process::inherited_fd(init::CHANNEL) {
-        let _ = send(&Channel::from_fd(placed), &FromInit::Failed(error), None);
+}
+
+/// How a stage begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// In this process, which has no descriptors left but the placed ones and the standard streams.
+    Here,
+    /// By executing the placed program.
+    Afresh,
+}
+
+/// Puts what a stage is given at the numbers where it looks for it: two descriptors, the program that it is executed
+/// from, and a further one. Nothing that owns a descriptor may be used or dropped afterwards.
+pub(super) fn place(
+    [first, second]: [BorrowedFd<'_>; 2],
+    program: Option<OwnedFd>,
+    last: Option<BorrowedFd<'_>>,
+) -> Result<Begins, Errno> {
+    let begins = match program {
+        Some(_) => Begins::Afresh,
+        None => Begins::Here,
+    };
+    let third = program.as_ref().map_or(second, AsFd::as_fd);
+    let mut fds = vec![first, second, third];
+    fds.extend(last);
+    let placed = process::place_fds(&fds);
+    if placed.is_ok() && begins == Begins::Here && !dropped("fds") {
+        process::close_from(3 + fds.len() as u32);
     }
-    exit_now(125)
+    // Its number may be that of a placed one by now.
+    std::mem::forget(program);
+    placed.map(|()| begins)
 }
 
 /// Executes the placed program as the stage `name`. Returns only on failure.
@@ -196,5 +273,29 @@ pub(super) fn execute_stage(name: &str) -> InitError {
         stage: Stage::Enter,
         call: format!("execveat({name})"),
         errno: errno.raw_os_error(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::idmap::IdRange;
+
+    #[test]
+    fn a_program_is_out_of_reach_of_those_who_do_not_own_it_and_may_not_write() {
+        let range = |container, host, length| IdRange {
+            container,
+            host,
+            length,
+        };
+        let map = IdMap::new(vec![range(0, 1000, 1), range(1, 100_000, 65_536)]).unwrap();
+        assert!(is_out_of_reach(0, 0o100755, &map));
+        assert!(is_out_of_reach(1001, 0o104711, &map));
+        // The caller's, or that of an id that exists inside; whatever its mode says.
+        assert!(!is_out_of_reach(1000, 0o100555, &map));
+        assert!(!is_out_of_reach(165_535, 0o100555, &map));
+        for mode in [0o100775, 0o100757] {
+            assert!(!is_out_of_reach(0, mode, &map));
+        }
     }
 }

@@ -16,6 +16,7 @@ mod refused;
 mod verbs;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use registry::{Access, Registry};
@@ -48,12 +49,23 @@ fn with_registry() -> Option<Registry> {
 }
 
 fn run<'a>(t: &'a Env, image: &str, options: &[&str], command: &[&str]) -> Program<'a> {
+    run_by(support::binary(), t, image, options, command)
+}
+
+fn run_by<'a>(
+    program: &Path,
+    t: &'a Env,
+    image: &str,
+    options: &[&str],
+    command: &[&str],
+) -> Program<'a> {
     let network = match options.contains(&"--network") {
         true => &[][..],
         false => &["--network", "none"],
     };
     // The same calls each time, and the same numbers in the id maps.
-    t.rl(["run", "--rm", "--quiet"])
+    t.program(program)
+        .args(["run", "--rm", "--quiet"])
         .env("RL_USERNS_WARM", "0")
         .args(network)
         .args(options)

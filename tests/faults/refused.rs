@@ -1,7 +1,9 @@
 //! Calls that are refused or unknown: the start fails cleanly, or stands on the next rung with all its walls.
 
-use crate::support::{Env, Output, wait_for};
-use crate::{nothing_left, run, with_image};
+use std::path::Path;
+
+use crate::support::{self, Env, Output, wait_for};
+use crate::{nothing_left, run, run_by, with_image};
 
 /// A look at the walls from inside, one on a line.
 const WALLS: &str = r#"
@@ -80,9 +82,15 @@ fn refuse_each(
 
 /// The same of a start.
 fn refuse(t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
+    refuse_by(support::binary(), t, image, list);
+}
+
+/// The same of a start by this program.
+fn refuse_by(program: &Path, t: &Env, image: &str, list: &[(&str, &str, usize, usize)]) {
     let look = |faults: &[String]| {
-        let program = run(t, image, &["--hostname", "walls"], &["sh", "-c", WALLS]);
-        program.traced(faults).run()
+        let command = ["sh", "-c", WALLS];
+        let run = run_by(program, t, image, &["--hostname", "walls"], &command);
+        run.traced(faults).run()
     };
     let after = |what: &str| {
         nothing_left(t, what);
@@ -153,7 +161,6 @@ fn refused_processes_and_files() {
     };
     let list = [
         ("clone3", "EAGAIN", 4, 1),
-        ("execveat", "EACCES", 1, 1),
         ("memfd_create", "ENOMEM", 2, 1),
         ("socketpair", "EMFILE", 3, 1),
         ("pipe2", "EMFILE", 5, 1),
@@ -164,6 +171,13 @@ fn refused_processes_and_files() {
         ("chmod", "EPERM", 2, 1),
     ];
     refuse(&t, &image, &list);
+    // The user's own program is executed again, from where nobody inside can write to it.
+    let own = [
+        ("execveat", "EACCES", 1, 1),
+        ("memfd_create", "ENOMEM", 2, 1),
+        ("dup2", "EBADF", 3, 1),
+    ];
+    refuse_by(&t.own_binary(), &t, &image, &own);
     let mut passed = Vec::new();
     for n in 1..=4 {
         let what = format!("write {n}");
@@ -189,41 +203,43 @@ fn missing_calls() {
     let volume = format!("{}:/mnt:ro", volume.display());
     let options = ["--hostname", "walls", "-v", &volume];
     let script = format!("touch /mnt/x 2>/dev/null && echo /mnt can be written\n{WALLS}");
-    let look = |faults: &[String]| {
-        let program = run(&t, &image, &options, &["sh", "-c", &script]);
-        program.traced(faults).run().ok()
-    };
-    let expected = walls(&look(&[]));
-    assert!(
-        expected.iter().any(|line| line.contains(" /mnt ro,")),
-        "{expected:#?}"
-    );
-    let missing = [
-        "clone3",
-        "close_range",
-        "open_tree",
-        "mount_setattr",
-        "landlock_create_ruleset",
-        "openat2",
-        "seccomp",
-        "statx",
-        "faccessat2",
-        "pidfd_send_signal",
-        "pidfd_open",
-    ];
-    let faults = missing.map(|call| format!("inject={call}:error=ENOSYS"));
-    for fault in &faults {
-        stand(&expected, &look(std::slice::from_ref(fault)), fault);
-        nothing_left(&t, fault);
+    for program in [support::binary(), &t.own_binary()] {
+        let look = |faults: &[String]| {
+            let run = run_by(program, &t, &image, &options, &["sh", "-c", &script]);
+            run.traced(faults).run().ok()
+        };
+        let expected = walls(&look(&[]));
+        assert!(
+            expected.iter().any(|line| line.contains(" /mnt ro,")),
+            "{expected:#?}"
+        );
+        let missing = [
+            "clone3",
+            "close_range",
+            "open_tree",
+            "mount_setattr",
+            "landlock_create_ruleset",
+            "openat2",
+            "seccomp",
+            "statx",
+            "faccessat2",
+            "pidfd_send_signal",
+            "pidfd_open",
+        ];
+        let faults = missing.map(|call| format!("inject={call}:error=ENOSYS"));
+        for fault in &faults {
+            stand(&expected, &look(std::slice::from_ref(fault)), fault);
+            nothing_left(&t, fault);
+        }
+        let all = [format!("inject={}:error=ENOSYS", missing.join(","))];
+        stand(&expected, &look(&all), "all at once");
+        // A filter may say EPERM instead.
+        let all = [String::from(
+            "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2,pidfd_send_signal,pidfd_open:error=EPERM",
+        )];
+        stand(&expected, &look(&all), "all at once refused");
+        nothing_left(&t, "all at once");
     }
-    let all = [format!("inject={}:error=ENOSYS", missing.join(","))];
-    stand(&expected, &look(&all), "all at once");
-    // A filter may say EPERM instead.
-    let all = [String::from(
-        "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2,pidfd_send_signal,pidfd_open:error=EPERM",
-    )];
-    stand(&expected, &look(&all), "all at once refused");
-    nothing_left(&t, "all at once");
 }
 
 /// The same for a further command in a container that runs, and goes on whatever is refused.
@@ -235,8 +251,9 @@ fn refused_where_a_command_joins() {
     let run = ["run", "-d", "--name", "box", "--hostname", "walls"];
     let run = t.rl(run).args(["--network", "none"]).arg(&image);
     run.args(["sleep", "1000"]).run().ok();
-    let look = |faults: &[String]| {
-        let program = t.rl(["exec", "box", "sh", "-c", WALLS]);
+    let own = t.own_binary();
+    let look = |program: &Path, faults: &[String]| {
+        let program = t.program(program).args(["exec", "box", "sh", "-c", WALLS]);
         program.traced(faults).run()
     };
     let alone = |what: &str| {
@@ -246,11 +263,8 @@ fn refused_where_a_command_joins() {
     };
     alone("the start");
     let list = [
-        ("clone", "EAGAIN", 1, 1),
-        ("clone3", "EAGAIN", 1, 1),
-        ("setns", "EPERM", 2, 1),
-        ("unshare", "EPERM", 1, 1),
-        ("execveat", "EACCES", 1, 1),
+        ("clone3", "EAGAIN", 2, 1),
+        ("setns", "EPERM", 3, 1),
         ("memfd_create", "ENOMEM", 1, 1),
         ("socketpair", "EMFILE", 2, 1),
         ("pipe2", "EMFILE", 3, 1),
@@ -264,7 +278,16 @@ fn refused_where_a_command_joins() {
         ("seccomp", "EPERM", 1, 1),
         ("landlock_restrict_self", "E2BIG", 1, 1),
     ];
-    let expected = refuse_each(&look, &alone, &list);
+    let expected = refuse_each(&|faults| look(support::binary(), faults), &alone, &list);
+    // The user's own program is executed again, from where nobody inside can write to it.
+    let list = [
+        ("clone", "EAGAIN", 1, 1),
+        ("setns", "EPERM", 3, 1),
+        ("unshare", "EPERM", 1, 1),
+        ("execveat", "EACCES", 1, 1),
+        ("dup2", "EBADF", 6, 1),
+    ];
+    refuse_each(&|faults| look(&own, faults), &alone, &list);
     for call in [
         "clone3",
         "close_range",
@@ -274,8 +297,11 @@ fn refused_where_a_command_joins() {
         "pidfd_send_signal",
     ] {
         let fault = format!("inject={call}:error=ENOSYS");
-        stand(&expected, &look(std::slice::from_ref(&fault)).ok(), &fault);
-        alone(&fault);
+        for program in [support::binary(), &own] {
+            let output = look(program, std::slice::from_ref(&fault));
+            stand(&expected, &output.ok(), &fault);
+            alone(&fault);
+        }
     }
     t.rl(["rm", "-f", "box"]).run().ok();
 }

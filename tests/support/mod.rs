@@ -189,7 +189,16 @@ impl Env {
 
     /// `rl` with arguments, run by the identity.
     pub fn rl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program<'_> {
-        self.program(binary()).args(args)
+        self.program(self.installed()).args(args)
+    }
+
+    /// The program under test as the identity has it installed: the user without subordinate ids has built it and owns
+    /// it, the others have it from root.
+    fn installed(&self) -> PathBuf {
+        match self.who {
+            Identity::NoSub if identity::is_root() => reachable_copy(binary(), Some(self.uid())),
+            _ => binary().to_owned(),
+        }
     }
 
     /// `rl run --rm --network none IMAGE ARG…` with the small image.
@@ -217,7 +226,7 @@ impl Env {
         self.program("/bin/sh")
             .arg("-c")
             .arg(script)
-            .env("RL", binary())
+            .env("RL", self.installed())
     }
 
     /// The program under test in a file that the identity owns and may write.
@@ -297,17 +306,18 @@ pub fn reachable(path: &Path) -> PathBuf {
     if !identity::is_root() || path.ancestors().all(open) {
         return path;
     }
-    reachable_copy(&path)
+    reachable_copy(&path, None)
 }
 
-/// A copy of the program in a directory that everybody may pass; one for each version, made once.
-fn reachable_copy(path: &Path) -> PathBuf {
+/// A copy of the program in a directory that everybody may pass, of this owner's; one for each version, made once.
+fn reachable_copy(path: &Path, owner: Option<u32>) -> PathBuf {
     use std::os::unix::fs::MetadataExt as _;
     let meta = fs::metadata(path).unwrap();
     let dir = images::cache().join("bin");
     fs::create_dir_all(&dir).unwrap();
+    let owners = owner.map_or(String::new(), |uid| format!("-of-{uid}"));
     let copy = dir.join(format!(
-        "rl-{}-{}-{}",
+        "rl-{}-{}-{}{owners}",
         meta.mtime(),
         meta.mtime_nsec(),
         meta.size()
@@ -316,6 +326,7 @@ fn reachable_copy(path: &Path) -> PathBuf {
         let temporary = tempfile::NamedTempFile::new_in(&dir).unwrap();
         fs::copy(path, temporary.path()).unwrap();
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(temporary.path(), owner, owner).unwrap();
         temporary.persist(&copy).unwrap();
     }
     copy
