@@ -4,6 +4,7 @@ use super::lifecycle::there;
 use super::table;
 use crate::engine::containers::Filter;
 use crate::engine::{Context, Error, containers};
+use crate::state::Listed;
 use crate::sys::parts::in_parts;
 
 /// List containers
@@ -81,21 +82,22 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     let template = table::template(args.format.as_deref(), usual)?;
     let sizes = match args.size || args.format.as_deref().is_some_and(|f| f.contains(".Size")) {
         true => containers::sizes(context, &found)?,
-        false => vec![String::new(); found.len()],
+        false => Vec::new(),
     };
     let wanted = template.plain_fields();
-    let row = |(container, size): &(_, String)| {
+    let row = |&(container, size): &(&Listed, Option<&String>)| {
         let mut row = containers::row(container, args.no_trunc, wanted.as_deref());
-        row.fields["Size"] = size.as_str().into();
+        row.fields["Size"] = size.map_or("", |size| size).into();
         table::Row {
             fields: row.fields,
             methods: row.methods,
         }
     };
-    let found: Vec<_> = found.into_iter().zip(sizes).collect();
+    let sizes = sizes.iter().map(Some).chain(std::iter::repeat(None));
+    let found: Vec<_> = found.iter().zip(sizes).collect();
     let lines = in_parts(&found, |part| table::lines(&template, part.iter().map(row)));
     let lines: Vec<_> = lines.into_iter().collect::<Result<_, _>>()?;
-    table::page(&template, &title, lines.concat())
+    table::page(&template, &title, lines.into_iter().flatten().collect())
 }
 
 /// The head of a template's column.

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use super::spec::{ContainerSpec, NetworkMode, VolumeMount, made};
 
 /// A part of a [`ContainerSpec`], which it is read from; each field is as the one of the same name there.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Brief {
     pub version: u32,
@@ -28,7 +28,7 @@ pub struct Brief {
 }
 
 /// The same of [`super::spec::Network`].
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Network {
     pub mode: NetworkMode,
@@ -37,7 +37,7 @@ pub struct Network {
 }
 
 /// The same of [`super::spec::NetworkRequest`].
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Request {
     pub mode: String,

@@ -247,7 +247,7 @@ pub enum RootfsSource {
 }
 
 /// One mount that the user asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeMount {
     /// Path inside.
     pub target: String,
@@ -260,7 +260,7 @@ pub struct VolumeMount {
 }
 
 /// What a mount shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A file or directory of the host.
     Bind {

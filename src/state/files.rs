@@ -141,14 +141,15 @@ pub(super) fn start_time(pid: i32) -> Option<u64> {
         .ok()
 }
 
-/// Replaces a file atomically. With `sync` what is in it is on disk before it has the name, so that a power cut leaves
-/// the old file or the new one; that it is the new one is only sure after [`sync_dir`].
+/// Replaces a file atomically, and returns it, with a [lock](try_lock) that it has from when it can be found. With `sync` what
+/// is in it is on disk before it has the name, so that a power cut leaves the old file or the new one; that it is the new
+/// one is only sure after [`sync_dir`].
 pub(super) fn replace(
     dir: &Path,
     name: &str,
     value: &impl serde::Serialize,
     sync: bool,
-) -> Result<(), Error> {
+) -> Result<File, Error> {
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
     let bytes = encoded(&path, value)?;
@@ -158,9 +159,11 @@ pub(super) fn replace(
         if sync {
             file.sync_data().map_err(io("fdatasync", &temporary))?;
         }
+        try_lock(&file);
         std::fs::rename(&temporary, &path).map_err(io("rename", &path))
     };
-    put().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    let done = put().inspect_err(|_| drop(std::fs::remove_file(&temporary)));
+    done.map(|()| file)
 }
 
 /// Whether there is no room for more.

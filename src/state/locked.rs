@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-
-use serde::Serialize;
 
 use super::events::{self, Subject};
 use super::files::{
@@ -15,7 +14,9 @@ use super::files::{
     try_lock,
 };
 use super::names::claimant;
+use super::status::{Shown, Stamp};
 use super::{Error, State, Status};
+use crate::model::brief::Brief;
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
 
@@ -51,6 +52,9 @@ pub struct Locked {
     dir: PathBuf,
     /// Changes with the name.
     subject: RefCell<Subject>,
+    /// The state as this process has written it, while the container lives: locked as well, so that who reads it in a
+    /// list sees in the same file that somebody takes care of the container.
+    state: RefCell<Option<File>>,
     /// Held, never read.
     _lock: File,
 }
@@ -72,6 +76,7 @@ impl Locked {
         Ok(Locked {
             dir,
             subject: RefCell::new(subject),
+            state: RefCell::default(),
             _lock: file,
         })
     }
@@ -91,7 +96,7 @@ impl Locked {
         mode(&self.dir, 0o711)?;
         // What `/` of the container shows, whatever the caller's umask.
         mode(&self.dir.join("upper"), 0o755)?;
-        self.write("spec.json", spec, true)?;
+        replace(&self.dir, "spec.json", spec, false)?;
         self.event("create", &[]);
         Ok(())
     }
@@ -171,11 +176,21 @@ impl Locked {
             start_time: start_time(pid),
             boot_id: boot_id(),
             started: Some(now()),
+            shown: self.shown(),
             ..State::created()
         };
-        self.write("state.json", &state, true)?;
+        self.write(&state, false)?;
         self.event("start", &[]);
         Ok(())
+    }
+
+    /// What lists show of the specification, which can be replaced at any time.
+    fn shown(&self) -> Option<Shown> {
+        let dir = File::open(&self.dir).ok()?;
+        let stamp = || Stamp::at(dir.as_fd(), "spec.json");
+        let of = stamp()?;
+        let brief = Brief::from(self.spec().ok()?);
+        (stamp() == Some(of)).then_some(Shown { of, brief })
     }
 
     /// Notes how the command ended, and whether it is to be started again (`next`). That is not yet [on the
@@ -208,7 +223,7 @@ impl Locked {
         let mut state = State::of(&self.dir);
         let before = state.clone();
         edit(&mut state);
-        match self.write("state.json", &state, !sync) {
+        match self.write(&state, sync) {
             Err(Error::Io { source, .. }) if is_full(&source) => {
                 overwrite(&self.dir, "state.json", &state, sync)?;
             }
@@ -358,7 +373,9 @@ impl Locked {
         subject.attributes.get("name").cloned().unwrap_or_default()
     }
 
-    fn write(&self, name: &str, value: &impl Serialize, brief: bool) -> Result<(), Error> {
-        replace(&self.dir, name, value, !brief)
+    fn write(&self, state: &State, sync: bool) -> Result<(), Error> {
+        let file = replace(&self.dir, "state.json", state, sync)?;
+        *self.state.borrow_mut() = state.is_alive().then_some(file);
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::files::{io, is_locked, read_small};
+use super::status::{Shown, Stamp};
 use super::{Container, Containers, Error, State, is_gone, is_id};
 use crate::model::brief::Brief;
 use crate::model::spec::VERSION;
@@ -63,22 +64,37 @@ impl Containers {
             let look = |id: &String| self.look_at(&root, id, &mut buffer);
             part.iter().map(look).collect::<Option<Vec<Listed>>>()
         });
-        let found: Option<Vec<Vec<Listed>>> = found.into_iter().collect();
-        Ok(found.map(|parts| {
-            let mut all = parts.concat();
-            all.sort_by_key(|listed| std::cmp::Reverse(listed.spec.made()));
+        let parts: Option<Vec<Vec<Listed>>> = found.into_iter().collect();
+        Ok(parts.map(|parts| {
+            // Moved as little as can be: they are large.
+            let mut all = Vec::with_capacity(entries.len());
+            parts.into_iter().for_each(|mut part| all.append(&mut part));
+            all.sort_unstable_by_key(|listed| std::cmp::Reverse(listed.spec.made()));
             all
         }))
     }
 
     fn look_at(&self, root: &File, id: &str, buffer: &mut Vec<u8>) -> Option<Listed> {
-        let spec: Brief = parse(open(root, id, "spec.json"), buffer)?;
-        let state: State = match open(root, id, "state.json") {
-            Err(Errno::NOENT) => State::created(),
-            file => parse(file, buffer)?,
+        let (file, mut state) = match open(root, id, "state.json") {
+            Err(Errno::NOENT) => (None, State::created()),
+            file => {
+                let file = file.ok()?;
+                let state: State = parse(&file, buffer)?;
+                (Some(file), state)
+            }
+        };
+        let shown = state.shown.take();
+        let is_of = |shown: &Shown| Stamp::at(root.as_fd(), &below(id, SPEC)) == Some(shown.of);
+        let spec: Brief = match shown.filter(is_of) {
+            Some(shown) => shown.brief,
+            None => parse(&open(root, id, SPEC).ok()?, buffer)?,
         };
         let in_order = match state.is_alive() {
-            true => open(root, id, "lock").is_ok_and(|lock| is_locked(&lock)),
+            // One that was replaced meanwhile is not locked any more.
+            true => {
+                file.is_some_and(|file| is_locked(&file))
+                    || open(root, id, "lock").is_ok_and(|lock| is_locked(&lock))
+            }
             false => !spec.remove,
         };
         (spec.version <= VERSION && in_order).then(|| Listed {
@@ -89,11 +105,17 @@ impl Containers {
     }
 }
 
-fn open(root: &File, id: &str, name: &str) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    openat(root.as_fd(), [id, "/", name].concat(), flags, Mode::empty()).map(File::from)
+const SPEC: &str = "spec.json";
+
+fn below(id: &str, name: &str) -> String {
+    [id, "/", name].concat()
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(file: Result<File, Errno>, buffer: &mut Vec<u8>) -> Option<T> {
-    serde_json::from_slice(read_small(&file.ok()?, buffer).ok()?).ok()
+fn open(root: &File, id: &str, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(root.as_fd(), below(id, name), flags, Mode::empty()).map(File::from)
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(file: &File, buffer: &mut Vec<u8>) -> Option<T> {
+    serde_json::from_slice(read_small(file, buffer).ok()?).ok()
 }

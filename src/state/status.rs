@@ -1,12 +1,15 @@
 //! What changes in a container's life, as it is kept on disk.
 
 use std::io::ErrorKind;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rustix::fs::AtFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::files::read_json;
+use crate::model::brief::Brief;
 use crate::model::spec::VERSION;
 use crate::sys::process::Ended;
 
@@ -61,6 +64,34 @@ pub struct State {
     /// Its address on a network with a name, while it runs.
     #[serde(default)]
     pub address: Option<std::net::Ipv4Addr>,
+    /// What lists show of its specification, so that they need not open that too.
+    #[serde(default)]
+    pub(super) shown: Option<Shown>,
+}
+
+/// A part of a specification, for as long as that is the file that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Shown {
+    pub of: Stamp,
+    pub brief: Brief,
+}
+
+/// Which file it is: one that takes its place differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of the file that a directory has under a name.
+    pub fn at(dir: BorrowedFd<'_>, name: &str) -> Option<Stamp> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(Stamp {
+            inode: stat.st_ino,
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        })
+    }
 }
 
 /// What the checks of a container say.
@@ -164,6 +195,7 @@ impl State {
             group: None,
             oom_killed: false,
             address: None,
+            shown: None,
         }
     }
 }
