@@ -242,7 +242,10 @@ identities! {
         };
         detached(t, "one", &[], images::busybox(), "head -c 3000000 /dev/zero >/file; echo up; exec sleep 1000");
         wait_for("its file", || t.rl(["logs", "one"]).run().ok().out() == "up");
-        t.rl(["create", "--name", "two", "-p", "127.0.0.1:18080:80", "-p", "127.0.0.1:18053:53/udp"]).arg(images::busybox()).run().ok();
+        // Of nobody else's.
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).unwrap().port();
+        let ports = ["80", "53/udp"].map(|inside| format!("127.0.0.1:{port}:{inside}"));
+        t.rl(["create", "--name", "two", "-p", &ports[0], "-p", &ports[1]]).arg(images::busybox()).run().ok();
         detached(t, "three", &[], images::busybox(), UP);
         t.rl(["pause", "three"]).run().ok();
         assert_eq!(names(&["before=two"]), ["one"]);
