@@ -7,10 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A limit was asked for, and there is no group that could have it.
-    #[error("`{option}` cannot be applied: {why}")]
+    #[error(
+        "`{option}` cannot be applied, there is no group with the controller `{controller}`: {why}"
+    )]
     NoGroup {
         /// The option.
         option: &'static str,
+        /// Its controller.
+        controller: String,
         /// Why there is none.
         why: String,
     },
@@ -57,10 +61,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::NoGroup { .. } => Some(format!(
+            Error::NoGroup { controller, .. } => Some(format!(
                 "limits need cgroup v2 and a systemd session of yours (log in by ssh or at the console, or as root: \
-                 `{}`), or a delegated cgroup; `rl doctor` looks at what there is",
-                linger()
+                 `{}`), or a delegated cgroup; `rl doctor` looks at what there is{}",
+                linger(),
+                handing_on(controller)
             )),
             Error::NotDelegated {
                 systemd: true,
@@ -104,6 +109,19 @@ fn linger() -> String {
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     let name = user.map_or_else(|| uid.to_string(), |user| user.name);
     crate::host::linger_line(&name)
+}
+
+/// What else it takes where the manager, once it is there, would not hand on this controller: systemd's own
+/// user@.service does so with `memory` and `pids` in every version.
+fn handing_on(controller: &str) -> String {
+    match controller {
+        "memory" | "pids" | "cgroup" => String::new(),
+        "cpu" | "cpuset" | "io" => format!(
+            "; a manager of yours may not be given `{controller}`, so before that, as root: {}",
+            delegate(controller)
+        ),
+        _ => format!("; {}", subtree(controller)),
+    }
 }
 
 /// How root gives a user a group with a controller that no systemd hands on.
@@ -151,8 +169,21 @@ mod tests {
             result: "failed".into(),
         };
         assert!(hint(job).contains("systemctl --user status rl-1.scope"));
-        let (option, why) = ("--memory", "there is none".to_owned());
-        let none = Error::NoGroup { option, why }.hint().unwrap();
-        assert!(!none.contains("USER"), "{none}");
+    }
+
+    #[test]
+    fn without_a_group_the_controller_is_named_and_who_hands_it_on() {
+        let none = |option, controller: &str| Error::NoGroup {
+            option,
+            controller: controller.into(),
+            why: "there is none".into(),
+        };
+        let hint = |option, controller| none(option, controller).hint().unwrap();
+        assert!(none("--memory", "memory").to_string().contains("`memory`"));
+        let memory = hint("--memory", "memory");
+        assert!(!memory.contains("USER") && !memory.contains("delegate.conf"));
+        assert!(memory.contains("loginctl enable-linger "));
+        assert!(hint("--cpus", "cpu").contains("user@.service.d/delegate.conf"));
+        assert!(hint("--hugetlb", "hugetlb").contains("+hugetlb"));
     }
 }

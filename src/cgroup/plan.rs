@@ -79,6 +79,7 @@ pub fn choose(
     let lacks = |why: &str| match writes.iter().find(|write| write.asked) {
         Some(write) => Err(Error::NoGroup {
             option: write.option,
+            controller: write.controller().to_owned(),
             why: why.to_owned(),
         }),
         None => Ok(None),

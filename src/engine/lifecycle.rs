@@ -299,6 +299,7 @@ pub fn update(
         if let (Some(write), true) = (writes.first(), container.state.is_alive()) {
             let none = || cgroup::Error::NoGroup {
                 option: write.option,
+                controller: write.controller().to_owned(),
                 why: "the container has no control group".into(),
             };
             let group = container.state.group.as_ref().ok_or_else(none)?;

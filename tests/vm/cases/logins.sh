@@ -61,6 +61,10 @@ tries "cron" $slice cat /home/alice/out
 wait_for "the end of bob's manager" is_gone
 same "no limit" "$(bare bob rl run --rm --network none --rootfs /home/bob/bb echo done 2>&1)" done
 expect_fail 125 "loginctl enable-linger bob" bare bob try
+expect_fail 125 "the controller \`memory\`" bare bob try
+limited() { bare bob rl run --rm --network none "$@" --rootfs /home/bob/bb true; }
+expect_fail 125 "the controller \`cpuset\`" limited --cpuset-cpus 0
+expect_fail 125 "/etc/systemd/system/user@.service.d/delegate.conf" limited --cpuset-cpus 0
 
 # Given a subtree, which no systemd knows of.
 own=/sys/fs/cgroup/own
