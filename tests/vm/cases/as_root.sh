@@ -8,6 +8,9 @@ check "it is not root's to write" rl exec a sh -c '! mkdir /sys/fs/cgroup/mine 2
 rl rm -f a >/dev/null
 wait_for "no group is left" sh -c '[ -z "$(find /sys/fs/cgroup -name "rl*")" ]'
 
+# A process is born in its group; moving one is what takes long.
+strace -f -qq -e trace=clone3 -o trace rl run --rm --network none --memory 20m bb true
+has "born in its group" "$(cat trace)" CLONE_INTO_CGROUP
 # Where a process cannot be born in a group, it goes there before it does anything.
 old() { strace -f -o /dev/null -e inject=clone3:error=ENOSYS rl "$@"; }
 shown='cat /proc/self/cgroup /sys/fs/cgroup/memory.max'

@@ -55,8 +55,10 @@ rl rm -f plain reserved >/dev/null
 same "any file" "$(value memory.high --cgroup-conf memory.high=16777216)" 16777216
 
 # Tasks: a fork bomb stops.
-bomb='i=0; while [ $i -lt 60 ]; do sleep 3 & i=$((i+1)); done; wait'
-has "a fork bomb" "$(run --pids-limit 20 sh -c "$bomb" 2>&1 || true)" "can't fork"
+bomb='i=1; while [ $i -lt 60 ]; do sleep 30 & i=$((i+1)); echo $i; done'
+bombed=$(run --pids-limit 20 sh -c "$bomb" 2>&1 || true)
+has "a fork bomb" "$bombed" "can't fork"
+same "its tasks" "$(grep -xE '[0-9]+' <<<"$bombed" | tail -n 1)" 20
 same "tasks by default" "$(run cat /sys/fs/cgroup/pids.max)" 2048
 same "tasks without limit" "$(value pids.max --pids-limit=-1)" max
 
