@@ -1,5 +1,7 @@
 # as: root
 # limit: 280
+# root: mkdir -p /etc/systemd/logind.conf.d && printf '[Login]\nUserStopDelaySec=1\n' >/etc/systemd/logind.conf.d/delay.conf
+# root: systemctl kill -s HUP systemd-logind
 # Wherever its user comes from, a container gets a scope of that user's own manager; without one, a group in a subtree
 # that is the user's; without that, a limit is an error that says what to do.
 for user in alice bob; do

@@ -1,4 +1,6 @@
 # as: root
+# root: mkdir -p /etc/systemd/logind.conf.d && printf '[Login]\nUserStopDelaySec=1\n' >/etc/systemd/logind.conf.d/delay.conf
+# root: systemctl kill -s HUP systemd-logind
 # A container in the background and the end of the login that started it: it stays where its user lingers, as alice does;
 # otherwise it ends with the user's manager, and is there to be started again. That it will is said, once.
 for user in alice bob; do
