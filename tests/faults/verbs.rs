@@ -236,13 +236,13 @@ fn a_monitor_killed_while_it_ends() {
                 let running = stays(&t, &image, &["sh", "-c", ONCE])
                     .traced([fault])
                     .spawn();
-                let has = |text: &str| {
-                    let out = t.rl(["ps", "-a"]).run().ok().out();
-                    out.contains(text)
-                };
+                let listed = || t.rl(["ps", "-a"]).run().ok().out();
                 wait_for(&format!("its start or end: {what}"), || {
-                    let over = || has("Created") || !has("same");
-                    has(" Up ") || has("Exited") || (living(&t).is_empty() && over())
+                    let now = listed();
+                    let over = |last: String| last.contains("Created") || !last.contains("same");
+                    now.contains(" Up ")
+                        || now.contains("Exited")
+                        || (living(&t).is_empty() && over(listed()))
                 });
                 let asked = t.rl(verb).run();
                 assert!(!asked.err().contains("panicked"), "{what}: {}", asked.err());

@@ -126,6 +126,17 @@ impl<'a> Program<'a> {
         self
     }
 
+    /// What has strace look at the calls that it tampers with and at no others, whose arguments it would fetch and write
+    /// down for nobody.
+    fn traced_calls(&self) -> Vec<String> {
+        let tampered = self.trace.iter().filter_map(|e| e.strip_prefix("inject="));
+        let calls: Vec<_> = tampered.filter_map(|e| e.split(':').next()).collect();
+        match calls.is_empty() || self.record.is_some() {
+            true => Vec::new(),
+            false => vec!["-e".into(), format!("trace={}", calls.join(","))],
+        }
+    }
+
     /// The program and its arguments behind what makes the identity: `prefix` comes in the middle.
     pub(super) fn command(&self, prefix: &[&str]) -> Command {
         let env = self.env;
@@ -139,7 +150,7 @@ impl<'a> Program<'a> {
                 Some(record) => command.arg(record).args(["-y", "-xx", "-s", "1000000"]),
                 None => command.arg("/dev/null"),
             };
-            command.args(&self.trace);
+            command.args(&self.trace).args(self.traced_calls());
             if env.who != Identity::Root {
                 command.args(["-u", &super::identity::name_of(env.user.uid)]);
             }
