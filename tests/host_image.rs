@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use support::{Env, Identity, Program};
+use support::{Env, Identity, Program, identity};
 
 /// `rl run --rm --network none host sh -c SCRIPT` in the working directory, with options before the image.
 fn host<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
@@ -295,6 +295,55 @@ identities! {
         let output = t.program("unshare").args(["-m", "sh", "-c", &script]).env("RL", support::binary()).run().ok().out();
         assert!(output.ends_with("\nsystemd") || output == "systemd", "{output}");
         assert!(!output.contains("secret"), "{output}");
+    }
+
+    fn a_view_of_what_something_is_mounted_below(t: [sub nosub]) {
+        if !identity::is_root() {
+            return support::skip("mounting below a user's directory needs root");
+        }
+        if !support::have("fuse-overlayfs") {
+            return;
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let sh = |line: &str| {
+            let status = std::process::Command::new("/bin/sh").args(["-ec", line]).status();
+            assert!(status.unwrap().success(), "{line}");
+        };
+        let (home, disk) = (home(t), home(t).join("disk"));
+        for name in ["file", "tree/a", "kept/b"] {
+            put(t, &home.join(name), "as it was");
+        }
+        let shown = disk.display();
+        sh(&format!("mount --make-rprivate /; mkdir {shown}; mount -t tmpfs disk {shown}; chmod 755 {shown}; echo seen >{shown}/inner"));
+        let before = snapshot(&home);
+        let script = "cat ~/file ~/disk/inner; echo new >~/file; rm -r ~/tree; mv ~/kept ~/moved; \
+            echo x >~/disk/x; cat ~/file; ls ~";
+        let run = |options: &[&str]| {
+            let program = t.rl(["run", "--network", "none"]).args(options);
+            program.args(["host", "sh", "-c", script]).run()
+        };
+        for options in [&["--rm"][..], &["--name", "try"]] {
+            let output = run(options);
+            assert_eq!(output.out(), "as it wasseen\nnew\ndisk\nfile\nmoved", "{}", output.err());
+            assert!(output.err().contains("disk/x: Read-only file system"), "{}", output.err());
+            assert_eq!(before, snapshot(&home));
+        }
+        let home = home.display();
+        let changes = ["C {}", "C {}/file", "D {}/kept", "A {}/moved", "A {}/moved/b", "D {}/tree"];
+        let changes = changes.map(|line| line.replace("{}", &home.to_string())).join("\n");
+        assert_eq!(t.rl(["diff", "try"]).run().ok().out(), changes);
+        // It goes on from there.
+        let again = t.rl(["start", "-a", "try"]).run();
+        assert!(again.out().starts_with("new\nseen\nnew\n"), "{again:?}");
+        t.rl(["apply", "--yes", "try"]).run().ok();
+        assert_eq!(fs::read_to_string(format!("{home}/file")).unwrap(), "new\n");
+        t.rl(["rm", "try"]).run().ok();
+        // The next rung.
+        sh("mount --bind /dev/null /dev/fuse");
+        let output = run(&["--rm"]);
+        assert!(output.out().starts_with("new\nseen\nnew\n"), "{output:?}");
+        let notice = format!("`{home}` is read-only: there is no copy-on-write view of it (overlay: EINVAL");
+        assert!(output.err().contains(&notice), "{}", output.err());
     }
 
     fn what_is_mounted_below_a_view(t: [root]) {

@@ -50,7 +50,7 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         // Its monitor is born where this process is.
         let _ = cgroup::leave_session(&format!("rl exec {}", container.spec.name));
     }
-    let program = Program::find(&container.spec.uid_map, false);
+    let program = Program::find(&container.spec.uid_map);
     let monitor = monitor::exec::enter(first, group, &program)?;
     let spec = specification(&container.spec, exec)?;
     let setgroups = setgroups(context, &spec, first)?;

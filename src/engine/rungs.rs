@@ -140,14 +140,23 @@ impl Ladder {
         true
     }
 
-    fn below_overlay(&mut self) {
-        let possible = if self.mapped {
-            fuse_is_there()
-        } else {
+    /// Whether fuse-overlayfs can be had for views of a container that has some.
+    pub fn serves(&self, spec: &ContainerSpec) -> bool {
+        spec.views().next().is_some() && self.fuse().is_ok()
+    }
+
+    fn fuse(&self) -> Result<(), String> {
+        match self.mapped {
+            true => fuse_is_there(),
             // It runs as root inside and is told paths.
-            Err("fuse-overlayfs cannot enter the directories of a caller who is not mapped".into())
-        };
-        self.rung = match possible {
+            false => Err(
+                "fuse-overlayfs cannot enter the directories of a caller who is not mapped".into(),
+            ),
+        }
+    }
+
+    fn below_overlay(&mut self) {
+        self.rung = match self.fuse() {
             Ok(()) => Rung::Fuse,
             Err(why) => {
                 self.why.push(why);

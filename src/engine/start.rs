@@ -57,6 +57,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
                 Own {
                     group: group.is_some(),
                     interface: start.network.interface(spec),
+                    serves_views: ladder.serves(spec),
                 },
             )?,
             group: group.clone(),
@@ -70,7 +71,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
             detached: start.attach.is_none(),
             health: health(spec, plan, dir)?,
             container: start.container,
-            program: Program::find(&spec.uid_map, spec.init),
+            program: stages(spec, uid),
         };
         let notice = |text: &str| context.ui.notice(text);
         let detail = |text: &str| context.ui.detail(text);
@@ -98,6 +99,15 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// How the first process's stages are run. Its ids change where the caller is not root inside, and while views are made.
+fn stages(spec: &ContainerSpec, caller: u32) -> Program {
+    let is_root = spec.uid_map.to_container(caller) == Some(0);
+    match is_root && !spec.init && spec.views().next().is_none() {
+        true => Program::find(&spec.uid_map),
+        false => Program::executed(),
     }
 }
 
@@ -149,6 +159,8 @@ struct Own {
     group: bool,
     /// An interface to be made.
     interface: Option<crate::sys::wire::Interface>,
+    /// fuse-overlayfs can be had for its views.
+    serves_views: bool,
 }
 
 fn init_plan(
@@ -177,6 +189,7 @@ fn init_plan(
         fill: mounts::to_fill(&spec.mounts),
         optional: vec![oci::APT_CONF.to_owned()],
         throw_away: spec.remove,
+        serves_views: own.serves_views,
         sockets: host::sockets(spec),
     };
     Ok(runtime::plan(

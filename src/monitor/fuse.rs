@@ -1,5 +1,5 @@
-//! The second rung of the root file system: fuse-overlayfs, run in the container's user namespace but
-//! outside its pid namespace, so that nothing inside sees or signals it.
+//! The second rung of the root file system, and the lower side of views that the kernel refuses: fuse-overlayfs, run in
+//! the container's user namespace but outside its pid namespace, so that nothing inside sees or signals it.
 //!
 //! It has a mount namespace of its own, a copy of the container's as it is before pivot_root(2): that
 //! call would give every process of the namespace the container's root, and fuse-overlayfs reaches its
@@ -17,19 +17,41 @@ use super::wire::{Part, StartFailure};
 use crate::model::chain;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 
-/// Starts it, to mount on `point` as `container` sees it. What it says goes to the returned file.
+/// One that runs.
+pub(super) struct Server {
+    pub child: Child,
+    /// What it says.
+    pub words: OwnedFd,
+    pub serves: Serves,
+}
+
+/// What it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// The root.
+    Root,
+    /// This directory of the host, as the lower side of a view.
+    View(PathBuf),
+}
+
+/// Starts it, to mount on `point` as `container` sees it.
 pub(super) fn start(
     options: &fuse_overlayfs::Options,
     container: &Child,
     point: &Path,
-) -> Result<(Child, OwnedFd), StartFailure> {
+    serves: Serves,
+) -> Result<Server, StartFailure> {
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let mut command = options.command(&program, point).map_err(|e| failure(&e))?;
     let words = rustix::fs::memfd_create(c"fuse-overlayfs", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(StartFailure::failed("memfd_create()"))?;
     let forked = process::fork(Namespaces::empty()).map_err(StartFailure::failed("clone3()"))?;
     match forked {
-        Fork::Parent(helper) => Ok((helper, words)),
+        Fork::Parent(child) => Ok(Server {
+            child,
+            words,
+            serves,
+        }),
         Fork::Child => {
             let kill = Some(rustix::process::Signal::KILL);
             let _ = process::replace_stdio(words.as_fd(), 2);

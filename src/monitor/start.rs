@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::clients::Clients;
 use super::streams::Streams;
 use super::wire::{self, Part, StartFailure, ToMonitor};
-use super::{Task, signals};
+use super::{Task, fuse, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Maps, Stage};
@@ -20,8 +20,8 @@ pub(super) struct Running {
     pub child: Child,
     pub streams: Streams,
     pub network: Option<net::Running>,
-    /// fuse-overlayfs, if it serves the root.
-    pub fuse: Option<Child>,
+    /// What serves the root, or views.
+    pub fuse: Vec<fuse::Server>,
 }
 
 /// Starts the container, for the `restarts`th time again.
@@ -74,7 +74,7 @@ struct Steps<'a> {
     launched: Launched,
     streams: Streams,
     network: Network,
-    fuse: Option<(Child, OwnedFd)>,
+    fuse: Vec<fuse::Server>,
     /// The front end has said that the user namespace has its maps.
     mapped: bool,
 }
@@ -92,7 +92,7 @@ impl<'a> Steps<'a> {
             launched,
             streams,
             network: Network::Off,
-            fuse: None,
+            fuse: Vec::new(),
             mapped: false,
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Steps<'a> {
                 child: self.launched.child,
                 streams: self.streams,
                 network,
-                fuse: self.fuse.map(|(helper, _)| helper),
+                fuse: self.fuse,
             }),
             Err(failure) => {
                 self.abandon();
@@ -148,7 +148,7 @@ impl<'a> Steps<'a> {
         }
         self.tell(ToInit::Mapped)?;
         // Told ahead, the child need not be waited for before it may execute.
-        let waits = task.network.is_some() || task.fuse.is_some();
+        let waits = task.network.is_some() || task.fuse.is_some() || task.plan.wants_views();
         if !waits {
             self.tell(ToInit::Continue)?;
         }
@@ -180,6 +180,20 @@ impl<'a> Steps<'a> {
                     self.start_fuse(task)?;
                     self.tell(ToInit::Continue)?;
                 }
+                Event::Init(FromInit::NeedView { lower, point }, _) => {
+                    let options = fuse_overlayfs::Options {
+                        lower: vec![lower.clone()],
+                        ..Default::default()
+                    };
+                    let what = fuse::Serves::View(lower);
+                    match fuse::start(&options, &self.launched.child, &point, what) {
+                        Ok(server) => {
+                            self.fuse.push(server);
+                            self.tell(ToInit::Continue)?;
+                        }
+                        Err(failure) => self.no_view(&failure)?,
+                    }
+                }
                 Event::Init(FromInit::Wire, socket) => self.attach(socket)?,
                 Event::Init(FromInit::Console, Some(master)) => {
                     self.console(master)?;
@@ -202,7 +216,7 @@ impl<'a> Steps<'a> {
                 }
                 Event::InitGone => return Err(self.died()),
                 Event::NetworkReady => self.finish_network()?,
-                Event::FuseGone => return Err(self.fuse_died()),
+                Event::FuseGone(which) => self.fuse_died(which)?,
                 Event::Owner => {}
             }
         }
@@ -267,9 +281,11 @@ impl<'a> Steps<'a> {
             fds.push(PollFd::from_borrowed_fd(starting.poll_fd(), PollFlags::IN));
         }
         let fuse = fds.len();
-        if let Some((helper, _)) = &self.fuse {
-            fds.push(PollFd::new(helper, PollFlags::IN));
-        }
+        fds.extend(
+            self.fuse
+                .iter()
+                .map(|server| PollFd::new(&server.child, PollFlags::IN)),
+        );
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(StartFailure::failed("poll()")(errno)),
@@ -285,8 +301,8 @@ impl<'a> Steps<'a> {
         if fuse > network && ready[network] {
             return Ok(Event::NetworkReady);
         }
-        if ready.get(fuse) == Some(&true) {
-            return Ok(Event::FuseGone);
+        if let Some(which) = ready[fuse..].iter().position(|gone| *gone) {
+            return Ok(Event::FuseGone(which));
         }
         if network > 1 && ready[1] {
             self.owner_message()?;
@@ -360,28 +376,33 @@ impl<'a> Steps<'a> {
             .fuse
             .as_ref()
             .ok_or_else(|| StartFailure::other("no rootfs helper".into()))?;
-        let point = task.plan.mount_point();
-        self.fuse = Some(super::fuse::start(options, &self.launched.child, point)?);
+        let (child, point) = (&self.launched.child, task.plan.mount_point());
+        let server = fuse::start(options, child, point, fuse::Serves::Root)?;
+        self.fuse.push(server);
         Ok(())
     }
 
-    fn fuse_died(&mut self) -> StartFailure {
-        match self.fuse.take() {
-            Some((helper, words)) => {
-                let _ = helper.wait();
-                super::fuse::died(words)
-            }
-            None => StartFailure::other("fuse-overlayfs is gone".into()),
+    fn fuse_died(&mut self, which: usize) -> Result<(), StartFailure> {
+        let server = self.fuse.remove(which);
+        let _ = server.child.wait();
+        let failure = fuse::died(server.words);
+        match server.serves {
+            fuse::Serves::Root => Err(failure),
+            fuse::Serves::View(_) => self.no_view(&failure),
         }
+    }
+
+    /// There is no server for a view, for which there are other ways.
+    fn no_view(&self, failure: &StartFailure) -> Result<(), StartFailure> {
+        self.tell_owner(&wire::FromMonitor::Detail(failure.to_string()));
+        self.tell(ToInit::Refused)
     }
 
     /// Undoes a start that failed: nothing of it stays.
     fn abandon(&mut self) {
         let _ = self.launched.child.signal(libc::SIGKILL);
         let _ = self.launched.child.wait();
-        if let Some((helper, _)) = self.fuse.take() {
-            end(&helper);
-        }
+        self.fuse.iter().for_each(|server| end(&server.child));
         match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => drop(running.stop()),
             // Dropping it ends it.
@@ -401,7 +422,7 @@ enum Event {
     Init(FromInit, Option<OwnedFd>),
     InitGone,
     NetworkReady,
-    FuseGone,
+    FuseGone(usize),
     Owner,
 }
 

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::clients::{Clients, Received, Role};
+use super::fuse::Serves;
 use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
@@ -95,8 +96,8 @@ pub(super) fn watch(
     watch.killed_for_memory();
     let network = watch.running.network.take();
     let remains = network.and_then(|network| network.stop().ok().flatten());
-    if let Some(fuse) = watch.running.fuse.take() {
-        super::start::end(&fuse);
+    for server in watch.running.fuse.drain(..) {
+        super::start::end(&server.child);
     }
     let ended = watch.ended.unwrap_or(Ended::Signaled(libc::SIGKILL));
     let ended = match (ended, watch.signaled) {
@@ -142,7 +143,7 @@ struct Watch<'a> {
 enum Source {
     Exit,
     Network,
-    Fuse,
+    Fuse(usize),
     Check,
     Memory,
     Listener,
@@ -176,7 +177,7 @@ impl Watch<'_> {
             match source {
                 Source::Exit => self.exited(),
                 Source::Network => self.network_gone(),
-                Source::Fuse => self.fuse_gone(),
+                Source::Fuse(which) => self.fuse_gone(which),
                 Source::Check => self.checks.ready(),
                 Source::Memory => self.killed_for_memory(),
                 Source::Listener => self.clients.accept(),
@@ -220,9 +221,9 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(network.pidfd(), PollFlags::IN));
             sources.push(Source::Network);
         }
-        if let Some(fuse) = &self.running.fuse {
-            fds.push(PollFd::new(fuse, PollFlags::IN));
-            sources.push(Source::Fuse);
+        for (which, server) in self.running.fuse.iter().enumerate() {
+            fds.push(PollFd::new(&server.child, PollFlags::IN));
+            sources.push(Source::Fuse(which));
         }
         if let Some(fd) = self.checks.poll_fd() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -302,19 +303,23 @@ impl Watch<'_> {
         self.notice(&format!("{how}: the container has no network from here on"));
     }
 
-    fn fuse_gone(&mut self) {
-        let Some(fuse) = self.running.fuse.take() else {
+    fn fuse_gone(&mut self, which: usize) {
+        // Another one of this turn may have gone before: it is found in the next.
+        if which >= self.running.fuse.len() {
             return;
-        };
-        let how = match fuse.wait() {
+        }
+        let server = self.running.fuse.remove(which);
+        let how = match server.child.wait() {
             Ok(Ended::Signaled(signal)) => format!("killed by signal {signal}"),
             Ok(ended) => format!("exit status {}", ended.status()),
             Err(errno) => errno.to_string(),
         };
         if !self.is_ending() {
-            self.notice(&format!(
-                "`fuse-overlayfs` ended ({how}): the container's root file system is gone"
-            ));
+            let what = match &server.serves {
+                Serves::Root => "the container's root file system is gone".to_owned(),
+                Serves::View(dir) => format!("its view of `{}` is gone", dir.display()),
+            };
+            self.notice(&format!("`fuse-overlayfs` ended ({how}): {what}"));
         }
     }
 

@@ -4,9 +4,9 @@
 //! launcher where it failed. Where somebody inside could write to this program, it is a fresh execution of it, from a
 //! read-only mount or a sealed copy, which comes with it ([`super::launch::Program`]).
 //!
-//! Nothing that joins its namespaces can reach into it: a fresh execution is not dumpable from its beginning, and open
-//! to the owner of its namespaces alone; one that is not belongs to the world outside for all that time, whose helpers
-//! have to find its namespaces, and is closed before it becomes the command.
+//! Nothing that joins its namespaces can reach into it. A fresh execution is not dumpable from its beginning, and open
+//! to the owner of its namespaces alone. One that is not executed belongs to the user namespace outside; it is closed
+//! before it becomes the command, when the helpers outside have found its namespaces.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,12 +36,10 @@ pub fn main() -> ! {
 
 /// The same in the process that the launcher has made.
 pub(super) fn go_on() -> ! {
-    // What changes the ids would hide it too early.
-    run(|| process::show().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 1)".into()))
+    run(|| Ok(()))
 }
 
-/// `appear` is to be done with each change of the ids.
-fn run(appear: fn() -> Result<(), InitError>) -> ! {
+fn run(begin: fn() -> Result<(), InitError>) -> ! {
     let Ok(channel) = inherited_fd(CHANNEL).map(Channel::from_fd) else {
         // Started by hand: there is no launcher to talk to.
         exit_now(125);
@@ -49,10 +47,10 @@ fn run(appear: fn() -> Result<(), InitError>) -> ! {
     let carried_out = || {
         // Set again: a change of ids since the fork may have cleared it (prctl(2), PR_SET_PDEATHSIG).
         die_with_parent(Stage::Enter)?;
-        appear()?;
+        begin()?;
         drop(inherited_fd(PROGRAM));
         let plan: InitPlan = read(inherited_fd(PLAN).at(Stage::Enter, || "fcntl(plan)".into())?)?;
-        let root = prepare(&plan, &channel, appear)?;
+        let root = prepare(&plan, &channel)?;
         hide()?;
         Ok(process::become_command(&plan.process, &root, plan.tty))
     };
@@ -103,11 +101,7 @@ pub(super) fn die_with_parent(stage: Stage) -> Result<(), InitError> {
         .at(stage, || "prctl(PR_SET_PDEATHSIG)".into())
 }
 
-fn prepare(
-    plan: &InitPlan,
-    channel: &Channel,
-    appear: fn() -> Result<(), InitError>,
-) -> Result<super::inside::Root, InitError> {
+fn prepare(plan: &InitPlan, channel: &Channel) -> Result<super::inside::Root, InitError> {
     let namespaces = plan.namespaces();
     if plan.cgroup_namespace() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
@@ -139,7 +133,6 @@ fn prepare(
     let volumes = fill::open(plan)?;
     let parts = rootfs::open(&plan.rootfs, &plan.mount_point)?;
     become_root()?;
-    appear()?;
     let root = rootfs::mount_root(&plan.mount_point, parts, Some(channel))?;
     rustix::process::chdir(c"/").at(Stage::Rootfs, || "chdir(`/`)".into())?;
     fill::fill_all(volumes, &root)?;

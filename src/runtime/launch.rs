@@ -77,14 +77,20 @@ pub enum Program {
 }
 
 impl Program {
-    /// Looks at it, for a container with this map of user ids. A stage that `stays` in there shows its command line for
-    /// all that time, which is not to be that of this process.
-    pub fn find(uids: &IdMap, stays: bool) -> Program {
+    /// Looks at it, for a container with this map of user ids.
+    pub fn find(uids: &IdMap) -> Program {
         let file = std::fs::metadata("/proc/self/exe");
         let safe = file.is_ok_and(|file| is_out_of_reach(file.uid(), file.mode(), uids));
-        if safe && !stays && !writes() {
-            return Program::OutOfReach;
+        match safe && !writes() {
+            true => Program::OutOfReach,
+            false => Program::executed(),
         }
+    }
+
+    /// For a stage that is to be executed afresh whatever can be written: one that stays inside shows its command line for
+    /// all that time; and one that changes its ids is closed by that (prctl(2), PR_SET_DUMPABLE) to the helpers outside
+    /// that look for its namespaces, unless the user namespace is the one that it was executed in.
+    pub fn executed() -> Program {
         let path = std::fs::read_link("/proc/self/exe").ok();
         Program::Protected(path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()))
     }

@@ -71,7 +71,7 @@ pub(super) fn mount_all(
 ) -> Result<Kernel, InitError> {
     let mut kernel = Kernel::default();
     for entry in &plan.mounts {
-        if let Some(notice) = mount_one(entry, root, &mut kernel, &mut sources)? {
+        if let Some(notice) = mount_one(entry, root, &mut kernel, &mut sources, channel)? {
             send(channel, &FromInit::Notice(notice), None)
                 .at(Stage::Mounts, || "sendmsg(notice)".into())?;
         }
@@ -84,6 +84,7 @@ fn mount_one(
     root: &Root,
     kernel: &mut Kernel,
     sources: &mut VecDeque<Source>,
+    channel: &Channel,
 ) -> Result<Option<String>, InitError> {
     let target = entry.target.as_str();
     let attr = Attr::from_bits_truncate(entry.attr);
@@ -158,7 +159,7 @@ fn mount_one(
             let Some(Source::View(opened)) = sources.pop_front() else {
                 return Err(Errno::BADF).at(Stage::Mounts, || named("overlay"));
             };
-            match view::mount(view, &opened, root, target, attr)? {
+            match view::mount(view, &opened, root, target, attr, channel)? {
                 view::Outcome::ReadOnly(notice) => return Ok(Some(notice)),
                 view::Outcome::Stands(notice) => {
                     kernel.views.push(target.to_owned());

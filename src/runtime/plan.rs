@@ -69,6 +69,8 @@ pub struct Extras {
     /// Views are thrown away with the container: they need not survive a crash, and may be kept in
     /// memory.
     pub throw_away: bool,
+    /// fuse-overlayfs can be had for the lower sides of views that the kernel does not take as they are.
+    pub serves_views: bool,
     /// Unix sockets of the host that the root shows: hidden, unless a view makes them unreachable.
     pub sockets: Vec<String>,
 }
@@ -119,6 +121,12 @@ impl InitPlan {
     /// Where the root is mounted before pivot_root.
     pub fn mount_point(&self) -> &Path {
         &self.mount_point
+    }
+
+    /// Whether a server may be asked for, for the lower side of a view.
+    pub fn wants_views(&self) -> bool {
+        let wants = |mount: &MountPlan| matches!(&mount.kind, MountKind::View(view) if view.served);
+        self.mounts.iter().any(wants)
     }
 }
 
@@ -177,6 +185,8 @@ pub(super) struct View {
     pub upper: PathBuf,
     pub work: PathBuf,
     pub throw_away: bool,
+    /// A server for the lower side can be had.
+    pub served: bool,
 }
 
 /// The process that the container is for.
@@ -401,7 +411,7 @@ fn mount_plan(mount: &Mount, extras: &Extras) -> Result<MountPlan, PlanError> {
         },
         "mqueue" => MountKind::Mqueue,
         "cgroup" | "cgroup2" => MountKind::Cgroup,
-        "overlay" => MountKind::View(view(&target, &options.data, extras.throw_away)?),
+        "overlay" => MountKind::View(view(&target, &options.data, extras)?),
         other => return refuse("type", other),
     };
     if let (MountKind::Bind { .. }, Some(word)) = (&kind, options.data.first()) {
@@ -417,7 +427,7 @@ fn mount_plan(mount: &Mount, extras: &Extras) -> Result<MountPlan, PlanError> {
 }
 
 /// An overlay mount: one lower directory, and an upper one.
-fn view(target: &str, words: &[String], throw_away: bool) -> Result<View, PlanError> {
+fn view(target: &str, words: &[String], extras: &Extras) -> Result<View, PlanError> {
     let refuse = |value: &str| PlanError::Mount {
         target: target.to_owned(),
         what: "option",
@@ -435,7 +445,8 @@ fn view(target: &str, words: &[String], throw_away: bool) -> Result<View, PlanEr
             lower,
             upper,
             work,
-            throw_away,
+            throw_away: extras.throw_away,
+            served: extras.serves_views,
         }),
         _ => Err(PlanError::Missing("mounts.options of an overlay")),
     }

@@ -66,12 +66,6 @@ pub(super) fn hide() -> Result<(), Errno> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
-/// Undoes that, and what a change of ids does of itself (prctl(2), PR_SET_DUMPABLE).
-pub(super) fn show() -> Result<(), Errno> {
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    set_dumpable_behavior(DumpableBehavior::Dumpable)
-}
-
 fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), InitError> {
     let confine = Stage::Confine;
     if !dropped("caps") {

@@ -11,6 +11,8 @@
 //!    | <-- NeedRootfs -------------------------- | (only with fuse-overlayfs)
 //!    | -- Continue ----------------------------> |
 //!    |                                           | mounts, masks
+//!    | <-- NeedView ---------------------------- | (for each view that wants fuse-overlayfs)
+//!    | -- Continue, or Refused ----------------> |
 //!    | <-- Notice ------------------------------ | (whenever something was done with less)
 //!    | <-- Console + fd ------------------------ | (only with a terminal)
 //!    | <-- Prepared ---------------------------- | pivot_root is done
@@ -20,11 +22,13 @@
 //!    | <-- Failed(InitError) at any point        |
 //! ```
 //!
-//! The last word comes ahead, right after `Mapped`, where there is no helper to wait for.
+//! The last word comes ahead, right after `Mapped`, where there is no helper to wait for and none may be wanted. `Refused`
+//! comes also later, for a server that has ended.
 //!
 //! End-of-file seen by the child means that the launcher is gone: it exits.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -38,6 +42,13 @@ use crate::sys::socket::Channel;
 pub enum FromInit {
     /// Mount the root file system for me, in my namespaces.
     NeedRootfs,
+    /// Mount a directory of the host for me, read-only, in my namespaces.
+    NeedView {
+        /// The directory.
+        lower: PathBuf,
+        /// On which directory, as this process sees it.
+        point: PathBuf,
+    },
     /// What carries the frames of my network interface comes with this message.
     Wire,
     /// The master side of my terminal comes with this message.
@@ -57,6 +68,8 @@ pub enum ToInit {
     Mapped,
     /// What was waited for is there.
     Continue,
+    /// It will not be there.
+    Refused,
 }
 
 /// Sends one message.

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
@@ -98,7 +99,7 @@ pub fn visit(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, InitError> 
     super::init::become_root()?;
     let root = match rootfs {
         Rootfs::Provided => {
-            await_mount(|| parts.top(mount_point))?;
+            await_mount(None, Stage::Rootfs, || parts.top(mount_point))?;
             parts
                 .top(mount_point)
                 .at(Stage::Rootfs, || "openat(container".into())?
@@ -137,7 +138,7 @@ pub(super) fn mount_root(
                     .at(Stage::Rootfs, || "send(need rootfs)".into())?;
                 wait(channel, Stage::Rootfs)?;
             }
-            await_mount(|| parts.top(path))?;
+            await_mount(channel, Stage::Rootfs, || parts.top(path))?;
             // pivot_root(2) wants the parent of the new root not shared either.
             mount::propagation(shared.as_fd(), MountPropagationFlags::PRIVATE)
                 .at(Stage::Rootfs, || named("mount(private"))?;
@@ -173,25 +174,42 @@ pub(super) fn mount_root(
     Ok(Root::new(root))
 }
 
-/// Waits until a FUSE file system answers at `point`. The launcher watches its server and ends us
-/// when that dies; the limit is for one that hangs.
-fn await_mount(top: impl Fn() -> rustix::io::Result<OwnedFd>) -> Result<(), InitError> {
+/// Waits until a FUSE file system answers at `point`; the limit is for a server that hangs. False when the launcher says
+/// through `channel` that the server has ended.
+///
+/// # Errors
+/// `ETIMEDOUT`, and those of statfs(2).
+pub(super) fn await_mount(
+    channel: Option<&Channel>,
+    stage: Stage,
+    top: impl Fn() -> rustix::io::Result<OwnedFd>,
+) -> Result<bool, InitError> {
     const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
     let call = || "statfs(fuse-overlayfs)".to_owned();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    let mut pause = std::time::Duration::from_micros(200);
+    let mut pause = 200_000;
     while std::time::Instant::now() < deadline {
-        let kind = top()
-            .and_then(rustix::fs::fstatfs)
-            .at(Stage::Rootfs, call)?
-            .f_type;
+        let kind = top().and_then(rustix::fs::fstatfs).at(stage, call)?.f_type;
         if kind as i64 == FUSE_SUPER_MAGIC {
-            return Ok(());
+            return Ok(true);
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(std::time::Duration::from_millis(10));
+        let limit = Timespec {
+            tv_sec: 0,
+            tv_nsec: pause,
+        };
+        let mut fds: Vec<_> = channel
+            .map(|channel| PollFd::new(channel, PollFlags::IN))
+            .into_iter()
+            .collect();
+        if poll(&mut fds, Some(&limit)).is_ok_and(|n| n > 0)
+            && let Some(channel) = channel
+            && answer(channel, stage)? == ToInit::Refused
+        {
+            return Ok(false);
+        }
+        pause = (pause * 2).min(10_000_000);
     }
-    Err(rustix::io::Errno::TIMEDOUT).at(Stage::Rootfs, call)
+    Err(rustix::io::Errno::TIMEDOUT).at(stage, call)
 }
 
 /// Makes the mount of the root read-only, when everything below it stands.
@@ -202,15 +220,24 @@ pub(super) fn seal_root(root: &Root) -> Result<(), InitError> {
 
 /// Waits for [`ToInit::Continue`].
 pub(super) fn wait(channel: &Channel, stage: Stage) -> Result<(), InitError> {
+    let call = match answer(channel, stage)? {
+        ToInit::Continue => return Ok(()),
+        ToInit::Refused => "fuse-overlayfs, which serves a view, has ended".to_owned(),
+        other => format!("unexpected message {other:?}"),
+    };
+    Err(InitError {
+        stage,
+        call,
+        errno: 0,
+    })
+}
+
+/// Waits for the launcher's next word.
+pub(super) fn answer(channel: &Channel, stage: Stage) -> Result<ToInit, InitError> {
     match receive::<ToInit>(channel) {
-        Ok(Some((ToInit::Continue, _))) => Ok(()),
+        Ok(Some((word, _))) => Ok(word),
         // The launcher is gone: nobody is left to tell.
         Ok(None) => crate::sys::process::exit_now(125),
-        Ok(Some((other, _))) => Err(InitError {
-            stage,
-            call: format!("unexpected message {other:?}"),
-            errno: 0,
-        }),
         Err(errno) => Err(errno).at(stage, || "recvmsg(launcher)".into()),
     }
 }

@@ -1,15 +1,16 @@
 //! Views: a directory of the host as the lower side of an overlay, so that what is written stays the
-//! container's. There is always one of four, tried in this order:
+//! container's. There is always one of five, tried in this order:
 //!
 //! 1. overlay with the container's own upper directory;
 //! 2. the same over a read-only overlay of the host's directory, where the kernel refuses an upper
 //!    directory that lies below the lower one (`ELOOP`): to it these are two file systems then;
-//! 3. overlay with an upper directory in memory, for a container that is thrown away at its end;
-//! 4. the host's directory read-only, and a line that says so. Never writable.
+//! 3. the same over the host's directory as fuse-overlayfs shows it, where something is mounted below that and the
+//!    kernel refuses it for that (`EINVAL`);
+//! 4. overlay with an upper directory in memory, for a container that is thrown away at its end;
+//! 5. the host's directory read-only, and a line that says so. Never writable.
 //!
 //! An overlay does not show what is mounted below the host's directory: the engine binds that. In a user namespace
-//! the kernel may refuse it (`EINVAL`), since it would uncover what those mounts hide (`has_locked_children` in
-//! fs/namespace.c).
+//! the kernel refuses it, since it would uncover what those mounts hide (`has_locked_children` in fs/namespace.c).
 //!
 //! The kernel works on upper and work directories as whoever mounts. For as long as that takes, we are
 //! their owner, so that what it makes for itself there can be removed by them.
@@ -19,12 +20,17 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
 
 use super::error::{At, InitError, Stage};
 use super::inside::Root;
 use super::plan::View;
+use super::proto::{FromInit, ToInit, send};
+use super::rootfs;
+use crate::sys::fs::remove_tree;
 use crate::sys::mount::{self, Attr};
 use crate::sys::sabotage::dropped;
+use crate::sys::socket::Channel;
 use crate::sys::{caps, process};
 
 const STAGE: Stage = Stage::Mounts;
@@ -52,13 +58,15 @@ pub(super) fn open(view: &View) -> Result<Opened, InitError> {
     })
 }
 
-/// Mounts a view on `target`. Returns the line for the user when it is read-only, or in memory.
+/// Mounts a view on `target`. Returns the line for the user when it is read-only, or in memory. A server is asked for
+/// through `channel`.
 pub(super) fn mount(
     view: &View,
     opened: &Opened,
     root: &Root,
     target: &str,
     attr: Attr,
+    channel: &Channel,
 ) -> Result<Outcome, InitError> {
     let point = root
         .directory(target)
@@ -71,9 +79,21 @@ pub(super) fn mount(
         tmpfs.then_some(top).ok_or(Errno::NXIO)
     };
     let owner = rustix::fs::fstat(&opened.upper).at(STAGE, || format!("fstat(view `{target}`)"))?;
-    let made = caps::with_fs_ids(owner.st_uid, owner.st_gid, || {
-        disk(view, opened, point.as_fd(), attr, &scratch)
-    });
+    let as_owner = |work: &dyn Fn() -> rustix::io::Result<()>| {
+        caps::with_fs_ids(owner.st_uid, owner.st_gid, work)
+    };
+    let mut made = as_owner(&|| disk(view, opened, point.as_fd(), attr, &scratch));
+    if made == Err(Errno::INVAL) && view.served {
+        let lower = served(view, point.as_fd(), &scratch, channel)?;
+        if let Some(lower) = lower {
+            let parts = (&opened.upper, &opened.work);
+            made = as_owner(&|| {
+                // The first try has marked it as one that is not to be used again (overlayfs.rst, "Volatile mount").
+                let _ = remove_tree(opened.work.as_fd(), b"work");
+                overlay(&lower, parts, point.as_fd(), attr, view.throw_away)
+            });
+        }
+    }
     let errno = match made {
         Ok(()) => return Ok(Outcome::Stands(None)),
         Err(errno) => errno,
@@ -139,6 +159,41 @@ fn disk(
     mount::new("overlay", "overlay", below.as_fd(), Attr::RDONLY, &options)?;
     let below = rustix::fs::openat(&scratch, c"below", FLAGS, Mode::empty())?;
     overlay(&below, (upper, work), point, attr, view.throw_away)
+}
+
+/// The host's directory, mounted by a server on a directory that stays below the view, out of reach; `None` where there
+/// is no server.
+fn served(
+    view: &View,
+    point: BorrowedFd<'_>,
+    scratch: &dyn Fn() -> rustix::io::Result<OwnedFd>,
+    channel: &Channel,
+) -> Result<Option<OwnedFd>, InitError> {
+    let call = |call: &'static str| move || format!("{call}(view `{}`)", view.lower.display());
+    mount::new("tmpfs", "tmpfs", point, Attr::NODEV, "size=16k,mode=755")
+        .at(STAGE, call("mount(tmpfs)"))?;
+    let scratch = scratch().at(STAGE, call("openat2"))?;
+    let below = directory(&scratch, "below").at(STAGE, call("mkdirat"))?;
+    // As with a root that is provided.
+    mount::propagation(scratch.as_fd(), MountPropagationFlags::SHARED)
+        .at(STAGE, call("mount(shared)"))?;
+    let point = std::fs::read_link(fd(&below)).map_err(process::to_errno);
+    let wanted = FromInit::NeedView {
+        lower: view.lower.clone(),
+        point: point.at(STAGE, call("readlink"))?,
+    };
+    send(channel, &wanted, None).at(STAGE, call("sendmsg"))?;
+    let top = || rustix::fs::openat(&scratch, c"below", FLAGS, Mode::empty());
+    let stands = match rootfs::answer(channel, STAGE)? {
+        ToInit::Refused => false,
+        _ => rootfs::await_mount(Some(channel), STAGE, top)?,
+    };
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount::propagation(scratch.as_fd(), private).at(STAGE, call("mount(private)"))?;
+    match stands {
+        true => top().map(Some).at(STAGE, call("openat")),
+        false => Ok(None),
+    }
 }
 
 /// An upper directory in memory, below the view.
