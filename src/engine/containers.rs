@@ -8,6 +8,8 @@ pub use filter::{Filter, FilterError, passes, settle};
 pub use inspect::{inspect, published};
 pub use row::{Row, row};
 
+use std::os::fd::OwnedFd;
+
 use super::images::human_size;
 use super::{Context, Error};
 use crate::model::spec::ContainerSpec;
@@ -175,6 +177,12 @@ pub fn remove_all(
     pairs.map(|(word, begun)| finish(word, begun?)).collect()
 }
 
+/// A hold on the first process, as [`Container::hold`]; the monitor has one where nobody can take one any more.
+pub(super) fn hold(container: &Container) -> Option<OwnedFd> {
+    let held = container.hold();
+    held.unwrap_or_else(|_| Client::connect(container.dir()).ok()?.hold().ok())
+}
+
 /// Has the monitor kill the first process, and with it all, and remove the container. Where the monitor does not
 /// answer, the process is killed from here.
 fn end(container: &Container) -> Option<Client> {
@@ -183,7 +191,7 @@ fn end(container: &Container) -> Option<Client> {
     if let Ok(client) = asked {
         return Some(client);
     }
-    if let Some(held) = container.hold() {
+    if let Some(held) = hold(container) {
         let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&held), libc::SIGKILL);
     }
     None

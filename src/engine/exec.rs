@@ -100,9 +100,7 @@ pub(super) fn first_process(container: &Container, word: &str) -> Result<OwnedFd
     if container.state.status == Status::Paused {
         return Err(Error::Paused(word.to_owned()));
     }
-    container
-        .hold()
-        .ok_or_else(|| Error::NotRunning(word.to_owned()))
+    containers::hold(container).ok_or_else(|| Error::NotRunning(word.to_owned()))
 }
 
 /// Whether setgroups(2) is allowed in the container's user namespace: what its first process has, or where that is not

@@ -46,7 +46,7 @@ pub fn start(
     attach: Option<&AttachOptions>,
 ) -> Result<Option<u8>, Error> {
     let mut container = find(context, word)?;
-    if container.state.status == Status::Running && container.hold().is_none() {
+    if container.state.status == Status::Running && containers::hold(&container).is_none() {
         // It has just ended, which its monitor is about to note.
         containers::await_release(&container);
         container = find(context, word)?;

@@ -54,7 +54,7 @@ pub fn chosen(context: &Context<'_>, words: &[String]) -> Result<Vec<Container>,
 
 /// What a container has used until now: by its control group, else by its processes. `None` where it does not run.
 pub fn sample(container: &Container) -> Option<Sample> {
-    let _held = container.hold()?;
+    let _held = containers::hold(container)?;
     let pid = container.state.pid?;
     let group = container.state.group.as_deref();
     let usage = group.and_then(Usage::of).or_else(|| by_processes(pid))?;

@@ -5,7 +5,7 @@
 //! nor writes, or an output that nobody takes, never keeps a Ctrl-C waiting. Output is only written
 //! when there is room, a page at a time to a pipe or terminal.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -14,10 +14,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::Error;
 use super::keys::Keys;
-use super::wire::{self, FromMonitor, ToMonitor};
+use super::wire::{self, FromMonitor, Message as _, ToMonitor};
 use crate::sys::process::Ended;
 use crate::sys::socket::Channel;
 use crate::sys::tty::{self, RawMode};
@@ -147,6 +148,22 @@ impl Client {
                 FromMonitor::Failed(failure) => return Err(Error::Start(Box::new(failure))),
                 _ => {}
             }
+        }
+    }
+
+    /// A pidfd of the command, for who cannot open one.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]; [`Error::Refused`], also where the command has ended.
+    pub fn hold(&self) -> Result<OwnedFd, Error> {
+        self.tell(&ToMonitor::Hold)?;
+        match self.channel.receive(RecvFlags::empty()) {
+            Ok(Some((_, Some(pidfd)))) => Ok(pidfd),
+            Ok(Some((bytes, None))) => Err(match FromMonitor::decode(&bytes) {
+                Some(FromMonitor::Refused(why)) => Error::Refused(why),
+                _ => Error::Gone,
+            }),
+            Ok(None) | Err(_) => Err(Error::Gone),
         }
     }
 

@@ -189,6 +189,12 @@ impl Clients {
         self.push(number, Rc::new(message.encode()));
     }
 
+    /// Gives one a descriptor, if it takes it now.
+    pub fn give(&self, number: usize, fd: BorrowedFd<'_>) {
+        let channel = &self.all[number].channel;
+        let _ = channel.send(&FromMonitor::Done.encode(), Some(fd), SendFlags::DONTWAIT);
+    }
+
     /// Tells the owner and all who attached.
     pub fn tell_attached(&mut self, message: &FromMonitor) {
         let bytes = Rc::new(message.encode());

@@ -6,6 +6,7 @@
 
 use std::os::fd::AsFd as _;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::sys::proc;
@@ -27,10 +28,23 @@ pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
         let mut missed = false;
         for pid in processes.into_iter().filter(|pid| is_stopped(*pid) != on) {
             let handle = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-            if let Some(Ok(handle)) = handle
-                && proc::is_beside(pid, first)
-            {
-                missed |= signal_pidfd(handle.as_fd(), signal).is_ok();
+            let sent = match handle {
+                Some(Ok(handle)) if proc::is_beside(pid, first) => {
+                    signal_pidfd(handle.as_fd(), signal)
+                }
+                Some(Err(errno)) => Err(errno),
+                _ => Ok(()),
+            };
+            match sent {
+                Ok(()) => missed = true,
+                // It has ended.
+                Err(Errno::SRCH) => {}
+                // By number alone it could be another one's process that is stopped.
+                Err(errno) => {
+                    return Err(format!(
+                        "it has no control group, and its processes cannot be signalled by pidfd ({errno})"
+                    ));
+                }
             }
         }
         if !missed {

@@ -218,7 +218,7 @@ impl Watch<'_> {
             sources.push(Source::Exit);
         }
         if let Some(network) = &self.running.network {
-            fds.push(PollFd::from_borrowed_fd(network.pidfd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(network.end_fd(), PollFlags::IN));
             sources.push(Source::Network);
         }
         for (which, server) in self.running.fuse.iter().enumerate() {
@@ -284,6 +284,10 @@ impl Watch<'_> {
         let Some(mut network) = self.running.network.take() else {
             return;
         };
+        if !network.has_ended() {
+            self.running.network = Some(network);
+            return;
+        }
         if self.is_ending() {
             return;
         }
@@ -442,6 +446,13 @@ impl Watch<'_> {
                 };
                 self.clients.tell(number, &answer);
             }
+            ToMonitor::Hold => match self.ended {
+                None => self.clients.give(number, self.running.child.as_fd()),
+                Some(_) => {
+                    let why = "the command has ended".to_owned();
+                    self.clients.tell(number, &FromMonitor::Refused(why));
+                }
+            },
             ToMonitor::Reread => {
                 self.reread();
                 self.clients.tell(number, &FromMonitor::Done);

@@ -38,6 +38,8 @@ pub enum ToMonitor {
     Remove,
     /// Stop in the middle of things, or go on.
     Pause(bool),
+    /// The sender wants a pidfd of the command, which comes with the answer.
+    Hold,
     /// The specification on disk has changed.
     Reread,
     /// The user namespace of the start has its maps, or will not get them.
@@ -132,6 +134,7 @@ const STOP: u8 = b'e';
 const KILL: u8 = b'k';
 const REMOVE: u8 = b'x';
 const PAUSE: u8 = b'p';
+const HOLD: u8 = b'h';
 const REREAD: u8 = b'u';
 const MAPPED: u8 = b'm';
 const DONE: u8 = b'Y';
@@ -173,6 +176,7 @@ impl Message for ToMonitor {
             ToMonitor::Kill(signal) => tagged(KILL, &signal.to_le_bytes()),
             ToMonitor::Remove => vec![REMOVE],
             ToMonitor::Pause(on) => vec![PAUSE, u8::from(*on)],
+            ToMonitor::Hold => vec![HOLD],
             ToMonitor::Reread => vec![REREAD],
             ToMonitor::Mapped(done) => vec![MAPPED, u8::from(*done)],
         }
@@ -198,6 +202,7 @@ impl Message for ToMonitor {
             KILL => ToMonitor::Kill(i32::from_le_bytes(rest.try_into().ok()?)),
             REMOVE => ToMonitor::Remove,
             PAUSE => ToMonitor::Pause(*rest.first()? != 0),
+            HOLD => ToMonitor::Hold,
             REREAD => ToMonitor::Reread,
             MAPPED => ToMonitor::Mapped(*rest.first()? != 0),
             _ => return None,
@@ -297,6 +302,7 @@ mod tests {
             ToMonitor::Kill(9),
             ToMonitor::Remove,
             ToMonitor::Pause(true),
+            ToMonitor::Hold,
             ToMonitor::Reread,
             ToMonitor::Mapped(false),
         ] {

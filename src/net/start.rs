@@ -347,12 +347,21 @@ impl Running {
         }
     }
 
-    /// Readable once the helper has died.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
+    /// Readable once the helper may have died.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Running::Pasta(running) | Running::Passt(running, _) => running.pidfd(),
-            Running::Slirp(running) => running.pidfd(),
+            Running::Pasta(running) | Running::Passt(running, _) => running.end_fd(),
+            Running::Slirp(running) => running.end_fd(),
             Running::Named(running) => running.end_fd(),
+        }
+    }
+
+    /// Whether it has, after that was readable.
+    pub fn has_ended(&mut self) -> bool {
+        match self {
+            Running::Pasta(running) | Running::Passt(running, _) => running.has_ended(),
+            Running::Slirp(running) => running.has_ended(),
+            Running::Named(_) => true,
         }
     }
 
@@ -543,7 +552,7 @@ mod tests {
         let _ = client.kill();
         let _ = client.wait();
 
-        let end = running.pidfd().try_clone_to_owned().unwrap();
+        let end = running.end_fd().try_clone_to_owned().unwrap();
         running.stop().unwrap();
         assert!(helper_process::wait_readable(end.as_fd(), Duration::ZERO).unwrap());
         assert!(!request.api_socket.exists());

@@ -8,6 +8,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::events::{self, Subject};
 use super::files::{
     boot_id, io, is_full, now, overwrite, read_json, remove_tree, replace, start_time, sync_dir,
@@ -265,7 +267,7 @@ impl Locked {
     /// as entry points do that step down from root. Returns the directory of its control group, if it has been started
     /// since the machine was.
     pub fn end_orphan(&self) -> Option<PathBuf> {
-        use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
         let state = State::of(&self.dir);
         let group = state.group.clone().filter(|_| state.boot_id == boot_id());
         let pid = state
@@ -274,12 +276,21 @@ impl Locked {
         let Some(pid) = pid else {
             return group;
         };
+        let Some(number) = rustix::process::Pid::from_raw(pid) else {
+            return group;
+        };
         // Opened before it is compared, so that it stays the process that was compared.
-        let pidfd = rustix::process::Pid::from_raw(pid)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        if let Some(pidfd) = pidfd
-            && state.start_time.is_some()
-            && start_time(pid) == state.start_time
+        let pidfd = pidfd_open(number, PidfdFlags::empty());
+        let is_same = state.start_time.is_some() && start_time(pid) == state.start_time;
+        if let (Err(Errno::NOSYS | Errno::PERM), true) = (&pidfd, is_same) {
+            // Nobody else has held it, and it must not stay: the number was compared a moment ago.
+            let _ = kill_process(number, Signal::KILL);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while start_time(pid) == state.start_time && std::time::Instant::now() < deadline {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        if let (Ok(pidfd), true) = (pidfd, is_same)
             && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
         {
             let limit = rustix::event::Timespec {

@@ -39,6 +39,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use events::Subject;
@@ -453,9 +454,18 @@ impl Container {
 
     /// A hold on the first process, which is compared after it is held: never one that has the number by now.
     /// `None` when it does not run, also when its monitor has not noted that yet.
-    pub fn hold(&self) -> Option<OwnedFd> {
-        let pid = rustix::process::Pid::from_raw(self.state.pid?)?;
-        let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    ///
+    /// # Errors
+    /// `ENOSYS` and `EPERM`: pidfd_open(2) is missing, or a filter refuses it.
+    pub fn hold(&self) -> Result<Option<OwnedFd>, Errno> {
+        let Some(pid) = self.state.pid.and_then(rustix::process::Pid::from_raw) else {
+            return Ok(None);
+        };
+        let held = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(held) => held,
+            Err(errno @ (Errno::NOSYS | Errno::PERM)) => return Err(errno),
+            Err(_) => return Ok(None),
+        };
         let now = rustix::event::Timespec::default();
         // Readable when it has ended (pidfd_open(2)).
         let mut end = [rustix::event::PollFd::new(
@@ -463,7 +473,7 @@ impl Container {
             rustix::event::PollFlags::IN,
         )];
         let ended = rustix::event::poll(&mut end, Some(&now)).is_ok_and(|n| n > 0);
-        (!ended && self.is_still(pid)).then_some(held)
+        Ok((!ended && self.is_still(pid)).then_some(held))
     }
 
     /// Whether `pid` still is the container's first process: same boot, same start time.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::support::filter::{self, NEWER};
 use crate::support::{self, Env, Output, wait_for};
 use crate::{nothing_left, run, run_by, with_image};
 
@@ -203,6 +204,15 @@ fn missing_calls() {
     let volume = format!("{}:/mnt:ro", volume.display());
     let options = ["--hostname", "walls", "-v", &volume];
     let script = format!("touch /mnt/x 2>/dev/null && echo /mnt can be written\n{WALLS}");
+    // No kernel has the first call of Landlock and lacks the others.
+    let with_others = ["landlock_add_rule", "landlock_restrict_self"];
+    let alone = NEWER.iter().filter(|call| !with_others.contains(call));
+    let faults = alone.map(|call| format!("inject={call}:error=ENOSYS"));
+    let faults: Vec<String> = faults.collect();
+    let refused = NEWER
+        .iter()
+        .filter(|call| !["clone3", "seccomp"].contains(call));
+    let refused: Vec<&str> = refused.copied().collect();
     for program in [support::binary(), &t.own_binary()] {
         let look = |faults: &[String]| {
             let run = run_by(program, &t, &image, &options, &["sh", "-c", &script]);
@@ -213,30 +223,14 @@ fn missing_calls() {
             expected.iter().any(|line| line.contains(" /mnt ro,")),
             "{expected:#?}"
         );
-        let missing = [
-            "clone3",
-            "close_range",
-            "open_tree",
-            "mount_setattr",
-            "landlock_create_ruleset",
-            "openat2",
-            "seccomp",
-            "statx",
-            "faccessat2",
-            "pidfd_send_signal",
-            "pidfd_open",
-        ];
-        let faults = missing.map(|call| format!("inject={call}:error=ENOSYS"));
         for fault in &faults {
             stand(&expected, &look(std::slice::from_ref(fault)), fault);
             nothing_left(&t, fault);
         }
-        let all = [format!("inject={}:error=ENOSYS", missing.join(","))];
+        let all = [format!("inject={}:error=ENOSYS", NEWER.join(","))];
         stand(&expected, &look(&all), "all at once");
         // A filter may say EPERM instead.
-        let all = [String::from(
-            "inject=close_range,open_tree,openat2,mount_setattr,landlock_create_ruleset,statx,faccessat2,pidfd_send_signal,pidfd_open:error=EPERM",
-        )];
+        let all = [format!("inject={}:error=EPERM", refused.join(","))];
         stand(&expected, &look(&all), "all at once refused");
         nothing_left(&t, "all at once");
     }
@@ -294,6 +288,7 @@ fn refused_where_a_command_joins() {
         "open_tree",
         "mount_setattr",
         "openat2",
+        "pidfd_open",
         "pidfd_send_signal",
     ] {
         let fault = format!("inject={call}:error=ENOSYS");
@@ -304,4 +299,43 @@ fn refused_where_a_command_joins() {
         }
     }
     t.rl(["rm", "-f", "box"]).run().ok();
+}
+
+/// No verb takes a container that runs for one that does not, or says that it is done with what it cannot do.
+#[test]
+fn verbs_without_newer_calls() {
+    let Some((t, image)) = with_image() else {
+        return;
+    };
+    let script = r#"
+        $RL run -d --name box --network none "$IMAGE" sleep 1000 >/dev/null
+        $RL exec box echo joined
+        $RL top box | grep -c 'sleep 1000'
+        $RL cp box:/etc/passwd copied && grep -c ^root: copied
+        $RL pause box 2>&1
+        $RL stats --no-stream --format '{{.PIDs}}' box
+        $RL stop -t 0 box
+        $RL ps -a --format '{{.Status}}' | cut -d' ' -f1
+        $RL start box
+        $RL rm -f box
+        $RL network create backend >/dev/null
+        $RL run --rm --network backend "$IMAGE" ip route | grep -c ^default
+        $RL network rm backend"#;
+    if !crate::support::have("slirp4netns") {
+        return;
+    }
+    let limited = || {
+        filter::answer(libc::ENOSYS, &filter::NEWER)
+            .then(|| t.sh(script).env("IMAGE", &image).run().ok().out())
+    };
+    let said = std::thread::scope(|scope| scope.spawn(limited).join().unwrap());
+    let Some(said) = said else { return };
+    let said: Vec<&str> = said.lines().filter(|l| !l.starts_with("hint: ")).collect();
+    let refused = "error: it has no control group, and its processes cannot be signalled by pidfd (Function not implemented)";
+    assert!([refused, "box"].contains(&said[3]), "{said:#?}");
+    assert_eq!(said[..3], ["joined", "1", "1"]);
+    assert_eq!(
+        said[4..],
+        ["1", "box", "Exited", "box", "box", "1", "backend"]
+    );
 }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -145,7 +146,7 @@ fn leftovers(env: &super::Env) -> Vec<String> {
             .filter(|path| !lasting(path)),
     );
     let data = env.dir().join("data/rl");
-    if !env.keeps_containers.get() {
+    if !env.keeps_containers.load(Ordering::Relaxed) {
         let containers = files(&data.join("containers"), 1);
         found.extend(
             containers

@@ -11,19 +11,19 @@
 // No program of tests uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod filter;
 pub mod identity;
 pub mod images;
 pub mod leak;
 pub mod run;
 pub mod terminal;
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub use identity::Identity;
@@ -101,7 +101,7 @@ pub struct Env {
     user: identity::User,
     tag: u64,
     dir: tempfile::TempDir,
-    keeps_containers: Cell<bool>,
+    keeps_containers: AtomicBool,
 }
 
 impl Env {
@@ -129,7 +129,7 @@ impl Env {
             user,
             tag,
             dir,
-            keeps_containers: Cell::new(false),
+            keeps_containers: AtomicBool::new(false),
         };
         // Container root is another id than the user's in some modes and must reach what is below.
         fs::set_permissions(env.dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
@@ -240,7 +240,7 @@ impl Env {
 
     /// Containers without `--rm` stay on purpose: the leak guard does not mind them.
     pub fn keeps_containers(&self) {
-        self.keeps_containers.set(true);
+        self.keeps_containers.store(true, Ordering::Relaxed);
     }
 
     /// Waits until no process of this test is left, and fails when one stays.

@@ -3,7 +3,7 @@
 //! In order: [`find`] gives the absolute path of a program; the driver crate makes a [`Command`] of
 //! it, connects its standard input and output, and hands it to [`Helper::spawn`], which keeps its standard error and holds a
 //! pidfd from the first moment on. [`Starting`] is one that says on a [`pipe`] when it is ready. Whoever watches the
-//! helper polls its pidfd; [`Helper::stop`] ends and reaps it.
+//! helper polls [`Helper::end_fd`], and asks [`Helper::has_ended`]; [`Helper::stop`] ends and reaps it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, MemfdFlags, SealFlags, access};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 /// Directories that are looked into after those of PATH: a login shell of an unprivileged user often
 /// lacks the `sbin` ones.
@@ -214,12 +215,52 @@ impl Error {
     }
 }
 
+/// How the end of a helper is noticed.
+#[derive(Debug)]
+enum End {
+    /// A pidfd.
+    Pidfd(OwnedFd),
+    /// Where pidfd_open(2) is missing, or a filter refuses it: a timer that says every second that somebody should look.
+    Timer(OwnedFd),
+}
+
+impl End {
+    fn of(pid: Pid) -> io::Result<End> {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(End::Pidfd(pidfd)),
+            Err(Errno::NOSYS | Errno::PERM) => Ok(End::Timer(every_second()?)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            End::Pidfd(fd) | End::Timer(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn every_second() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let second = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let every = Itimerspec {
+        it_interval: second,
+        it_value: second,
+    };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+    Ok(timer)
+}
+
 /// A running helper. Dropping it kills and reaps it: none outlives its owner by mistake.
 #[derive(Debug)]
 pub struct Helper {
     program: Program,
     child: Child,
-    pidfd: OwnedFd,
+    end: End,
     log: Log,
     /// Ends of pipes whose closing tells the helper to exit.
     lifeline: Option<OwnedFd>,
@@ -231,7 +272,7 @@ impl Helper {
     /// as long as the helper is wanted.
     ///
     /// # Errors
-    /// [`Error::Spawn`]; [`Error::Io`], also where no pidfd can be had (Linux before 5.3).
+    /// [`Error::Spawn`], [`Error::Io`].
     pub fn spawn(
         program: Program,
         mut command: Command,
@@ -245,32 +286,36 @@ impl Helper {
             source,
         })?;
         // The child is not reaped yet, so its number cannot belong to anyone else.
-        let pidfd = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(Errno::SRCH)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
-            Err(errno) => {
+        let end = match End::of(Pid::from_child(&child)) {
+            Ok(end) => end,
+            Err(source) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Error::io("pidfd_open()")(errno.into()));
+                return Err(Error::io("pidfd_open()")(source));
             }
         };
         Ok(Helper {
             program,
             child,
-            pidfd,
+            end,
             log,
             lifeline,
             status: None,
         })
     }
 
-    /// Readable (POLLIN) once the helper has died.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    /// Readable (POLLIN) once the helper has died; where no pidfd can be had, also now and then before, so that
+    /// [`Helper::has_ended`] is to be asked.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.end.fd()
+    }
+
+    /// Whether it has died, after [`Helper::end_fd`] was readable.
+    pub fn has_ended(&mut self) -> bool {
+        if let End::Timer(timer) = &self.end {
+            let _ = rustix::io::read(timer, &mut [0u8; 8]);
+        }
+        !matches!(self.try_wait(), Ok(None))
     }
 
     /// Its process id, valid until it is reaped.
@@ -304,10 +349,35 @@ impl Helper {
     /// # Errors
     /// Those of poll(2) and waitpid(2).
     pub fn wait(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
-        if self.status.is_none() {
-            wait_readable(self.pidfd.as_fd(), limit)?;
+        let deadline = Instant::now() + limit;
+        match &self.end {
+            End::Pidfd(pidfd) if self.status.is_none() => {
+                wait_readable(pidfd.as_fd(), limit)?;
+            }
+            End::Pidfd(_) => {}
+            End::Timer(_) => {
+                // Not by nanosleep(2), which not every filter lets through.
+                let moment = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 5_000_000,
+                };
+                while self.try_wait()?.is_none() && Instant::now() < deadline {
+                    let _ = poll(&mut [], Some(&moment));
+                }
+            }
         }
         self.try_wait()
+    }
+
+    /// Sends a signal to one that is not reaped.
+    fn signal(&self, signal: Signal) {
+        let sent = match &self.end {
+            End::Pidfd(pidfd) => pidfd_send_signal(pidfd, signal),
+            End::Timer(_) => Err(Errno::NOSYS),
+        };
+        if let Err(Errno::NOSYS | Errno::PERM) = sent {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
     /// Ends it: SIGTERM, after two seconds SIGKILL, and reaps it. Ending a dead one is no error.
@@ -323,11 +393,11 @@ impl Helper {
         if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        self.signal(Signal::TERM);
         if let Some(status) = self.wait(grace)? {
             return Ok(status);
         }
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.signal(Signal::KILL);
         let status = self.child.wait()?;
         self.status = Some(status);
         Ok(status)
@@ -572,7 +642,7 @@ mod tests {
         assert!(helper.try_wait().unwrap().is_none());
         let status = helper.end(Duration::from_millis(20)).unwrap();
         assert_eq!(ended(status), "killed by signal 9");
-        assert!(wait_readable(helper.pidfd(), Duration::ZERO).unwrap());
+        assert!(wait_readable(helper.end_fd(), Duration::ZERO).unwrap());
     }
 
     #[test]
@@ -586,5 +656,24 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         let error = Helper::spawn(SHELL, Command::new("/no/such/sh"), None).unwrap_err();
         assert_eq!(error.hint().as_deref(), Some("apt-get install dash"));
+    }
+
+    #[test]
+    fn without_a_pidfd() {
+        let mut helper = Helper::spawn(SHELL, shell("exec sleep 1000"), None).unwrap();
+        helper.end = End::Timer(every_second().unwrap());
+        // It says that one should look, and there is nothing.
+        assert!(wait_readable(helper.end_fd(), READY).unwrap());
+        assert!(!helper.has_ended());
+        assert!(!wait_readable(helper.end_fd(), Duration::ZERO).unwrap());
+        assert!(helper.wait(Duration::from_millis(1)).unwrap().is_none());
+        helper.signal(Signal::TERM);
+        assert!(helper.wait(READY).unwrap().is_some());
+        assert!(wait_readable(helper.end_fd(), READY).unwrap());
+        assert!(helper.has_ended());
+        let mut helper = Helper::spawn(SHELL, shell("exec sleep 1000"), None).unwrap();
+        helper.end = End::Timer(every_second().unwrap());
+        use std::os::unix::process::ExitStatusExt as _;
+        assert_eq!(helper.stop().unwrap().signal(), Some(Signal::TERM.as_raw()));
     }
 }

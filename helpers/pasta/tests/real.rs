@@ -57,7 +57,7 @@ fn connects_publishes_and_shows_its_death() {
         "{}",
         namespace.interfaces()
     );
-    assert!(!helper_process::wait_readable(running.pidfd(), Duration::ZERO).unwrap());
+    assert!(!helper_process::wait_readable(running.end_fd(), Duration::ZERO).unwrap());
 
     let mut server = namespace
         .inside(&["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
@@ -82,7 +82,7 @@ fn connects_publishes_and_shows_its_death() {
         .status()
         .unwrap();
     assert!(
-        helper_process::wait_readable(running.pidfd(), LIMIT).unwrap(),
+        helper_process::wait_readable(running.end_fd(), LIMIT).unwrap(),
         "death is seen"
     );
     assert!(running.try_wait().unwrap().is_some());

@@ -137,7 +137,8 @@ impl Starting {
                 Err(e) if not_yet(&e) => {}
                 Err(e) => return Err(io(call)(e).into()),
             }
-            if wait_readable(self.helper.pidfd(), LOOK).map_err(io("poll(pidfd)"))? {
+            let readable = wait_readable(self.helper.end_fd(), LOOK).map_err(io("poll(helper)"))?;
+            if readable && self.helper.has_ended() {
                 return Err(self.helper.died().into());
             }
             if Instant::now() > end {
@@ -186,8 +187,13 @@ impl Running {
     }
 
     /// Readable once it has died.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.helper.pidfd()
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.helper.end_fd()
+    }
+
+    /// Whether it has, after that was readable.
+    pub fn has_ended(&mut self) -> bool {
+        self.helper.has_ended()
     }
 }
 

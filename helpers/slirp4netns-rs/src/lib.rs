@@ -283,9 +283,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Readable once slirp4netns has died.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.helper.pidfd()
+    /// Readable once slirp4netns may have died.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.helper.end_fd()
+    }
+
+    /// Whether it has, after that was readable.
+    pub fn has_ended(&mut self) -> bool {
+        self.helper.has_ended()
     }
 
     /// Its process id.

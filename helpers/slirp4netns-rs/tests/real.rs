@@ -72,7 +72,7 @@ fn connects_publishes_and_shows_its_death() {
         .status()
         .unwrap();
     assert!(
-        helper_process::wait_readable(running.pidfd(), LIMIT).unwrap(),
+        helper_process::wait_readable(running.end_fd(), LIMIT).unwrap(),
         "death is seen"
     );
     assert!(running.try_wait().unwrap().is_some());
@@ -178,7 +178,7 @@ fn a_wire_without_a_namespace() {
 
     assert_eq!(ask(Call::withdraw(&options.api_socket, id).unwrap()), Ok(0));
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-    let end = running.pidfd().try_clone_to_owned().unwrap();
+    let end = running.end_fd().try_clone_to_owned().unwrap();
     drop(running);
     assert!(helper_process::wait_readable(end.as_fd(), LIMIT).unwrap());
     assert!(!options.socket.exists() && !options.api_socket.exists());

@@ -70,7 +70,7 @@ pub(super) fn visit(
 ) -> Result<(), Error> {
     let spec = &container.spec;
     let caller = context.caller()?;
-    let target = container.hold();
+    let target = super::containers::hold(container);
     let stranger = spec.uid_map.to_container(caller.uid).is_none()
         || spec.gid_map.to_container(caller.gid).is_none();
     let status = match stranger && (target.is_some() || caller.rank == Rank::HostRoot) {

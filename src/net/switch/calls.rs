@@ -1,15 +1,20 @@
 //! The system calls that the switch has a use for.
 
+use crate::sys::probe;
 use crate::sys::seccomp::Call;
 
 /// All that its loop and its end call. Sockets are those of monitors and of slirp4netns' API, in the network's
-/// directory; signals go to a descriptor of slirp4netns.
+/// directory; signals go to a descriptor of slirp4netns, and to a number only where there is none to be had.
 pub fn all() -> Vec<Call> {
     let mut all = vec![
         Call::With(libc::SYS_socket, 0, libc::AF_UNIX as u32),
         Call::With(libc::SYS_ioctl, 1, libc::FIONBIO as u32),
     ];
     all.extend(CALLS.iter().copied().map(Call::Any));
+    if probe::Call::PidfdOpen.probe().is_err() {
+        let end = [libc::SIGTERM, libc::SIGKILL];
+        all.extend(end.map(|signal| Call::With(libc::SYS_kill, 1, signal as u32)));
+    }
     all
 }
 

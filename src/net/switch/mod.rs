@@ -167,7 +167,7 @@ impl Switch {
             )?;
             epoll::add(
                 &epoll,
-                uplink.pidfd(),
+                uplink.end_fd(),
                 Source::UplinkEnd.data(),
                 EventFlags::IN,
             )?;
@@ -208,14 +208,16 @@ impl Switch {
                     }
                     self.hear_uplink()?;
                 }
-                Some(Source::UplinkEnd) => return Err(Errno::PIPE),
+                Some(Source::UplinkEnd) if self.uplink.as_mut().is_none_or(Uplink::has_ended) => {
+                    return Err(Errno::PIPE);
+                }
                 Some(Source::Call) => {
                     let steps = self.uplink.as_mut().map(Uplink::answered).transpose()?;
                     self.carry_out(steps.unwrap_or_default())?;
                 }
                 Some(Source::Channel(number)) => self.hear_monitor(number)?,
                 Some(Source::Frames(number)) => self.hear_member(number)?,
-                None => {}
+                Some(Source::UplinkEnd) | None => {}
             }
         }
         Ok(())

@@ -87,9 +87,14 @@ impl Uplink {
         self.running.frames()
     }
 
-    /// Readable when it is dead.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.running.pidfd()
+    /// Readable when it may be dead.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.running.end_fd()
+    }
+
+    /// Whether it is.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.has_ended()
     }
 
     /// Gives it a frame; false where it has no room.
