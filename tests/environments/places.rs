@@ -1,6 +1,9 @@
 //! The machines.
 
+use std::path::PathBuf;
 use std::process::Command;
+
+use serde_json::json;
 
 use super::support::{self, Env, Identity, Program, images};
 
@@ -13,8 +16,8 @@ pub struct Place {
     pub who: Identity,
     /// Programs that making it takes.
     pub needs: &'static [&'static str],
-    /// Makes it around the calling thread.
-    pub prepare: fn(&Env),
+    /// Makes it around the calling thread; false, with a skip, where that takes root.
+    pub prepare: fn(&Env) -> bool,
     /// Runs a shell script there, with `$RL` and TMPDIR.
     pub enter: for<'a> fn(&'a Env, &str) -> Program<'a>,
     /// Takes away what the tools of others left running.
@@ -37,7 +40,7 @@ const PLAIN: Place = Place {
     name: "",
     who: Identity::Sub,
     needs: &[],
-    prepare: |_| {},
+    prepare: |_| true,
     enter: |t, script| t.sh(script),
     leave: |_| {},
     outcomes: [Works; 7],
@@ -61,7 +64,7 @@ pub const PLACES: &[Place] = &[
         prepare: |_| {
             alone(
                 "for p in newuidmap newgidmap; do f=$(readlink -f \"$(command -v $p)\"); cp \"$f\" /run/rl-test-$$; chmod 755 /run/rl-test-$$; mount --bind /run/rl-test-$$ \"$f\"; rm /run/rl-test-$$; done",
-            );
+            )
         },
         ..PLAIN
     },
@@ -71,7 +74,7 @@ pub const PLACES: &[Place] = &[
         prepare: |_| {
             alone(
                 "for f in /dev/fuse /dev/net/tun; do touch /run/rl-test-$$; chmod 0 /run/rl-test-$$; mount --bind /run/rl-test-$$ $f; rm /run/rl-test-$$; done",
-            );
+            )
         },
         ..PLAIN
     },
@@ -81,7 +84,7 @@ pub const PLACES: &[Place] = &[
         prepare: |_| {
             alone(
                 "for f in kcore keys interrupts timer_list; do if [ -e /proc/$f ]; then mount --bind /dev/null /proc/$f; fi; done; mount -t tmpfs -o ro tmpfs /proc/irq; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys",
-            );
+            )
         },
         ..PLAIN
     },
@@ -155,6 +158,23 @@ pub const PLACES: &[Place] = &[
         ..PLAIN
     },
     Place {
+        id: "in_podman_as_docker",
+        name: "inside podman, with the filter of Docker and user namespaces",
+        needs: &["podman"],
+        prepare: |_| unified_cgroups(),
+        leave: podman_ends,
+        enter: in_docker,
+        outcomes: NO_HELPER,
+        ..PLAIN
+    },
+    Place {
+        id: "older_calls",
+        name: "newer system calls refused by a filter",
+        prepare: |_| support::filter::answer(libc::ENOSYS, &support::filter::NEWER),
+        enter: |t, script| t.sh(script),
+        ..PLAIN
+    },
+    Place {
         id: "in_rl_confined",
         name: "inside a container without user namespaces",
         enter: |t, script| in_rl(t, &[], script),
@@ -183,18 +203,23 @@ const NO_HELPER: [Outcome; 7] = [
 ];
 
 /// Gives the calling thread mounts of its own, and changes them.
-fn alone(script: &str) {
+fn alone(script: &str) -> bool {
+    if !support::identity::is_root() {
+        support::skip("changing what is mounted needs root");
+        return false;
+    }
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     let script = format!("set -e; mount --make-rprivate /; {script}");
     let status = Command::new("/bin/sh").args(["-c", &script]).status();
     assert!(status.unwrap().success(), "{script}");
+    true
 }
 
 /// podman and crun refuse a machine with both versions of cgroups.
-fn unified_cgroups() {
+fn unified_cgroups() -> bool {
     alone(
         "if [ \"$(stat -f -c %T /sys/fs/cgroup)\" != cgroup2fs ]; then umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; fi; mount --make-rshared /",
-    );
+    )
 }
 
 /// Where the program and the images are on the machine, they are in the container.
@@ -266,4 +291,78 @@ fn in_podman<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
         ])
         .args(options)
         .args([&image, "sh", "-c", script])
+}
+
+/// What Docker's filter refuses a container without CAP_SYS_ADMIN (its default profile, moby's
+/// profiles/seccomp), and podman's does not.
+const DOCKER_REFUSES: [&str; 17] = [
+    "clone3",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "get_mempolicy",
+    "keyctl",
+    "mbind",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pidfd_getfd",
+    "pivot_root",
+    "process_madvise",
+    "reboot",
+    "set_mempolicy",
+    "syslog",
+];
+
+/// What it takes to make a container, which who wants to nest adds to it.
+const NESTING: [&str; 10] = [
+    "chroot",
+    "clone",
+    "mount",
+    "pivot_root",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "umount",
+    "umount2",
+    "unshare",
+];
+
+/// Looks whether the filter is the one that was meant: clone3(2), open_tree(2) and keyctl(2) are refused, openat2(2) and
+/// pidfd_open(2) are not. The numbers are those of every 64-bit architecture here, but keyctl's.
+const IS_DOCKERS: &str = r#"python3 -c '
+import ctypes, errno, platform, sys
+def answer(number):
+    ctypes.set_errno(0)
+    ctypes.CDLL(None, use_errno=True).syscall(number, -1, -1, -1, -1, -1)
+    return errno.errorcode[ctypes.get_errno()]
+keyctl = 250 if platform.machine() == "x86_64" else 219
+seen = [answer(n) for n in (435, 428, keyctl, 437, 434)]
+sys.exit(0 if seen == ["ENOSYS", "EPERM", "EPERM", "E2BIG", "EINVAL"] else f"the filter is another: {seen}")
+' || exit
+"#;
+
+/// podman's own filter, made to answer as Docker's.
+fn docker_filter(t: &Env) -> PathBuf {
+    let text = std::fs::read_to_string("/usr/share/containers/seccomp.json").unwrap();
+    let mut profile: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // Of one that is not listed podman says that the kernel does not know it, Docker that it is forbidden.
+    profile["defaultErrnoRet"] = libc::EPERM.into();
+    profile["defaultErrno"] = "EPERM".into();
+    let rules = profile["syscalls"].as_array_mut().unwrap();
+    for rule in rules.iter_mut() {
+        let names = rule["names"].as_array_mut().unwrap();
+        let other = |name: &&str| !DOCKER_REFUSES.contains(name) && !NESTING.contains(name);
+        names.retain(|name| name.as_str().as_ref().is_some_and(other));
+    }
+    rules.retain(|rule| rule["names"] != json!([]));
+    rules.push(json!({"names": NESTING, "action": "SCMP_ACT_ALLOW"}));
+    rules.push(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS, "errno": "ENOSYS"}));
+    t.file("seccomp.json", profile.to_string())
+}
+
+fn in_docker<'a>(t: &'a Env, script: &str) -> Program<'a> {
+    let filter = format!("--security-opt=seccomp={}", docker_filter(t).display());
+    in_podman(t, &[&filter], &format!("{IS_DOCKERS}{script}"))
 }
