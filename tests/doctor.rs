@@ -4,15 +4,21 @@
 #[macro_use]
 mod support;
 
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use support::{Env, Identity, skip};
+use support::{Env, Identity, Program, skip};
 
-/// The findings, and whether the exit status said that all is well.
+/// The findings; the exit status must say the same.
 #[track_caller]
 fn findings(t: &Env) -> Vec<Value> {
-    let output = t.rl(["doctor", "--json"]).run();
+    findings_of(t.rl(["doctor", "--json"]))
+}
+
+#[track_caller]
+fn findings_of(program: Program<'_>) -> Vec<Value> {
+    let output = program.run();
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let well = found.iter().all(|f| is(f, "ok") || is(f, "note"));
     let output = output.exits(i32::from(!well));
@@ -250,6 +256,51 @@ fn no_device_or_no_true_one_and_their_lines() {
     }
 }
 
+/// A file system that a program serves, for as long as this lives.
+struct Served {
+    server: Child,
+    at: PathBuf,
+}
+
+impl Served {
+    /// One of the user's that can be written to; the calling thread has mounts of its own.
+    fn new(t: &Env) -> Served {
+        let [lower, upper, work, at] = ["lower", "upper", "work", "served"].map(|d| t.directory(d));
+        let [lower, upper, work] = [lower, upper, work].map(|d| d.display().to_string());
+        let server = Command::new("fuse-overlayfs")
+            .arg("-f")
+            .arg(format!(
+                "-oallow_other,lowerdir={lower},upperdir={upper},workdir={work}"
+            ))
+            .arg(&at)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let served = Served { server, at };
+        support::wait_for("the file system is there", || {
+            let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            table.contains(&served.at.display().to_string())
+        });
+        served
+    }
+
+    /// It does not answer any more.
+    fn hang(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.server.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+    }
+}
+
 /// As that of a file server that is gone.
 #[test]
 fn a_store_that_never_answers() {
@@ -259,27 +310,10 @@ fn a_store_that_never_answers() {
     if !support::have("fuse-overlayfs") {
         return;
     }
-    let (lower, hung) = (t.directory("lower"), t.directory("hung"));
-    let mut server = Command::new("fuse-overlayfs")
-        .arg("-f")
-        .arg(format!("-oallow_other,lowerdir={}", lower.display()))
-        .arg(&hung)
-        .spawn()
-        .unwrap();
-    support::wait_for("the file system is there", || {
-        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-        table.contains(&hung.display().to_string())
-    });
-    let pid = nix::unistd::Pid::from_raw(server.id().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    let output = t
-        .rl(["doctor", "--json"])
-        .env("XDG_DATA_HOME", &hung)
-        .run()
-        .exits(1);
-    server.kill().unwrap();
-    server.wait().unwrap();
-    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let served = Served::new(&t);
+    served.hang();
+    let program = t.rl(["doctor", "--json"]);
+    let found = findings_of(program.env("XDG_DATA_HOME", &served.at));
     let store = finding(&found, "store");
     assert!(is(store, "missing"), "{store}");
     let evidence = store["evidence"].as_str().unwrap();
@@ -288,5 +322,50 @@ fn a_store_that_never_answers() {
         "{evidence}"
     );
     assert!(is(finding(&found, "user-namespace"), "ok"), "{found:#?}");
-    sh(&format!("umount -l {}", hung.display()));
+}
+
+/// Removes what the line of the user's made, where it was not there before.
+struct Made(PathBuf);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_store_on_a_file_server_and_its_line() {
+    let Some(t) = alone(Identity::Sub, "true") else {
+        return;
+    };
+    if !support::have("fuse-overlayfs") {
+        return;
+    }
+    let served = Served::new(&t);
+    let found = findings_of(t.rl(["doctor", "--json"]).env("XDG_DATA_HOME", &served.at));
+    let store = finding(&found, "store");
+    assert!(is(store, "degraded"), "{store}");
+    let evidence = store["evidence"].as_str().unwrap();
+    let begins = format!("`{}/rl` on fuse", served.at.display());
+    assert!(evidence.starts_with(&begins), "{evidence}");
+    assert_eq!(store["as_root"], false, "{store}");
+    let line = store["fix"].as_str().unwrap();
+    // Which is the user's own, who has no other mount there.
+    let local = PathBuf::from(format!("/var/tmp/{}", t.uid()));
+    let made = (!local.exists()).then(|| Made(local.clone()));
+    let script = format!("{line}; exec \"$RL\" doctor --json");
+    let found = findings_of(t.sh(&script).env("XDG_DATA_HOME", &served.at));
+    let store = finding(&found, "store");
+    assert!(is(store, "ok"), "{store}");
+    let evidence = store["evidence"].as_str().unwrap();
+    assert!(
+        evidence.starts_with(&format!("`{}/rl` on ", local.display())),
+        "{evidence}"
+    );
+    // And a container runs from there.
+    let script = format!("{line}; exec \"$RL\" run --rm --network none \"$IMAGE\" echo done");
+    let program = t.sh(&script).env("XDG_DATA_HOME", &served.at);
+    let image = support::images::busybox();
+    assert_eq!(program.env("IMAGE", image).run().ok().out(), "done");
+    drop(made);
 }
