@@ -263,8 +263,14 @@ fn fixtures() -> Command {
 /// with a skip, where it cannot be built.
 #[track_caller]
 pub fn debian() -> Option<PathBuf> {
+    fixture("debian")
+}
+
+/// What the `fixtures` script makes at the first use. `None`, with a skip, where it cannot.
+#[track_caller]
+pub fn fixture(name: &str) -> Option<PathBuf> {
     let output = fixtures()
-        .arg("debian")
+        .arg(name)
         .stderr(Stdio::piped())
         .output()
         .unwrap();
