@@ -114,6 +114,13 @@ pub const PLACES: &[Place] = &[
         ..PLAIN
     },
     Place {
+        id: "in_rl_twice",
+        name: "inside that once more",
+        enter: |t, script| in_rl(t, &["--cap-add", "SYS_ADMIN"], &once_more(script)),
+        outcomes: NO_HELPER,
+        ..PLAIN
+    },
+    Place {
         id: "in_bubblewrap",
         name: "inside bubblewrap",
         needs: &["bwrap"],
@@ -236,7 +243,6 @@ fn in_rl<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
     let volume = format!("-v={0}:/var/lib/work", t.path("nested").display());
     let _ = std::fs::create_dir(t.path("nested"));
     t.own(&t.path("nested"));
-    let image = format!("oci:{}:gzip", images::debian().unwrap().display());
     let rl = format!("RL={}", support::binary().display());
     t.rl(["run", "--rm", "--network", "host"])
         .args(mounts())
@@ -250,7 +256,21 @@ fn in_rl<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
             "XDG_DATA_HOME=/var/lib/work",
         ])
         .args(options)
-        .args([&image, "sh", "-c", script])
+        .args([&debian_image(), "sh", "-c", script])
+}
+
+/// A script that runs another in a container like the one that it runs in.
+fn once_more(script: &str) -> String {
+    let [image, mounts] = [debian_image(), mounts().join(" ")];
+    let quoted = script.replace('\'', r"'\''");
+    format!(
+        "mkdir /var/lib/work/inner; exec $RL run --rm --network host --cap-add SYS_ADMIN {mounts} \
+         -v /var/lib/work/inner:/var/lib/work -e RL -e TMPDIR -e XDG_DATA_HOME {image} sh -c '{quoted}'"
+    )
+}
+
+fn debian_image() -> String {
+    format!("oci:{}:gzip", images::debian().unwrap().display())
 }
 
 /// podman keeps a process of its own that holds its namespaces.
@@ -273,7 +293,6 @@ fn in_podman<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
     let _ = std::fs::create_dir(&nested);
     std::fs::set_permissions(&nested, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     t.own(&nested);
-    let image = format!("oci:{}:gzip", images::debian().unwrap().display());
     let rl = format!("RL={}", support::binary().display());
     podman(t)
         .args(["run", "--rm", "--cgroups=disabled", "--network", "host"])
@@ -290,7 +309,7 @@ fn in_podman<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
             "XDG_DATA_HOME=/var/lib/work",
         ])
         .args(options)
-        .args([&image, "sh", "-c", script])
+        .args([&debian_image(), "sh", "-c", script])
 }
 
 /// What Docker's filter refuses a container without CAP_SYS_ADMIN (its default profile, moby's
