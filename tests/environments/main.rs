@@ -127,5 +127,5 @@ macro_rules! visits {
 
 visits! {
     prepared one_id powerless_newuidmap no_devices masked_proc no_runtime_dir unshared root
-    in_rl in_rl_twice in_bubblewrap in_podman in_podman_as_user in_podman_as_docker older_calls in_rl_confined
+    in_rl in_rl_twice in_bubblewrap in_podman in_podman_as_user in_podman_as_docker older_calls in_rl_confined in_host
 }

@@ -185,18 +185,33 @@ pub const PLACES: &[Place] = &[
         id: "in_rl_confined",
         name: "inside a container without user namespaces",
         enter: |t, script| in_rl(t, &[], script),
-        outcomes: [
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-            Says("--cap-add SYS_ADMIN"),
-        ],
+        outcomes: NO_NAMESPACES,
+        ..PLAIN
+    },
+    Place {
+        id: "in_host",
+        name: "inside `rl run host`",
+        enter: |t, script| {
+            let rl = format!("RL={}", support::binary().display());
+            t.rl([
+                "run",
+                "--rm",
+                "--network",
+                "host",
+                "-e",
+                &rl,
+                "-e",
+                "TMPDIR=/tmp",
+            ])
+            .args(["host", "sh", "-c", script])
+        },
+        outcomes: NO_NAMESPACES,
         ..PLAIN
     },
 ];
+
+/// Where that is refused, nothing works.
+const NO_NAMESPACES: [Outcome; 7] = [Says("--cap-add SYS_ADMIN"); 7];
 
 /// The image has no network helper.
 const NO_HELPER: [Outcome; 7] = [
