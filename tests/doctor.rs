@@ -4,11 +4,13 @@
 #[macro_use]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use support::images::{Image, Layer};
 use support::{Env, Identity, Program, skip};
+use tar::EntryType;
 
 /// The findings; the exit status must say the same.
 #[track_caller]
@@ -162,6 +164,108 @@ fn no_subordinate_ids_and_their_line() {
     assert_eq!(std::fs::read_to_string("/etc/subuid").unwrap(), granted);
 }
 
+/// A layer with owners, groups and modes of every kind, and what stat(1) says of them.
+fn owned() -> (Layer, &'static str) {
+    // CAP_NET_BIND_SERVICE, as of vfs_cap_data of revision 2 (include/uapi/linux/capability.h).
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let record = [
+        b" SCHILY.xattr.security.capability=",
+        &capability[..],
+        b"\n",
+    ]
+    .concat();
+    let record = [(record.len() + 2).to_string().as_bytes(), &record].concat();
+    let file = EntryType::Regular;
+    let layer = Layer::new()
+        .entry_of(EntryType::Directory, "srv", 0o2775, (33, 42), "", b"")
+        .entry_of(file, "srv/file", 0o640, (33, 42), "", b"file\n")
+        .entry_of(file, "srv/setgid", 0o2755, (0, 42), "", b"")
+        .entry_of(file, "srv/setuid", 0o4755, (33, 0), "", b"")
+        .entry_of(
+            EntryType::Symlink,
+            "srv/symlink",
+            0o777,
+            (33, 42),
+            "file",
+            b"",
+        )
+        .entry(EntryType::XHeader, "pax", 0o644, 0, "", &record)
+        .entry_of(file, "srv/with", 0o755, (7, 8), "", b"");
+    let seen = "33:42 2775 /srv\n33:42 640 /srv/file\n0:42 2755 /srv/setgid\n33:0 4755 /srv/setuid\n\
+        33:42 777 /srv/symlink\n7:8 755 /srv/with";
+    (layer, seen)
+}
+
+/// To which user id each capability of `srv/with` below a directory of layers belongs.
+fn capability_roots(layers: &Path) -> Vec<u32> {
+    let mut roots = Vec::new();
+    for map in std::fs::read_dir(layers).unwrap().flatten() {
+        for layer in std::fs::read_dir(map.path()).unwrap().flatten() {
+            let mut value = [0; 24];
+            let file = layer.path().join("srv/with");
+            if let Ok(24) = rustix::fs::lgetxattr(file, "security.capability", &mut value) {
+                roots.push(u32::from_le_bytes(value[20..].try_into().unwrap()));
+            }
+        }
+    }
+    roots
+}
+
+/// What was pulled, run and committed with one id has its owners where there are more, without another download; a
+/// container that was made with one keeps it.
+#[test]
+fn owners_are_there_once_there_are_ids() {
+    let Some(t) = alone(Identity::NoSub, OWN_ETC) else {
+        return;
+    };
+    let (layer, seen) = owned();
+    let image = Image::busybox().layer(layer).write_for(&t, "image");
+    let id = t.rl(["pull", "--quiet", &image]).run().ok().out();
+    t.rl(["tag", &id, "owned"]).run().ok();
+    std::fs::remove_dir_all(t.path("image")).unwrap();
+    let look = "stat -c '%u:%g %a %n' /srv /srv/*";
+    let show = |image: &str| {
+        let options = ["run", "--rm", "--network", "none", "--pull", "never"];
+        let output = t.rl(options).args([image, "sh", "-c", look]).run();
+        output.ok().out()
+    };
+    let single = show("owned");
+    assert!(
+        single.lines().all(|line| line.starts_with("0:0 ")),
+        "{single}"
+    );
+    let script = format!("echo more >>/srv/file; chmod 600 /srv/file; {look}");
+    let old = [
+        "run",
+        "--name",
+        "old",
+        "--network",
+        "none",
+        "--pull",
+        "never",
+        "owned",
+    ];
+    let said = t.rl(old).args(["sh", "-c", &script]).run().ok().out();
+    let changed = single.replace("640", "600");
+    assert_eq!(said, changed);
+    t.rl(["commit", "old", "committed"]).run().ok();
+
+    sh(&line(finding(&findings(&t), "subordinate-ids")));
+    assert_eq!(show("owned"), seen);
+    assert_eq!(show("committed"), seen.replace("640", "600"));
+    // It goes on with the ids that it was made with, and with its files.
+    let again = t.rl(["start", "--attach", "old"]).run().ok().out();
+    assert_eq!(again, changed);
+    t.rl(["cp", "old:/srv/file", "copied"]).run().ok();
+    let copied = std::fs::read_to_string(t.path("copied")).unwrap();
+    assert_eq!(copied, "file\nmore\nmore\n");
+    t.rl(["commit", "old", "committed"]).run().ok();
+    assert_eq!(show("committed"), seen.replace("640", "600"));
+    t.rl(["rm", "old"]).run().ok();
+    // Of both, the capability is the container root's, who is the user (capabilities(7), version 3).
+    let roots = capability_roots(&t.dir().join("data/rl/layers"));
+    assert_eq!(roots, [t.uid(), t.uid()]);
+}
 #[test]
 fn no_user_namespaces_and_their_line() {
     let Some(t) = Env::new(Identity::Unshared) else {

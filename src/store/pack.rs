@@ -26,6 +26,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
+use super::unpack::SET_IDS;
 use crate::model::text::escape_bytes;
 use crate::sys::copy::{XATTR_MAX, is_portable};
 use crate::sys::fs::{CallError, is_opaque, is_whiteout};
@@ -315,7 +316,12 @@ impl<'a, W: Write> Packer<'a, W> {
         if let Some(file) = file {
             for (name, value) in self.xattrs(file, path)? {
                 match name.to_bytes() {
-                    b"user.rl.owner" => owner = parse_owner(&value).unwrap_or(owner),
+                    b"user.rl.owner" => {
+                        let noted = parse_owner(&value);
+                        owner = noted.map_or(owner, |(uid, gid, mode)| {
+                            (uid, gid, noted_mode(mode, stat.st_mode))
+                        });
+                    }
                     b"user.rl.rdev" => device = parse_device(&value),
                     own if own.starts_with(b"user.rl.") => {}
                     other => records.push(&with_name(b"", b"SCHILY.xattr.", other), &value),
@@ -495,6 +501,19 @@ fn parse_owner(value: &[u8]) -> Option<(u32, u32, u32)> {
     let gid = parts.next()?.parse().ok()?;
     let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
     Some((uid, gid, mode & 0o7777))
+}
+
+/// The mode of what belongs to somebody who could not be given it: the one that was noted, with the bits that were not set
+/// for that reason ([`super::unpack`]), or, where another was given since, that one.
+fn noted_mode(noted: u32, now: u32) -> u32 {
+    let kept = match FileType::from_raw_mode(now) {
+        FileType::Directory => noted,
+        _ => noted & !SET_IDS,
+    };
+    match now & 0o7777 {
+        now if now == kept => noted,
+        now => now,
+    }
 }
 
 /// `c:MAJOR:MINOR` or `b:MAJOR:MINOR`.

@@ -50,11 +50,24 @@ impl Layer {
 
     /// Any entry; the name goes into the archive as it is, however wrong.
     pub fn entry(
-        mut self,
+        self,
         kind: EntryType,
         name: &str,
         mode: u32,
         owner: u32,
+        link: &str,
+        content: &[u8],
+    ) -> Self {
+        self.entry_of(kind, name, mode, (owner, owner), link, content)
+    }
+
+    /// The same with a group of its own.
+    pub fn entry_of(
+        mut self,
+        kind: EntryType,
+        name: &str,
+        mode: u32,
+        (owner, group): (u32, u32),
         link: &str,
         content: &[u8],
     ) -> Self {
@@ -64,7 +77,7 @@ impl Layer {
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_uid(owner.into());
-        header.set_gid(owner.into());
+        header.set_gid(group.into());
         header.set_size(content.len() as u64);
         header.set_mtime(1_600_000_000);
         header.set_cksum();

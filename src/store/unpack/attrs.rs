@@ -18,7 +18,7 @@ const MOST_DIRS: usize = 500_000;
 /// `UID:GID:MODE` in decimal, decimal and octal, when the owner could not be set.
 const OWNER_XATTR: &str = "user.rl.owner";
 /// Set-user-id and set-group-id.
-const SET_IDS: u32 = 0o6000;
+pub(in crate::store) const SET_IDS: u32 = 0o6000;
 
 /// A directory whose mode, attributes and times are set at the end.
 pub(super) struct Later {

@@ -34,6 +34,7 @@ mod stream;
 
 use std::io::BufRead;
 
+pub(super) use attrs::SET_IDS;
 pub use error::{Reason, UnpackError};
 
 use crate::model::IdMap;
