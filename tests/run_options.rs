@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use support::{Image, images};
+use support::{Identity, Image, images};
 
 /// Runs a shell command in the small image with options before it; its output.
 #[track_caller]
@@ -80,6 +80,11 @@ identities! {
     fn additional_groups(t: [sub root]) {
         assert_eq!(inside(t, &["--group-add", "extra", "--group-add", "4242"], "id -G"), "0 1001 4242");
         t.run_with(&["--group-add", "nogroup-here"], ["true"]).run().refuses(125, "nogroup-here");
+    }
+
+    fn groups_that_cannot_be_given(t: [nosub unshared]) {
+        let hint = if t.who == Identity::NoSub { "hint: as root: usermod --add-subuids" } else { "hint: leave it out, or start it outside" };
+        t.run_with(&["--group-add", "extra"], ["id"]).run().refuses(125, "--group-add").complains(hint);
     }
 
     fn volumes_from_the_host(t: [sub nosub unshared]) {

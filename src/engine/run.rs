@@ -230,6 +230,9 @@ fn prepare<U>(
     if let Some(notice) = &plan.notice {
         told::once(context, &context.dirs.data.join("told"), notice);
     }
+    if !args.group_add.is_empty() {
+        userns::need_groups(&plan, caller)?;
+    }
     let user = user(&plan)?;
     let mut request = request(args);
     let network = network::decide(context, &request)?;

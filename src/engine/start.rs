@@ -182,7 +182,7 @@ fn init_plan(
         wire: own.interface,
         init: spec.init,
         console_size: crate::sys::tty::size(rustix::stdio::stdin()).filter(|_| spec.tty),
-        seccomp: filters(spec, capabilities)?,
+        seccomp: filters(spec, setgroups, capabilities)?,
         // A Landlock domain forbids every mount (landlock(7)), which CAP_SYS_ADMIN is asked for.
         landlock: !capabilities.has(Cap::SYS_ADMIN),
         mount_point,
@@ -199,12 +199,18 @@ fn init_plan(
     )?)
 }
 
-/// The profile, and what package managers need when root inside is alone. It comes first: a program that is
-/// in force could deny the call that installs another.
-fn filters(spec: &ContainerSpec, caps: CapSet) -> Result<Vec<Vec<SockFilter>>, Error> {
+/// The profile, and what package managers need when root inside is alone, or may not set groups. It comes first: a
+/// program that is in force could deny the call that installs another.
+fn filters(
+    spec: &ContainerSpec,
+    setgroups: bool,
+    caps: CapSet,
+) -> Result<Vec<Vec<SockFilter>>, Error> {
     let mut programs = Vec::new();
     if userns::is_root_alone(&spec.uid_map) {
         programs.push(seccomp::compile_one_id()?);
+    } else if !setgroups {
+        programs.push(seccomp::compile_no_groups()?);
     }
     match &spec.confinement.seccomp {
         SeccompChoice::Unconfined => {}

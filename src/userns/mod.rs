@@ -29,7 +29,7 @@ pub use caller::{Caller, Rank, setgroups};
 pub use inside::{run_inside, run_inside_passing_signals, run_joined};
 pub use kept::Keep;
 pub use mode::{Mode, parse_id_range};
-pub use plan::{Plan, ROOT_DEFAULT, Writer, plan, plan_again};
+pub use plan::{Plan, ROOT_DEFAULT, Writer, need_groups, plan, plan_again};
 pub use write::{Writing, start, write, write_within};
 
 use crate::model::IdMap;
@@ -87,6 +87,11 @@ pub enum Error {
         /// How to get it.
         fix: String,
     },
+    /// Groups are asked for where setgroups(2) is refused.
+    #[error(
+        "`--group-add`: groups cannot be set in this user namespace (/proc/self/setgroups says `deny`)"
+    )]
+    NoGroups,
     /// The mode keeps the caller's id, which is root's.
     #[error("`--userns keep-id` is not for root: root of the host never stands inside a container")]
     KeepRoot,
@@ -142,6 +147,7 @@ impl Error {
                 crate::host::restriction_hint()
             }
             Error::Host => Some("leave `--userns` out".to_owned()),
+            Error::NoGroups => Some(format!("leave it out, or {}", plan::MORE_OUTSIDE)),
             _ => None,
         }
     }

@@ -146,6 +146,13 @@ fn finish(
                 for_whom(&fix)
             )
         });
+    let denied = !setgroups && uid.len() > 1 && caller.rank != Rank::Ordinary;
+    let notice = notice.or_else(|| {
+        let said = format!(
+            "the user namespace around this process denies setgroups(2): setting groups is passed over ({MORE_OUTSIDE})"
+        );
+        denied.then_some(said)
+    });
     Ok(Plan {
         uid,
         gid,
@@ -154,6 +161,18 @@ fn finish(
         notice,
         user,
     })
+}
+
+/// Refuses groups where they could not be given.
+///
+/// # Errors
+/// [`Error::NeedsSubIds`], [`Error::NoGroups`].
+pub fn need_groups(plan: &Plan, caller: &Caller) -> Result<(), Error> {
+    match helpers(caller) {
+        _ if plan.setgroups => Ok(()),
+        Err(lacking) => Err(lacking.refuse("--group-add")),
+        Ok(_) => Err(Error::NoGroups),
+    }
 }
 
 /// Why an ordinary user has a single id only.
@@ -178,7 +197,8 @@ pub(super) fn for_whom(fix: &str) -> String {
 }
 
 /// What gives the current user namespace ids, where it is that of a sandbox or a unit.
-const MORE_OUTSIDE: &str = "start it outside of the sandbox, or of the unit with PrivateUsers=yes";
+pub(super) const MORE_OUTSIDE: &str =
+    "start it outside of the sandbox, or of the unit with PrivateUsers=yes";
 
 /// What an ordinary user has more ids than one by, or why there is only one; nobody else needs them.
 fn helpers(caller: &Caller) -> Result<Option<Programs>, Lacking> {

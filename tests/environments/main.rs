@@ -35,7 +35,7 @@ const TRIED: [(&str, &str); 7] = [
     ("pull", "$RL pull --quiet $DEBIAN >/dev/null && echo done"),
     (
         "install packages",
-        "$RL run --rm --network host $DEBIAN sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends openssh-client >/dev/null 2>&1; command -v ssh >/dev/null; echo done'",
+        "$RL run --rm --network host $DEBIAN sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends openssh-client >/dev/null 2>&1; command -v ssh >/dev/null; su app -c true; setpriv --reuid app --regid app --init-groups true; echo done'",
     ),
 ];
 
@@ -126,6 +126,6 @@ macro_rules! visits {
 }
 
 visits! {
-    prepared one_id powerless_newuidmap no_devices masked_proc no_runtime_dir unshared root
+    prepared one_id powerless_newuidmap no_devices masked_proc masked_sys no_runtime_dir unshared no_groups root
     in_rl in_rl_twice in_bubblewrap in_podman in_podman_as_user in_podman_as_docker older_calls in_rl_confined in_host
 }

@@ -89,6 +89,16 @@ pub const PLACES: &[Place] = &[
         ..PLAIN
     },
     Place {
+        id: "masked_sys",
+        name: "`/sys` read-only, parts of it masked",
+        prepare: |_| {
+            alone(
+                "mount -o remount,bind,ro /sys; mount -t tmpfs -o ro tmpfs /sys/firmware; ! echo x 2>/dev/null >/sys/kernel/uevent_helper",
+            )
+        },
+        ..PLAIN
+    },
+    Place {
         id: "no_runtime_dir",
         name: "no session: `XDG_RUNTIME_DIR` not set, no systemd",
         enter: |t, script| t.sh(script).env_remove("XDG_RUNTIME_DIR"),
@@ -98,6 +108,13 @@ pub const PLACES: &[Place] = &[
         id: "unshared",
         name: "inside `unshare -r`",
         who: Identity::Unshared,
+        ..PLAIN
+    },
+    Place {
+        id: "no_groups",
+        name: "inside a user namespace that denies `setgroups`",
+        needs: &["setpriv"],
+        enter: |t, script| t.sh(NO_GROUPS).env("SCRIPT", script),
         ..PLAIN
     },
     Place {
@@ -273,6 +290,18 @@ fn in_rl<'a>(t: &'a Env, options: &[&str], script: &str) -> Program<'a> {
         .args(options)
         .args([&debian_image(), "sh", "-c", script])
 }
+
+/// Runs a script in a user namespace with all subordinate ids, where setgroups(2) is denied: which the one who makes it
+/// can say as long as no group is mapped.
+const NO_GROUPS: &str = r#"
+    set -e; mkfifo go pid
+    unshare --user sh -c 'echo $$ >pid; read go <go; exec setpriv --reuid 0 --regid 0 --keep-groups sh -c "$SCRIPT"' &
+    read pid <pid
+    first() { grep "^$(id -un):" $1 | cut -d: -f2; }
+    echo deny >/proc/$pid/setgroups
+    newuidmap $pid 0 $(id -u) 1 1 $(first /etc/subuid) 65536
+    newgidmap $pid 0 $(id -g) 1 1 $(first /etc/subgid) 65536
+    echo >go; wait $!; rm go pid"#;
 
 /// A script that runs another in a container like the one that it runs in.
 fn once_more(script: &str) -> String {

@@ -93,6 +93,16 @@ pub fn compile_one_id() -> Result<Vec<SockFilter>, Error> {
     Ok(filter::assemble(&one_id::filter(native))?)
 }
 
+/// The program for more ids where setgroups(2) is refused: it succeeds and does nothing, so that su(1), apt and their like
+/// go on. To be installed beside a profile.
+///
+/// # Errors
+/// [`Error::NoTable`] on an architecture without a table.
+pub fn compile_no_groups() -> Result<Vec<SockFilter>, Error> {
+    let native = Arch::native().ok_or(Error::NoTable)?;
+    Ok(filter::assemble(&one_id::no_groups(native))?)
+}
+
 /// Reads a profile in the JSON form of Docker, podman or the OCI runtime specification.
 ///
 /// # Errors

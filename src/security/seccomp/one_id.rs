@@ -69,27 +69,33 @@ fn mknod(mode: u8) -> Decision {
 
 /// The emulation on the architecture `native`.
 pub(super) fn filter(native: Arch) -> Filter {
+    let chowns = || CHOWN.iter().map(|&(name, at)| (name, chown(at)));
+    let ids = || SET_ID.iter().map(|&name| (name, Decision::from(DONE)));
+    let nodes = || MKNOD.iter().map(|&(name, at)| (name, mknod(at)));
+    emulation(native, || chowns().chain(ids()).chain(nodes()).collect())
+}
+
+/// That of setgroups(2) alone, for a user namespace with other ids that may not set groups (user_namespaces(7),
+/// "The /proc/pid/setgroups file").
+pub(super) fn no_groups(native: Arch) -> Filter {
+    let calls = ["setgroups", "setgroups32"];
+    emulation(native, || calls.map(|name| (name, DONE.into())).into())
+}
+
+fn emulation(native: Arch, decisions: impl Fn() -> Vec<(&'static str, Decision)>) -> Filter {
+    let section = |&arch: &Arch| {
+        let mut section = Section::new(arch, Action::Allow, Action::Allow);
+        for (name, decision) in decisions() {
+            let decision = section.intern(decision);
+            if let Some(row) = row(name) {
+                section.decide(row, decision);
+            }
+        }
+        section
+    };
     Filter {
-        sections: native
-            .with_compat()
-            .iter()
-            .map(|&arch| section(arch))
-            .collect(),
+        sections: native.with_compat().iter().map(section).collect(),
         x32: Action::Allow,
         other_arch: Action::Allow,
     }
-}
-
-fn section(arch: Arch) -> Section {
-    let mut section = Section::new(arch, Action::Allow, Action::Allow);
-    let chowns = CHOWN.iter().map(|&(name, at)| (name, chown(at)));
-    let ids = SET_ID.iter().map(|&name| (name, Decision::from(DONE)));
-    let nodes = MKNOD.iter().map(|&(name, at)| (name, mknod(at)));
-    for (name, decision) in chowns.chain(ids).chain(nodes) {
-        let decision = section.intern(decision);
-        if let Some(row) = row(name) {
-            section.decide(row, decision);
-        }
-    }
-    section
 }
