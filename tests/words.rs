@@ -256,6 +256,88 @@ identities! {
     }
 }
 
+/// A container `web-1` and images to be offered.
+fn something_to_offer(t: &Env) {
+    t.keeps_containers();
+    let id = t.rl(["pull", images::busybox()]).run().ok().out();
+    for name in ["debian:bookworm", "debian"] {
+        t.rl(["tag", &id, name]).run().ok();
+    }
+    let run = ["run", "--quiet", "--network", "none", "--name", "web-1"];
+    t.rl(run).args(["debian", "true"]).run().ok();
+    t.file("base.tar", "");
+}
+
+#[test]
+fn completion_in_fish() {
+    let Some(t) = Env::new(Identity::Sub) else {
+        return;
+    };
+    if !support::have("fish") {
+        return;
+    }
+    something_to_offer(&t);
+    let offers = |line: &str| {
+        let script = "rl completion fish | source; complete --do-complete $argv[1]";
+        let fish = t.program("fish").args(["--no-config", "-c", script, line]);
+        let output = fish.env("PATH", path_with_rl(&t)).run().ok();
+        assert_eq!(output.err(), "");
+        output.out().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        offers("rl run deb"),
+        ["debian", "debian:bookworm", "debian:latest"]
+    );
+    assert_eq!(offers("rl run --rm debian:b"), ["debian:bookworm"]);
+    assert_eq!(offers("rl rm -f w"), ["web-1"]);
+    assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
+    assert_eq!(offers("rl container st"), ["start", "stats", "stop"]);
+    assert_eq!(offers("rl load -i ba"), ["base.tar"]);
+    assert!(offers("rl run debian deb").is_empty());
+}
+
+#[test]
+fn completion_in_zsh() {
+    let Some(t) = Env::new(Identity::Sub) else {
+        return;
+    };
+    if !support::have("zsh") {
+        return;
+    }
+    something_to_offer(&t);
+    // As one would have it in an own set-up, and as `contrib/install` does.
+    let own = "source <(rl completion zsh)";
+    let functions = t.directory("functions");
+    let script = t.rl(["completion", "zsh"]).run().ok();
+    fs::write(functions.join("_rl"), script.stdout).unwrap();
+    let installed = format!("fpath=({} $fpath)", functions.display());
+    let load = "autoload -U compinit; compinit -D -u";
+    for rc in [format!("{load}; {own}"), format!("{installed}; {load}")] {
+        t.file(
+            ".zshrc",
+            format!("unsetopt zle_bracketed_paste prompt_sp; PS1='ready> '; {rc}\n"),
+        );
+        let zsh = t.program("zsh").arg("-i");
+        let zsh = zsh
+            .env("PATH", path_with_rl(&t))
+            .env("ZDOTDIR", t.path("."));
+        let mut terminal = zsh.env("TERM", "dumb").terminal();
+        terminal.expect("ready> ");
+        for (typed, completed) in [
+            ("rl rm web\t", "web-1 "),
+            ("rl run debian:b\t", "debian:bookworm "),
+            ("rl run --read-o\t", "--read-only "),
+            ("rl load -i ba\t", "base.tar "),
+        ] {
+            terminal.send(typed);
+            terminal.expect(completed);
+            terminal.send("\u{15}");
+        }
+        terminal.send("exit\n");
+        terminal.exits(0);
+    }
+}
+
 /// The other shells read their scripts; where one is installed, that is checked.
 #[test]
 fn completion_scripts_of_other_shells() {
@@ -293,7 +375,10 @@ fn prepare(t: &Env) -> Tour<'_> {
     for (names, image) in [
         (
             vec!["debian", "debian:bookworm", "ubuntu"],
-            Image::busybox().layer(release).config("Cmd", json!(["sh"])),
+            Image::busybox()
+                .layer(release)
+                .layer(make.clone())
+                .config("Cmd", json!(["sh"])),
         ),
         (vec!["gcc"], Image::busybox().layer(make)),
         (vec!["nginx"], Image::busybox().config("Cmd", web)),
@@ -345,14 +430,6 @@ impl Tour<'_> {
         if line.starts_with("rl bootstrap") {
             return;
         }
-        // Nor here: tests/vm has control groups, and limits in them.
-        if line.contains(" --memory ") {
-            return;
-        }
-        // Nor here: tests/quadlet.rs has a systemd to enable things in.
-        if line.starts_with("rl enable") || line.starts_with("rl disable") {
-            return;
-        }
         let line = line
             // No registry is asked: the image comes from a directory.
             .replace(
@@ -367,6 +444,11 @@ impl Tour<'_> {
                 "rl attach db",
                 "(sleep 0.5; rl stop -t 0 db) & rl attach --no-stdin db || [ $? = 143 ]; wait; rl start db",
             )
+            // It was removed further up.
+            .replace(
+                "rl update --memory 1g db",
+                "rl run -d --name db debian sleep 1000; rl update --memory 1g db || no=$?; rl rm -f db; exit $no",
+            )
             // The one that is there for `rl apply` alone.
             .replace("--name try ", "--name tried ")
             // A port that nobody has.
@@ -374,7 +456,24 @@ impl Tour<'_> {
         if line.ends_with(" nginx") {
             return self.served(&line);
         }
+        if let Some(lack) = lack_of(&line) {
+            return self.done_or_lacking(&line, lack);
+        }
         self.sh(&line);
+    }
+
+    /// What takes control groups, or a systemd of the user's (tests/vm has both, and tests/quadlet.rs one of the latter):
+    /// it is done, or says that the machine lacks them and what helps.
+    fn done_or_lacking(&self, line: &str, lack: &str) {
+        let program = self.t.sh(line).env("PATH", path_with_rl(self.t));
+        let output = program.run();
+        if !output.status.success() {
+            // 125 where a container was to be started.
+            let status = output.code();
+            assert!([1, 125].contains(&status), "{line}: {status}");
+            let err = output.refuses(status, lack).err();
+            assert!(err.contains("\nhint: "), "{line}: {err}");
+        }
     }
 
     /// A server: it answers, and ends when it is interrupted.
@@ -400,6 +499,15 @@ impl Tour<'_> {
     }
 }
 
+/// What a line needs that not every machine has.
+fn lack_of(line: &str) -> Option<&'static str> {
+    if line.contains(" --memory ") {
+        return Some("--memory");
+    }
+    let units = line.starts_with("rl enable") || line.starts_with("rl disable");
+    units.then_some("systemd")
+}
+
 /// The command lines of the README's tour: comments off, several in a line apart.
 fn tour_of_the_readme() -> Vec<String> {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "README.md"].iter().collect();
@@ -408,9 +516,19 @@ fn tour_of_the_readme() -> Vec<String> {
         .split_once("\n## A tour\n")
         .expect("a tour in the README");
     let tour = tour.split("\n## ").next().unwrap();
+    let is_code = |line: &&str| line.starts_with("    ");
+    // What else stands there is what `tests/quickstart.rs` runs, and this.
+    let others = text
+        .lines()
+        .filter(is_code)
+        .filter(|line| !tour.contains(*line));
+    let others: Vec<_> = others
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(others, ["contrib/quickstart", "contrib/test"]);
     let code = tour
         .lines()
-        .filter(|line| line.starts_with("    "))
+        .filter(is_code)
         .filter_map(|line| line.split(" #").next());
     code.flat_map(|line| {
         line.split("  rl ")
