@@ -25,6 +25,7 @@ pub mod only;
 pub mod output;
 pub mod processes;
 pub mod pull;
+mod reach;
 mod ready;
 pub mod resolve;
 pub mod run;
@@ -363,6 +364,22 @@ pub enum Error {
     /// There is no current directory to start in.
     #[error("the current directory cannot be found")]
     CurrentDirectory(#[source] std::io::Error),
+    /// Something that the container needs lies behind a directory which its root may not pass.
+    #[error(
+        "`{}` cannot be reached: `{}` is closed to root of the container, who is user {uid} of this machine, and not its root",
+        path.display(),
+        dir.display()
+    )]
+    Closed {
+        /// What is needed.
+        path: std::path::PathBuf,
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// Who root of the container is.
+        uid: u32,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A terminal was asked for and there is none.
     #[error("`--tty` needs standard input to be a terminal")]
     NoTerminal,
@@ -471,6 +488,7 @@ impl Error {
                  `rl diff x` and then `rl apply x`"
                     .into(),
             ),
+            Error::Closed { hint, .. } => Some((*hint).into()),
             Error::CurrentDirectory(_) => Some("go to another one: `cd`".into()),
             Error::Execute { .. } => Some("such as `rl unshare ls -ln`".into()),
             Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),

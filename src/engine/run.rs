@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::host::{self, Host};
+use super::reach;
 use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
@@ -254,6 +255,7 @@ fn prepare<U>(
     };
     let id = names::random_id();
     let name = args.name.clone().unwrap_or_else(|| names::name_for(&id, 0));
+    let unasked = built_in.mounts.clone();
     let decided = Decided {
         keep_id: matches!(mode, userns::Mode::KeepId { .. })
             .then(|| {
@@ -276,7 +278,9 @@ fn prepare<U>(
         mounts: built_in.mounts,
         hidden: built_in.hidden,
     };
-    let spec = resolve::resolve(args, command, &defaults, decided)?;
+    let mut spec = resolve::resolve(args, command, &defaults, decided)?;
+    let chosen = args.workdir.is_some();
+    reach::need(context, &plan, &mut spec, &unasked, chosen)?;
     let prepared = Prepared {
         spec,
         plan,

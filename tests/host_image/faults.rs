@@ -1,9 +1,12 @@
 //! What the machine may refuse: whatever the rung, nothing outside changes, and less is said.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
-use crate::support::{Env, Identity, can_trace};
-use crate::{CONNECT, home, put, snapshot};
+use crate::support::{Env, Identity, can_trace, images};
+use crate::{CONNECT, home, host, put, snapshot};
 
 fn traced() -> Option<Env> {
     can_trace().then(|| Env::new(Identity::Sub))?
@@ -111,4 +114,104 @@ fn without_mount_setattr() {
             "{line}"
         );
     }
+}
+
+/// A directory with this mode and another in it, both of a user's.
+fn private(t: &Env, name: &str, owner: u32) -> (PathBuf, PathBuf) {
+    let dir = t.path(name);
+    let inner = dir.join("inner");
+    fs::create_dir_all(&inner).unwrap();
+    for path in [&dir, &inner] {
+        chown(path, Some(owner), Some(owner)).unwrap();
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    (dir, inner)
+}
+
+/// Lets another user pass a directory that is closed to others (acl(5); include/uapi/linux/posix_acl_xattr.h).
+fn let_pass(dir: &Path, uid: u32) {
+    const NOBODY: u32 = u32::MAX;
+    let mut list = 2u32.to_le_bytes().to_vec();
+    // Owner, the user, group, mask, others: what, permissions, whose.
+    for (tag, permissions, id) in [
+        (0x01u16, 7u16, NOBODY),
+        (0x02, 1, uid),
+        (0x04, 0, NOBODY),
+        (0x10, 1, NOBODY),
+        (0x20, 0, NOBODY),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(dir, "system.posix_acl_access", &list, flags).unwrap();
+}
+
+/// Root of a container is not the machine's: what it cannot come to is named, with what to do, or not needed.
+#[test]
+fn what_is_closed_to_root_of_a_container() {
+    let Some(t) = Env::new(Identity::Root) else {
+        return;
+    };
+    let Ok(other) = Identity::NoSub.user() else {
+        return crate::support::skip("there is no other user");
+    };
+    let (theirs, below) = private(&t, "theirs", other.uid);
+    let (roots, below_roots) = private(&t, "roots", 0);
+    let here = |dir: &Path, options: &[&str]| host(&t, options, "pwd").current_dir(dir).run();
+    let closed = |options: &[&str], dir: &Path, path: &Path, hint: &str| {
+        let output = here(dir, options);
+        let (path, shut) = (path.display(), path.parent().unwrap().display());
+        let said = format!(
+            "error: `{path}` cannot be reached: `{shut}` is closed to root of the container, who is user "
+        );
+        let err = output.refuses(125, &said).err();
+        assert!(err.ends_with(&format!("\nhint: {hint}\n")), "{err}");
+        let number = err.split("who is user ").nth(1).unwrap();
+        number.split(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    let there = "`cd` to another directory, or `-w /`";
+    for (dir, shut) in [(&below, &theirs), (&below_roots, &roots)] {
+        assert_eq!(dir.parent(), Some(&**shut));
+        closed(&[], dir, dir, there);
+        closed(&["--read-only"], dir, dir, there);
+        assert_eq!(here(dir, &["-w", "/"]).ok().out(), "/");
+        // What lies below something else is no matter; nor is the directory itself, for which there is another.
+        let over = format!("--tmpfs={}", shut.display());
+        assert_eq!(here(dir, &[&over]).ok().out(), dir.display().to_string());
+        assert_eq!(here(shut, &[]).ok().out(), shut.display().to_string());
+    }
+    let text = below.display().to_string();
+    closed(
+        &["-w", &text],
+        Path::new("/"),
+        &below,
+        "`-w` with another directory, such as `-w /`",
+    );
+    let target = format!("{}:{text}", home(&t).display());
+    let elsewhere =
+        "mount it on another directory, such as `/mnt`, or let others pass this one: `chmod o+x`";
+    closed(
+        &["-w", "/", "-v", &target],
+        Path::new("/"),
+        &below,
+        elsewhere,
+    );
+    // What is mounted is opened by the machine's root, in any image.
+    let run = |source: &Path| {
+        let volume = format!("{}:/mnt", source.display());
+        let run = t.rl(["run", "--rm", "--network", "none", "-v", &volume]);
+        run.args([images::busybox(), "ls", "-d", "/mnt"]).run()
+    };
+    assert_eq!(run(&below_roots).ok().out(), "/mnt");
+    let refused = run(&below).refuses(125, "is closed to root of the container");
+    refused.complains("hint: mount another directory, or let others pass that one");
+    // A list may let it pass.
+    let root = closed(&[], &below_roots, &below_roots, there);
+    let_pass(&roots, root);
+    assert_eq!(
+        here(&below_roots, &[]).ok().out(),
+        below_roots.display().to_string()
+    );
 }
