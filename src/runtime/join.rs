@@ -3,9 +3,9 @@
 //! ```text
 //! caller               stage, in the end the command's monitor               command
 //!    | -- fork --------> | enters the user namespace
-//!    | -- orders ------> | enters the pid namespace
-//!                        | -- clone3, into the control group ------------> | enters the others
-//!                        | enters the mount namespace                      | terminal, user, confinement, execve
+//!    | -- orders ------> | enters the other namespaces
+//!                        | -- clone3, into the control group ------------> | cgroup namespace, terminal, user,
+//!                        |                                                 | confinement, execve
 //!                        | <-- Console + fd (only with a terminal) ------- |
 //!                        | <-- end of file: it runs, or Failed(InitError)  |
 //! ```
@@ -206,24 +206,19 @@ impl Begun {
     pub fn start(self, plan: &ExecPlan, stdio: &Stdio) -> Result<Launched, InitError> {
         let stage = Stage::Enter;
         let namespaces = Namespaces::from_bits_truncate(plan.namespaces);
-        let target = self.target.as_fd();
-        let join = |which: Namespaces, name: &str| match namespaces & which {
-            // What is not the container's own.
-            none if none.is_empty() => Ok(()),
-            own => process::join(target, own).at(stage, || format!("setns(pidfd, {name})")),
-        };
-        // This one is for those who come.
-        join(Namespaces::PID, "pid")?;
+        // In the container's cgroup namespace nobody could be born in a group that is not seen from here
+        // (cgroup-v2.rst, "Delegation Containment"). All others come before the command is seen inside: its /proc/PID/root
+        // is never the host's.
+        let last = namespaces & Namespaces::CGROUP;
+        process::join(self.target.as_fd(), namespaces - Namespaces::USER - last)
+            .at(stage, || "setns(pidfd, all)".into())?;
         let (ours, theirs) =
             Channel::pair().at(Stage::Clone, || "socketpair(SOCK_SEQPACKET)".into())?;
-        // In the container's cgroup namespace nobody could be born in a group that is not seen from here
-        // (cgroup-v2.rst, "Delegation Containment").
         let group = self.group.as_ref().map(AsFd::as_fd);
         let forked = process::fork_into(Namespaces::empty(), group);
         match forked.at(Stage::Clone, || "clone3()".into())? {
             Fork::Parent(child) => {
                 drop(self.program);
-                join(Namespaces::MOUNT, "mnt")?;
                 keep_to_kill().at(stage, || "capset()".into())?;
                 Ok(Launched {
                     maps: Maps::Done,
@@ -233,9 +228,7 @@ impl Begun {
             }
             Fork::Child => {
                 drop(ours);
-                let entered = init::die_with_parent(stage)
-                    .and_then(|()| join(!(Namespaces::USER | Namespaces::PID), "all"));
-                let error = match entered.and_then(|()| prepare(plan, stdio, &theirs)) {
+                let error = match prepare(plan, stdio, self.target.as_fd(), last, &theirs) {
                     Ok(root) => command::become_command(&plan.process, &root, plan.tty),
                     Err(error) => error,
                 };
@@ -257,8 +250,18 @@ fn keep_to_kill() -> Result<(), Errno> {
 }
 
 /// The command's own steps inside, up to those that it shares with a container's first process.
-fn prepare(plan: &ExecPlan, stdio: &Stdio, channel: &Channel) -> Result<Root, InitError> {
+fn prepare(
+    plan: &ExecPlan,
+    stdio: &Stdio,
+    target: BorrowedFd<'_>,
+    last: Namespaces,
+    channel: &Channel,
+) -> Result<Root, InitError> {
     let stage = Stage::Enter;
+    init::die_with_parent(stage)?;
+    if !last.is_empty() {
+        process::join(target, last).at(stage, || "setns(pidfd, cgroup)".into())?;
+    }
     stdio.install(stage)?;
     init::become_root()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
