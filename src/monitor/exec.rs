@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use super::clients::Clients;
 use super::streams::Streams;
-use super::wire::{FromMonitor, StartFailure};
+use super::wire::{self, FromMonitor, StartFailure};
 use super::{Error, Input, log, no_group, null, signals, start, watch};
 use crate::cgroup;
 use crate::runtime::join::{self, Begun, Target};
@@ -108,8 +109,14 @@ pub fn main() -> ! {
     serve(None)
 }
 
-/// The monitor, which could not enter the container for the reason `stranded`. Never returns.
-fn serve(stranded: Option<InitError>) -> ! {
+/// The monitor; or one that could not enter the container, with the reason. Never returns.
+fn serve(stranded: Option<(&Channel, InitError)>) -> ! {
+    if let Some((channel, error)) = stranded {
+        // Before it has said what it wants, nobody listens.
+        let _ = channel.receive(RecvFlags::empty());
+        let _ = wire::send(channel, &FromMonitor::Failed(start::init(&error)));
+        exit_now(0)
+    }
     let Some((channel, begun)) = join::begin() else {
         // Started by hand: there is nobody to talk to.
         exit_now(125)
@@ -123,7 +130,6 @@ fn serve(stranded: Option<InitError>) -> ! {
         Ok(Some(task)) => Ok(task),
         Err(error) => Err(start::init(&error)),
     };
-    let task = stranded.map_or(task, |error| Err(start::init(&error)));
     let mut clients = Clients::new(channel);
     let end = task.and_then(|task| run(&task, begun, &mut clients));
     clients.part(&match end {

@@ -86,8 +86,8 @@ impl ExecPlan {
 }
 
 /// Starts the stage, with `null` for its standard streams. It finds `channel` with [`begin`], and waits for what [`order`]
-/// sends there. Where it need not be executed, it is `stage`, which never returns, and is told why it is not where it
-/// should be. The caller must be single-threaded.
+/// sends there. Where it need not be executed, it is `stage`, which never returns; it is given `channel` and the reason when
+/// it could not be put where it should be. The caller must be single-threaded.
 ///
 /// # Errors
 /// [`InitError`] of the stages `clone` and `enter`.
@@ -96,18 +96,15 @@ pub fn spawn(
     null: BorrowedFd<'_>,
     program: &Program,
     target: Target<'_>,
-    stage: fn(Option<InitError>) -> !,
+    stage: fn(Option<(&Channel, InitError)>) -> !,
 ) -> Result<Child, InitError> {
     let call = || "clone()".to_owned();
     let Some(path) = program.protected() else {
         return match process::fork(Namespaces::empty()).at(Stage::Clone, call)? {
             Fork::Parent(child) => Ok(child),
             Fork::Child => {
-                let error = enter(target).err();
-                match settle(channel, null, None, target) {
-                    Ok(_) => stage(error),
-                    Err(_) => exit_now(125),
-                }
+                let settled = enter(target).and_then(|()| settle(channel, null, None, target));
+                stage(settled.err().map(|error| (channel, error)))
             }
         };
     };
