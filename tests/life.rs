@@ -306,6 +306,14 @@ identities! {
         assert!(stamped.starts_with("20") && stamped.ends_with("Z end"), "{stamped}");
         assert_eq!(t.rl(["logs", "--since", "1h", "--tail", "1", "bytes"]).run().ok().out(), "end");
         assert_eq!(t.rl(["logs", "--until", "1h", "bytes"]).run().ok().out(), "");
+        let last = t.rl(["logs", "-t", "--tail", "1", "bytes"]).run().ok().out();
+        let at = last.split_once('Z').unwrap().0;
+        let since = |zone: &str, time: &str| t.rl(["logs", "--since", time, "bytes"]).env("TZ", zone).run().ok().stdout;
+        let late = since("UTC", at);
+        assert!(late.ends_with(b"end") && !late.contains(&b'b'), "{late:?}");
+        assert_eq!(since("XXX-5", &format!("{at}Z")), late);
+        assert_eq!(since("XXX-5", at), since("XXX-5", &at[..10]), "the clock there was further already");
+        assert_eq!(since("XXX5", at), b"", "and here it is not yet so late");
         t.rl(["rm", "bytes"]).run().ok();
     }
 

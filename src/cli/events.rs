@@ -12,7 +12,7 @@ use crate::model::time::parse_rfc3339;
 /// Show what happens: containers made, started, ended, removed, images and volumes
 #[derive(Debug, clap::Args)]
 pub struct EventsArgs {
-    /// Show what happened after this time (2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
+    /// Show what happened after this time (2026-01-31, 2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Stop at this time

@@ -196,7 +196,7 @@ pub struct LogsArgs {
     /// Show the last lines only
     #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
     tail: String,
-    /// Show what was printed after this time (2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
+    /// Show what was printed after this time (2026-01-31, 2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Show what was printed before this time

@@ -26,6 +26,10 @@ fn example(option: &str) -> &'static str {
         "--pid" | "--ipc" | "--uts" => "leave it out for a namespace of the container's own",
         "--entrypoint" => "such as `--entrypoint sh` or `--entrypoint '[\"sh\", \"-c\"]'`",
         "--workdir" => "such as `-w /src`",
+        "--since" | "--until" | "--filter until" => {
+            "such as `10m`, `2026-01-31`, `2026-01-31T10:00:00Z` or seconds since 1970"
+        }
+        "--tail" => "such as `--tail 100`",
         "--publish" => "such as `-p 8080:80` or `-p 127.0.0.1:5353:53/udp`",
         _ => "`rl run --help` says what the option takes",
     }

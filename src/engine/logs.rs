@@ -55,16 +55,18 @@ pub fn tail(text: &str) -> Result<Option<usize>, Error> {
     }
 }
 
-/// A point in time as RFC 3339: given as such, as seconds since the epoch, or as a span before now.
+/// A point in time as RFC 3339 in UTC, without its `Z`: given as such or the beginning of such, by the local clock where it
+/// names no zone, as seconds since the epoch, or as a span before now.
 ///
 /// # Errors
 /// None of these.
 pub fn time(option: &'static str, text: &str) -> Result<String, units::Error> {
-    let seconds = match (time::parse_rfc3339(text), text.parse::<i64>()) {
-        (Some(_), _) if text.ends_with('Z') => return Ok(text.trim_end_matches('Z').to_owned()),
-        (Some(seconds), _) => seconds,
-        (None, Ok(seconds)) => seconds,
-        (None, Err(_)) => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
+    if let Some((seconds, fraction)) = time::parse_date(text, crate::sys::clock::east_of_utc) {
+        return Ok(time::to_rfc3339(seconds).replace('Z', fraction));
+    }
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
     };
     Ok(time::to_rfc3339(seconds).trim_end_matches('Z').to_owned())
 }

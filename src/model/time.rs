@@ -48,6 +48,31 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - zone)
 }
 
+/// Seconds since the epoch of a date with as much of a time of day and of a zone as it has, and the fraction (`.5`) as it is
+/// written: `2026-01-31`, `2026-01-31T10:00`, `2026-01-31T10:00:00.5+01:00`. Where there is no zone `east` is asked, with
+/// what the time would be in UTC, for the seconds by which the local clock is ahead.
+pub fn parse_date(text: &str, east: impl Fn(i64) -> i64) -> Option<(i64, &str)> {
+    let zone = match text.as_bytes() {
+        [.., b'Z' | b'z'] => text.len() - 1,
+        [.., b'+' | b'-', _, _, b':', _, _] => text.len() - 6,
+        _ => text.len(),
+    };
+    let (body, zone) = text.split_at_checked(zone)?;
+    let (body, fraction) = body.split_at(body.find('.').unwrap_or(body.len()));
+    if !fraction.is_empty() && (body.len() != 19 || fraction.len() == 1) {
+        return None;
+    }
+    let rest = match body.len() {
+        10 => "T00:00:00",
+        16 => ":00",
+        _ => "",
+    };
+    let named = if zone.is_empty() { "Z" } else { zone };
+    let seconds = parse_rfc3339(&format!("{body}{rest}{fraction}{named}"))?;
+    let ahead = if zone.is_empty() { east(seconds) } else { 0 };
+    Some((seconds - ahead, fraction))
+}
+
 /// Days from 1970-01-01 to a date, by counting years from March so that the leap day is last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -143,6 +168,32 @@ mod tests {
             "x",
         ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let east = |_: i64| 3600;
+        for (text, seconds, fraction) in [
+            ("2000-01-01", 946_684_800 - 3600, ""),
+            ("2000-01-01Z", 946_684_800, ""),
+            ("2000-01-01T01:00", 946_684_800, ""),
+            ("2000-01-01T01:00:00", 946_684_800, ""),
+            ("2000-01-01T01:00:00.25", 946_684_800, ".25"),
+            ("2000-01-01T00:00:00.25Z", 946_684_800, ".25"),
+            ("2000-01-01T00:00-01:00", 946_688_400, ""),
+        ] {
+            assert_eq!(parse_date(text, east), Some((seconds, fraction)), "{text}");
+        }
+        for bad in [
+            "",
+            "2000",
+            "10m",
+            "2000-01-01.5",
+            "2000-01-01T00:00:00.",
+            "2000-01-01T1é:00",
+        ] {
+            assert_eq!(parse_date(bad, east), None, "{bad}");
         }
     }
 

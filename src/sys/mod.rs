@@ -4,6 +4,7 @@
 
 pub mod alone;
 pub mod caps;
+pub mod clock;
 mod clone;
 pub mod copy;
 pub mod fs;
