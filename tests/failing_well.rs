@@ -314,7 +314,7 @@ identities! {
         says(run(t, &["--cap-add", "FLY"], &["true"]), 125, "no such capability: `FLY`", "man 7 capabilities");
         says(run(t, &["--security-opt", "frob"], &["true"]), 125, "no such security option: `frob`", "seccomp=FILE");
         says(run(t, &["--ulimit", "nofile=1073741816:1073741816"], &["true"]), 125, "setrlimit(nofile, 1073741816, 1073741816): EPERM", "ulimit -H");
-        says(run(t, &["-t"], &["true"]), 125, "`--tty` needs standard input to be a terminal", "leave `--tty` out");
+        says(run(t, &["-it"], &["true"]), 125, "`--tty` with `--interactive` needs standard input to be a terminal", "leave one of the two out");
     }
 
     fn options_that_are_not_there(t: [sub]) {

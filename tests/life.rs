@@ -143,6 +143,10 @@ identities! {
 
     fn exec_on_a_terminal(t: [sub root]) {
         detached(t, "box", &[], "exec sleep 1000");
+        // One inside needs none outside where nothing is typed.
+        assert!(t.rl(["exec", "-t", "box", "tty"]).run().ok().out().starts_with("/dev/pts/"));
+        assert!(t.run_with(&["-t"], ["tty"]).run().ok().out().starts_with("/dev/pts/"));
+        t.rl(["exec", "-it", "box", "tty"]).run().refuses(125, "`--tty` with `--interactive`");
         let mut terminal = t.rl(["exec", "-it", "box", "sh", "-c", "tty; stty size; read line; echo got $line; kill -INT $$; sleep 9"]).terminal();
         terminal.expect("/dev/pts/");
         terminal.expect("24 80");

@@ -395,7 +395,11 @@ pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
 /// # Errors
 /// As [`exec::exec`].
 pub fn execute(context: &Context<'_>, args: &ExecArgs) -> Result<u8, Error> {
-    if args.tty && !args.detach && !rustix::termios::isatty(rustix::stdio::stdin()) {
+    if args.tty
+        && args.interactive
+        && !args.detach
+        && !rustix::termios::isatty(rustix::stdio::stdin())
+    {
         return Err(Error::NoTerminal);
     }
     let command = Exec {

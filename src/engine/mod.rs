@@ -239,6 +239,9 @@ pub enum Error {
     /// No such volume.
     #[error("no such volume: `{0}`")]
     NoVolume(String),
+    /// Nothing of any kind has this name.
+    #[error("no container, image, network or volume is called `{0}`")]
+    Nothing(String),
     /// A name that breaks Docker's rule.
     #[error("`{0}` is not a volume name: letters, digits, `_`, `.` and `-`, not at the start")]
     VolumeName(String),
@@ -381,7 +384,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// A terminal was asked for and there is none.
-    #[error("`--tty` needs standard input to be a terminal")]
+    #[error("`--tty` with `--interactive` needs standard input to be a terminal")]
     NoTerminal,
     /// The image is for another platform.
     #[error("image `{name}` is for {image}, this machine is {host}")]
@@ -454,6 +457,10 @@ impl Error {
             }
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
+            Error::Nothing(_) => Some(
+                "`rl ps -a`, `rl images`, `rl network ls` and `rl volume ls` list what there is"
+                    .into(),
+            ),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
             Error::NothingToUpdate => Some("such as `rl update --memory 512m box`".into()),
@@ -491,7 +498,7 @@ impl Error {
             Error::Closed { hint, .. } => Some((*hint).into()),
             Error::CurrentDirectory(_) => Some("go to another one: `cd`".into()),
             Error::Execute { .. } => Some("such as `rl unshare ls -ln`".into()),
-            Error::NoTerminal => Some("leave `--tty` out, or run it from a terminal".into()),
+            Error::NoTerminal => Some("leave one of the two out, or run it from a terminal".into()),
             Error::OtherPlatform { image, .. } => {
                 Some(format!("take it as it is with `--platform {image}`"))
             }

@@ -306,7 +306,9 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     use rustix::termios::isatty;
     let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let background = isatty(stdin) && !crate::sys::tty::in_foreground(stdin);
-    if args.tty && !args.detach && !isatty(stdin) {
+    // Without `-i` a terminal inside needs none outside: nothing is typed then.
+    let deaf = args.tty && !args.detach && !isatty(stdin);
+    if deaf && args.interactive {
         return Err(Error::NoTerminal);
     }
     let both = isatty(stdin) && isatty(stdout) && !args.detach;
@@ -319,8 +321,8 @@ fn terminal(args: &RunArgs) -> Result<Attach, Error> {
     };
     Ok(Attach {
         tty,
-        stdin: !background && attached("stdin"),
-        rewind: stdin_is_file && !background && attached("stdin"),
+        stdin: !background && !deaf && attached("stdin"),
+        rewind: stdin_is_file && !background && !deaf && attached("stdin"),
         detach_keys: keys::parse(args.detach_keys.as_deref())?,
         own: true,
         signals: args.sig_proxy.unwrap_or(true),
