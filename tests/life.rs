@@ -267,6 +267,10 @@ identities! {
         wait_for("the wait", || status(t, "loop").contains("Restarting (3)"));
         t.rl(["update", "--restart", "no", "loop"]).run().ok();
         wait_for("its end", || status(t, "loop").contains("Exited (3)"));
+        // One that waits is no further end.
+        let told = t.rl(["events", "--since", "1h", "--until", "0s", "--filter", "container=loop", "--format", "{{.Action}}"]).run().ok().out();
+        let count = |word: &str| told.lines().filter(|line| *line == word).count();
+        assert!(count("die") > 0 && count("die") == count("start"), "{told}");
         t.rl(["rm", "loop"]).run().ok();
         t.rl(["stop", "ever"]).run().ok();
         std::thread::sleep(Duration::from_millis(400));

@@ -246,7 +246,10 @@ impl Locked {
         match (before.status, now.status) {
             (Status::Paused, Status::Running) => self.event("unpause", &[]),
             (Status::Running, Status::Paused) => self.event("pause", &[]),
-            (old, Status::Exited | Status::Restarting) if old != now.status => {
+            // One that waits to be started again has ended already.
+            (old, Status::Exited | Status::Restarting)
+                if old != now.status && old != Status::Restarting =>
+            {
                 if let Some(ended) = now.ended {
                     self.died(ended);
                 }
