@@ -254,6 +254,11 @@ identities! {
         assert_eq!(names(&["publish=80"]), ["two"]);
         assert_eq!(names(&["publish=53/udp"]), ["two"]);
         assert_eq!(names(&["publish=53/tcp"]), [""; 0]);
+        for (pattern, fits) in [("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[])] {
+            assert_eq!(names(&[&format!("name={pattern}")]), *fits, "{pattern}");
+        }
+        assert_eq!(listed(t, &["ps", "-n", "2", "--format", "{{.Ports}}"]), ["", "127.0.0.1:18080->80/tcp, 127.0.0.1:18053->53/udp"]);
+        assert_eq!(listed(t, &["stats", "-a", "--no-stream", "--format", "{{.Name}}"]), ["one", "three", "two"]);
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
@@ -387,6 +392,7 @@ identities! {
         assert_eq!(volumes(&["dangling=false"]), "kept");
         assert_eq!(volumes(&["name=free", "label=keep=no"]), "free-old");
         assert_eq!(volumes(&["dangling=true", "label=other"]), "free-plain");
+        assert_eq!(t.rl(["volume", "ls", "--format", "{{.Labels}}", "-f", "name=free-old"]).run().ok().out(), "keep=no");
         t.rl(["volume", "prune", "-a", "-f", "--filter", "label!=keep"]).run().ok();
         assert_eq!(volumes(&["dangling=true"]), "free-kept\nfree-old");
         assert_eq!(t.rl(["volume", "rm", "-f", "free-kept", "gone", "free-old"]).run().ok().out(), "free-kept\ngone\nfree-old");
@@ -408,6 +414,18 @@ identities! {
         t.rl(["create", "--name", "same", "same"]).run().ok();
         assert_eq!(t.rl(["container", "inspect", "-f", "{{.Name}}", "same"]).run().ok().out(), "/same");
         assert_eq!(t.rl(["image", "inspect", "-f", "{{.Architecture}}", "same"]).run().ok().out().len(), 5);
+        // A container is found before an image, and a network before a volume.
+        t.rl(["network", "create", "only"]).run().ok();
+        t.rl(["volume", "create", "only"]).run().ok();
+        t.rl(["volume", "create", "last"]).run().ok();
+        let names = t.rl(["inspect", "-f", "{{.Name}} {{.Driver}}", "same", "only", "nothing", "last"]).run();
+        assert_eq!(names.exits(1).complains("called `nothing`").out(), "/same overlay\nonly bridge\nlast local");
+        let one = |kind: &str| t.rl(["inspect", "--type", kind, "-f", "{{.Driver}}", "only"]).run();
+        assert_eq!((one("network").ok().out(), one("volume").ok().out()), ("bridge".into(), "local".into()));
+        one("container").exits(1).complains("no such container: `only`");
+        t.rl(["network", "rm", "only"]).run().ok();
+        let fits = |word: &str| listed(t, &["ps", "-aq", "--filter", &format!("ancestor={word}")]).len();
+        assert_eq!(["same", "same:latest", "docker.io/library/same", "same:other", "sam"].map(fits), [1, 1, 1, 0, 0]);
         t.rl(["container", "rm", "same"]).run().ok();
         t.rl(["container", "inspect", "same"]).run().exits(1).complains("same");
         t.rl(["image", "rm", "same"]).run().ok();
@@ -415,6 +433,28 @@ identities! {
         let info: Value = serde_json::from_str(&t.rl(["system", "info"]).run().ok().out()).unwrap();
         assert_eq!((&info["Containers"], &info["Rootless"]), (&json!(0), &json!(true)));
         assert_eq!(info["DataRoot"], json!(t.dir().join("data/rl")));
+    }
+
+    fn images_are_listed_by_their_age(t: [sub]) {
+        t.keeps_containers();
+        t.rl(["create", "--name", "box", "--network", "none", images::busybox()]).run().ok();
+        for name in ["first", "second", "third"] {
+            t.rl(["commit", "box", name]).run().ok();
+        }
+        let images = |filters: &[&str]| {
+            let filters = filters.iter().flat_map(|filter| ["-f", filter]);
+            let words = ["images", "--format", "{{.Repository}}"].into_iter().chain(filters);
+            listed(t, &words.collect::<Vec<_>>())
+        };
+        assert_eq!(images(&["since=first"]), ["second", "third"]);
+        // The one that does not say when it was made counts as the oldest.
+        assert_eq!(images(&["before=second"]), ["<none>", "first"]);
+        assert_eq!(images(&["since=first", "before=third"]), ["second"]);
+        assert_eq!(images(&["until=1h"]), ["<none>"]);
+        wait_for("the next second", || images(&["until=0s", "reference=s*"]) == ["second"]);
+        t.rl(["images", "-f", "since=nothing"]).run().refuses(125, "no image `nothing`");
+        t.rl(["images", "-f", "until=soon"]).run().refuses(125, "`until=soon` is not a filter");
+        t.rl(["rm", "box"]).run().ok();
     }
 
     fn a_reset_leaves_nothing(t: [sub nosub unshared root]) {

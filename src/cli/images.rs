@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
-use crate::engine::{Context, Error, containers, image_for, lifecycle, output};
+use crate::engine::{Context, Error, containers, image_for, lifecycle, networks, output, volumes};
 use crate::model::Reference;
 use crate::model::reference::Source;
 use crate::model::template::Template;
@@ -34,7 +34,7 @@ pub struct ImagesArgs {
     /// Print with a template such as `{{.Repository}}:{{.Tag}}`, or `json`
     #[arg(long)]
     format: Option<String>,
-    /// Show only what fits: reference=PATTERN, dangling=true|false, label=KEY[=VALUE]
+    /// Show only what fits: reference=PATTERN, dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// A repository, or a repository with its tag
@@ -125,11 +125,11 @@ pub struct TagArgs {
     target: String,
 }
 
-/// Show what is known about images, as JSON
+/// Show what is known about containers, images, networks and volumes, as JSON
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
     /// Look only among these
-    #[arg(long = "type", value_name = "KIND", value_parser = ["container", "image"])]
+    #[arg(long = "type", value_name = "KIND", value_parser = ["container", "image", "network", "volume"])]
     pub(super) kind: Option<String>,
     /// Print with a template such as `{{.Config.Env}}`, or `json`
     #[arg(short, long)]
@@ -426,7 +426,8 @@ fn look_at(
     kind: Option<&str>,
     name: &str,
 ) -> Result<Value, Error> {
-    if kind != Some("image") {
+    let asked = |word: &str| kind.is_none_or(|kind| kind == word);
+    if asked("container") {
         match lifecycle::find(context, name) {
             Ok(container) => {
                 let networks = state::Networks::new(context.dirs.networks());
@@ -437,8 +438,23 @@ fn look_at(
             Err(_) => {}
         }
     }
-    let image = images::find(store, name).and_then(|image| images::inspect(store, &image));
-    Ok(image?)
+    if asked("image") {
+        let image = images::find(store, name).and_then(|image| images::inspect(store, &image));
+        match image {
+            Err(_) if kind.is_none() => {}
+            other => return Ok(other?),
+        }
+    }
+    if asked("network") {
+        match networks::inspect(context, name) {
+            Err(_) if kind.is_none() => {}
+            other => return other,
+        }
+    }
+    match volumes::find(context, name) {
+        Err(Error::NoVolume(name)) if kind.is_none() => Err(Error::Nothing(name)),
+        volume => Ok(super::volumes::fields(&volume?)),
+    }
 }
 
 /// `rl inspect`: what is there is printed even when something else is not.

@@ -47,7 +47,7 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
     let template = table::template(args.format.as_deref(), usual)?;
     let mut before: BTreeMap<String, Sample> = BTreeMap::new();
     // The first look tells nothing of the present; a short while later the second one does.
-    for container in stats::chosen(context, &args.containers)? {
+    for container in stats::chosen(context, &args.containers, args.all)? {
         if let Some(sample) = stats::sample(&container) {
             before.insert(container.spec.id, sample);
         }
@@ -58,7 +58,7 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
         let mut rows = Vec::new();
         let mut now = BTreeMap::new();
         let named = !args.containers.is_empty() || args.all;
-        for container in stats::chosen(context, &args.containers)? {
+        for container in stats::chosen(context, &args.containers, args.all)? {
             match stats::sample(&container) {
                 Some(sample) => {
                     let old = before.get(&container.spec.id);

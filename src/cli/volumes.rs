@@ -107,7 +107,10 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
                 .map(|volume| {
                     let mut methods = Map::new();
                     methods.insert("Label".to_owned(), json!(volume.labels));
-                    let fields = fields(&volume);
+                    let mut fields = fields(&volume);
+                    // A list has them as one word, as docker's has.
+                    let labels = volume.labels.iter().map(|(k, v)| format!("{k}={v}"));
+                    fields["Labels"] = labels.collect::<Vec<_>>().join(",").into();
                     table::Row { fields, methods }
                 });
             let title = |field: &str| match field {
@@ -147,7 +150,8 @@ fn inspect(context: &Context<'_>, format: Option<&str>, names: &[String]) -> Res
     table::inspect(context, format, names.iter().map(find))
 }
 
-fn fields(volume: &Volume) -> Value {
+/// What `inspect` shows of a volume.
+pub(super) fn fields(volume: &Volume) -> Value {
     json!({
         "Name": volume.name,
         "Driver": "local",

@@ -38,13 +38,13 @@ pub struct Figures {
     pub pressure: Option<Pressure>,
 }
 
-/// The running containers that are meant: all of them where `words` is empty.
+/// The containers that are meant: where `words` is empty those that run, or with `all` every one.
 ///
 /// # Errors
 /// No such container.
-pub fn chosen(context: &Context<'_>, words: &[String]) -> Result<Vec<Container>, Error> {
+pub fn chosen(context: &Context<'_>, words: &[String], all: bool) -> Result<Vec<Container>, Error> {
     match words {
-        [] => containers::list(context, false),
+        [] => containers::list(context, all),
         words => words
             .iter()
             .map(|word| lifecycle::find(context, word))

@@ -1,6 +1,7 @@
 //! `rl ps --filter`.
 
 use crate::engine::only::Label;
+use crate::model::Reference;
 use crate::model::spec::{MountSource, NetworkMode};
 use crate::state::{Listed, Status};
 
@@ -16,7 +17,8 @@ pub struct FilterError(String);
 pub enum Filter {
     /// The id starts with this.
     Id(String),
-    /// The name contains this.
+    /// The name contains this; as in a regular expression, `^` (or the `/` that docker has before names) is its beginning
+    /// and `$` its end.
     Name(String),
     /// A label, perhaps with a value.
     Label(Label),
@@ -81,7 +83,7 @@ impl Filter {
         let spec = &container.spec;
         match self {
             Filter::Id(id) => spec.id.starts_with(id),
-            Filter::Name(name) => spec.name.contains(name.trim_start_matches('/')),
+            Filter::Name(pattern) => name_fits(&spec.name, pattern),
             Filter::Label(label) => label.is_among(&spec.labels),
             Filter::Status(status) => super::row::state(container.state.status) == status,
             Filter::Exited(code) => {
@@ -93,6 +95,7 @@ impl Filter {
                 let id = spec.image_id.as_ref().map(|id| id.hex().to_owned());
                 let hex = image.trim_start_matches("sha256:");
                 tag.is_some_and(|tag| tag.is_empty() || tag.starts_with([':', '@']))
+                    || same_name(&spec.image, image)
                     || hex.len() >= 12 && id.is_some_and(|id| id.starts_with(hex))
             }
             Filter::Volume(word) => spec.mounts.iter().any(|mount| {
@@ -114,6 +117,26 @@ impl Filter {
             Filter::Since(at) => at.parse().is_ok_and(|at: u64| spec.made() > at),
         }
     }
+}
+
+fn name_fits(name: &str, pattern: &str) -> bool {
+    let (from_start, rest) = match pattern.strip_prefix('^') {
+        Some(rest) => (true, rest.trim_start_matches("/?")),
+        None => (pattern.starts_with('/'), pattern),
+    };
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    match (from_start, rest.strip_suffix('$')) {
+        (true, Some(whole)) => name == whole,
+        (true, None) => name.starts_with(rest),
+        (false, Some(end)) => name.ends_with(end),
+        (false, None) => name.contains(rest),
+    }
+}
+
+/// Whether two words name one image: `debian`, `debian:latest` and `docker.io/library/debian` do.
+fn same_name(one: &str, other: &str) -> bool {
+    let both = (one.parse::<Reference>(), other.parse::<Reference>());
+    matches!(both, (Ok(one), Ok(other)) if one == other)
 }
 
 /// The filters with containers that they name replaced by when these were made.

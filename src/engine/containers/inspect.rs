@@ -26,6 +26,11 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
             .into_owned(),
         _ => String::new(),
     };
+    let driver = match spec.rootfs {
+        RootfsSource::Layers { .. } => "overlay",
+        RootfsSource::Directory(_) => "directory",
+        RootfsSource::Host => "host",
+    };
     json!({
         "Id": spec.id,
         "Created": time(Some(spec.created)),
@@ -40,12 +45,10 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "Name": format!("/{}", spec.name),
         "RestartCount": container.state.restarts,
         "HostConfig": host_config(spec),
+        "Driver": driver,
+        "Platform": "linux",
         "GraphDriver": {
-            "Name": match spec.rootfs {
-                RootfsSource::Layers { .. } => "overlay",
-                RootfsSource::Directory(_) => "directory",
-                RootfsSource::Host => "host",
-            },
+            "Name": driver,
             "Data": { "UpperDir": file("upper"), "WorkDir": file("work") },
         },
         "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
@@ -211,14 +214,21 @@ fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
         MountSource::Overlay { path } => ("overlay", None, path.to_string_lossy()),
         MountSource::Tmpfs { .. } => ("tmpfs", None, "".into()),
     };
+    let propagation = mount.options.iter().rev().find(|option| {
+        let word = option.strip_prefix('r').unwrap_or(option);
+        ["private", "slave", "shared", "unbindable"].contains(&word)
+    });
+    let propagation = propagation.map_or("rprivate", String::as_str);
     let mut out = json!({
         "Type": kind,
         "Source": source,
         "Destination": mount.target,
         "RW": !mount.read_only,
         "Mode": mount.options.join(","),
+        "Propagation": propagation,
     });
     if let Some(name) = name {
+        out["Driver"] = json!("local");
         out["Name"] = json!(name);
     }
     out

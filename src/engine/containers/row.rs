@@ -1,9 +1,12 @@
 //! A line of `rl ps`: the fields of `--format`, named as Docker names them.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::{Map, Value, json};
 
 use crate::model::spec::{MountSource, VolumeMount};
 use crate::model::time::{ago, now, to_rfc3339};
+use crate::net::{Ports, Publish};
 use crate::state::{Listed, Status, Verdict};
 
 /// What is shown of a container.
@@ -39,7 +42,10 @@ pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
     put("Command", &|| command(&spec.args, whole));
     put("CreatedAt", &|| to_rfc3339(created));
     put("RunningFor", &|| ago(created, now()));
-    put("Ports", &|| spec.network.publish.join(", "));
+    put("Ports", &|| {
+        let ports = spec.network.publish.iter().map(|text| published(text));
+        ports.collect::<Vec<_>>().join(", ")
+    });
     put("State", &|| state(container.state.status).to_owned());
     put("Status", &|| status(container));
     put("Names", &|| spec.name.clone());
@@ -69,6 +75,26 @@ pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
     Row {
         fields: fields.into(),
         methods,
+    }
+}
+
+/// `0.0.0.0:8080->80/tcp`, as docker has it.
+fn published(text: &str) -> String {
+    let Ok(publish) = text.parse::<Publish>() else {
+        return text.to_owned();
+    };
+    let range = |ports: Ports| match ports.count {
+        1 => ports.first.to_string(),
+        count => format!("{}-{}", ports.first, ports.first + (count - 1)),
+    };
+    let inside = format!("{}/{}", range(publish.container), publish.proto);
+    let Some(host) = publish.host else {
+        return inside;
+    };
+    let ip = publish.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{}->{inside}", range(host)),
+        IpAddr::V6(ip) => format!("[{ip}]:{}->{inside}", range(host)),
     }
 }
 
@@ -109,7 +135,10 @@ fn status(container: &Listed) -> String {
             None => up(),
         },
         Status::Paused => format!("{} (Paused)", up()),
-        Status::Restarting => format!("Restarting ({code})"),
+        Status::Restarting => match state.finished {
+            Some(at) => format!("Restarting ({code}) {}", ago(seconds(at), now())),
+            None => format!("Restarting ({code})"),
+        },
         Status::Exited => match state.finished {
             Some(at) => format!("Exited ({code}) {}", ago(seconds(at), now())),
             None => format!("Exited ({code})"),

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::change::apply;
 use super::load::put_manifest;
-use super::{ImageError, Loaded, Result, descriptor, now, to_rfc3339};
+use super::{ImageError, Loaded, Result, descriptor};
+use crate::model::time::now_rfc3339_nanos;
 use crate::model::{Digest, Platform, Reference};
 use crate::store::{BlobWriter, Image, MapKey, Store};
 
@@ -104,7 +105,7 @@ fn configure(document: &mut Value, request: &Compose) -> Result<()> {
     for change in &request.changes {
         apply(&mut config, change)?;
     }
-    let created = to_rfc3339(now());
+    let created = now_rfc3339_nanos();
     let mut entry = json!({"created": created, "created_by": request.created_by});
     if let Some(author) = &request.author {
         entry["author"] = json!(author);

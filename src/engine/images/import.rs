@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::change::apply;
 use super::load::put_manifest;
-use super::{ImageError, Loaded, Result, descriptor, now, to_rfc3339};
+use super::{ImageError, Loaded, Result, descriptor};
+use crate::model::time::now_rfc3339_nanos;
 use crate::model::{Digest, Platform, Reference};
 use crate::store::{Compression, MapKey, Store, decoder};
 
@@ -54,7 +55,7 @@ pub fn import(
     let layer = writer.finish(None)?;
     let (media_type, diff_id) = look_inside(store, &layer)?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let created = to_rfc3339(now());
+    let created = now_rfc3339_nanos();
     let mut document = json!({
         "created": created,
         "architecture": platform.architecture,

@@ -1,8 +1,11 @@
 //! `rl images`: one row for each name of each image, newest first.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::{ImageError, Result, ago, now, parse_rfc3339};
+use crate::engine::logs;
 use crate::engine::only::{Label, truth};
 use crate::model::{Digest, Reference};
 use crate::store::{Image, Store};
@@ -16,6 +19,12 @@ pub enum Filter {
     Dangling(bool),
     /// A label, perhaps with a value.
     Label(Label),
+    /// Made before this image.
+    Before(String),
+    /// Made after this image.
+    Since(String),
+    /// Made before this time, in seconds since the epoch.
+    Until(i64),
 }
 
 impl std::str::FromStr for Filter {
@@ -28,6 +37,12 @@ impl std::str::FromStr for Filter {
             "reference" => Filter::Reference(value.to_owned()),
             "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
             "label" => Filter::Label(Label::parse(value)),
+            "before" => Filter::Before(value.to_owned()),
+            "since" => Filter::Since(value.to_owned()),
+            "until" => {
+                let time = logs::time("--filter until", value).map_err(|_| bad())?;
+                Filter::Until(parse_rfc3339(&format!("{time}Z")).ok_or_else(bad)?)
+            }
             _ => return Err(bad()),
         })
     }
@@ -89,8 +104,15 @@ impl Row {
 /// The store cannot be read.
 pub fn rows(store: &Store, only: Option<&str>, filters: &[Filter]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let mut bounds = Vec::new();
+    for filter in filters {
+        bounds.extend(bound(store, filter)?);
+    }
     for image in store.images()? {
-        if !filters.iter().all(|f| image_passes(&image, f)) {
+        let made = made(&image);
+        if !filters.iter().all(|f| image_passes(&image, f))
+            || !bounds.iter().all(|bound| bound.contains(&made))
+        {
             continue;
         }
         let created = image.config.created().as_deref().and_then(parse_rfc3339);
@@ -129,9 +151,33 @@ pub fn rows(store: &Store, only: Option<&str>, filters: &[Filter]) -> Result<Vec
     Ok(rows)
 }
 
+/// When an image was made, in nanoseconds since the epoch; one that does not say is the oldest of all.
+fn made(image: &Image) -> i128 {
+    let text = image.config.created().as_deref().unwrap_or_default();
+    let Some(seconds) = parse_rfc3339(text) else {
+        return i128::MIN + 1;
+    };
+    let part = text.split_once('.').map_or("", |(_, part)| part);
+    let digits = part.bytes().take_while(u8::is_ascii_digit);
+    let part = digits.chain(std::iter::repeat(b'0')).take(9);
+    part.fold(i128::from(seconds), |sum, digit| {
+        sum * 10 + i128::from(digit - b'0')
+    })
+}
+
+/// The times that a filter lets through, where it looks at that.
+fn bound(store: &Store, filter: &Filter) -> Result<Option<Range<i128>>> {
+    Ok(match filter {
+        Filter::Before(name) => Some(i128::MIN..made(&super::find(store, name)?)),
+        Filter::Since(name) => Some(made(&super::find(store, name)?) + 1..i128::MAX),
+        Filter::Until(at) => Some(i128::MIN..i128::from(*at) * 1_000_000_000),
+        _ => None,
+    })
+}
+
 fn image_passes(image: &Image, filter: &Filter) -> bool {
     match filter {
-        Filter::Reference(_) => true,
+        Filter::Reference(_) | Filter::Before(_) | Filter::Since(_) | Filter::Until(_) => true,
         Filter::Dangling(wanted) => image.references.is_empty() == *wanted,
         Filter::Label(label) => {
             let labels = image.config.labels_of_config();

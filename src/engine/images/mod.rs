@@ -105,12 +105,12 @@ pub enum ImageError {
     },
     /// A `--filter` that does not exist.
     #[error(
-        "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`"
+        "`{0}` is not a filter: `reference=PATTERN`, `dangling=true|false`, `label=KEY[=VALUE]`, `before=IMAGE`, `since=IMAGE` or `until=TIME`"
     )]
     Filter(String),
     /// A `--change` that cannot be applied.
     #[error(
-        "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can"
+        "`{0}` cannot be applied: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR can"
     )]
     Change(String),
     /// Not a format of `save`.
