@@ -466,6 +466,14 @@ identities! {
         t.rl(["wait", "ended", "damaged"]).run().ok();
         let data = t.dir().join("data/rl");
         fs::write(data.join("containers").join(&damaged).join("spec.json"), "{\"version\": nonsense").unwrap();
+        // Those that run, of which the one or the other file is lost.
+        let [stateless, nameless, removed] = ["stateless", "nameless", "removed"].map(|name| detached(t, name, &[], images::busybox(), UP));
+        let file = |id: &str, name: &str| data.join("containers").join(id).join(name);
+        for file in [file(&stateless, "state.json"), file(&nameless, "spec.json"), file(&removed, "state.json")] {
+            fs::write(file, "{").unwrap();
+        }
+        t.rl(["rm", "-f", "removed"]).run().ok();
+        assert!(!file(&removed, "spec.json").exists());
         t.rl(["system", "reset"]).stdin("no\n").run().ok().complains("[y/N]");
         assert!(listed(t, &["ps", "-a", "--format", "{{.Names}}"]).contains(&"running".to_owned()));
         t.rl(["system", "reset", "-f"]).run().ok();

@@ -130,13 +130,21 @@ pub fn remove_all(
     let begin = |word: &String| {
         let container = match containers.find(word) {
             Err(state::Error::Damaged { .. }) => {
+                if force && let Ok(client) = ask_to_remove(&containers.dir_of(word)?) {
+                    let _ = client.await_end();
+                    if containers.dir_of(word).is_err() {
+                        return Ok(None);
+                    }
+                }
                 let locked = containers.lock_damaged(word)?;
                 monitor::remove(&locked, &default_plan(context)?)?;
                 return Ok(None);
             }
             other => other?,
         };
-        let client = (force && container.state.is_alive()).then(|| end(&container));
+        // What is noted of it may be lost, while its monitor goes on.
+        let runs = container.state.is_alive() || container.is_held();
+        let client = (force && runs).then(|| end(&container));
         Ok(Some((container, client.flatten())))
     };
     let begun: Vec<Result<_, Error>> = words.iter().map(begin).collect();
@@ -186,15 +194,30 @@ pub(super) fn hold(container: &Container) -> Option<OwnedFd> {
 /// Has the monitor kill the first process, and with it all, and remove the container. Where the monitor does not
 /// answer, the process is killed from here.
 fn end(container: &Container) -> Option<Client> {
-    let asked = Client::connect(container.dir())
-        .and_then(|client| client.tell(&ToMonitor::Remove).map(|()| client));
-    if let Ok(client) = asked {
+    if let Ok(client) = ask_to_remove(container.dir()) {
         return Some(client);
     }
     if let Some(held) = hold(container) {
         let _ = process::signal_pidfd(std::os::fd::AsFd::as_fd(&held), libc::SIGKILL);
     }
     None
+}
+
+/// Ends those that run though what is noted of them cannot be read.
+pub(super) fn end_unreadable(context: &Context<'_>) {
+    let root = context.dirs.containers();
+    let ids = Containers::new(root.clone()).ids().unwrap_or_default();
+    let asked = ids
+        .iter()
+        .filter_map(|id| ask_to_remove(&root.join(id)).ok());
+    for client in asked.collect::<Vec<_>>() {
+        let _ = client.await_end();
+    }
+}
+
+fn ask_to_remove(dir: &std::path::Path) -> Result<Client, monitor::Error> {
+    let client = Client::connect(dir)?;
+    client.tell(&ToMonitor::Remove).map(|()| client)
 }
 
 /// Waits until the monitor has let go of the container (or 10 seconds).

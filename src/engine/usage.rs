@@ -263,6 +263,7 @@ pub fn reset(context: &Context<'_>) -> Result<(), Error> {
             context.ui.fail(&error);
         }
     }
+    containers::end_unreadable(context);
     let data = &context.dirs.data;
     let remove = || {
         for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {

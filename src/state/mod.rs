@@ -341,7 +341,11 @@ impl Containers {
         .collect()
     }
 
-    fn ids(&self) -> Result<Vec<String>, Error> {
+    /// The ids of all, also of those that cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ids(&self) -> Result<Vec<String>, Error> {
         self.entries(is_id)
     }
 

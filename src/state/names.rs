@@ -124,8 +124,16 @@ impl Containers {
     /// # Errors
     /// As [`Containers::find`], [`Error::Running`].
     pub fn lock_damaged(&self, word: &str) -> Result<Locked, Error> {
+        Locked::open(self.dir_of(word)?, Subject::default())
+    }
+
+    /// The directory of the container of this name or id, which need not be readable.
+    ///
+    /// # Errors
+    /// As [`Containers::find`].
+    pub fn dir_of(&self, word: &str) -> Result<std::path::PathBuf, Error> {
         let id = self.claimed(word).map_or_else(|| self.prefixed(word), Ok)?;
-        Locked::open(self.root.join(id), Subject::default())
+        Ok(self.root.join(id))
     }
 
     /// The id whose claim to a name is there.
