@@ -69,11 +69,20 @@ impl Locked {
             .truncate(false)
             .read(true)
             .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        if !try_lock(&file) {
+            .open(&path);
+        let name = || {
             let name = subject.attributes.get("name").cloned();
-            return Err(Error::Running(name.unwrap_or_default()));
+            name.unwrap_or_default()
+        };
+        let file = match file {
+            // Somebody has removed it since it was found.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::NotFound(name()));
+            }
+            other => other.map_err(io("open", &path))?,
+        };
+        if !try_lock(&file) {
+            return Err(Error::Running(name()));
         }
         Ok(Locked {
             dir,
@@ -391,5 +400,21 @@ impl Locked {
         let file = replace(&self.dir, "state.json", state, sync)?;
         *self.state.borrow_mut() = state.is_alive().then_some(file);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_removed_meanwhile_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = Locked::open(dir.path().join("gone"), Subject::default());
+        assert!(matches!(gone, Err(Error::NotFound(_))));
+        let there = Locked::open(dir.path().to_owned(), Subject::default()).unwrap();
+        let again = Locked::open(dir.path().to_owned(), Subject::default());
+        assert!(matches!(again, Err(Error::Running(_))));
+        drop(there);
     }
 }
