@@ -356,7 +356,7 @@ identities! {
     fn options_of_other_verbs(t: [sub]) {
         for line in [
             "create --privileged", "container run --gpus", "container create -P", "exec --privileged", "container exec --privileged",
-            "inspect --size", "inspect -s", "logs --details", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
+            "logs --details", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
             "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x", "system df -v",
             "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --opt=x", "commit --no-pause",
         ] {

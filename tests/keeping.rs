@@ -270,6 +270,11 @@ identities! {
         let (written, whole) = size.split_once(" (virtual ").unwrap();
         let (written, whole) = (megabytes(written), megabytes(whole.trim_end_matches(')')));
         assert!((3.0..3.2).contains(&written) && whole > written + 1.0, "{size}");
+        let bytes = t.rl(["inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "one"]).run().ok().out();
+        let (rw, all) = bytes.split_once(' ').unwrap();
+        let (rw, all): (u64, u64) = (rw.parse().unwrap(), all.parse().unwrap());
+        assert!((3_000_000..3_200_000).contains(&rw) && all > rw + 1_000_000, "{bytes}");
+        assert_eq!(listed(t, &["ps", "-n", "-1", "--format", "{{.Names}}"]), ["one", "three"]);
         t.rl(["rm", "-f", "-a"]).run().ok();
     }
 

@@ -3,6 +3,7 @@
 use super::lifecycle::there;
 use super::table;
 use crate::engine::containers::Filter;
+use crate::engine::images::human_size;
 use crate::engine::{Context, Error, containers};
 use crate::state::Listed;
 use crate::sys::parts::in_parts;
@@ -20,8 +21,8 @@ pub struct PsArgs {
     #[arg(long)]
     no_trunc: bool,
     /// Show the N newest, also those that do not run
-    #[arg(short = 'n', long, value_name = "N")]
-    last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
     /// Show the newest, also if it does not run
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
@@ -61,7 +62,9 @@ pub struct RmArgs {
 /// # Errors
 /// The containers cannot be read.
 pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
-    let newest = args.last.or(args.latest.then_some(1));
+    // Docker's default, -1, is the same as without it.
+    let last = args.last.and_then(|last| usize::try_from(last).ok());
+    let newest = last.or(args.latest.then_some(1));
     let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
     let mut found = containers::listed(context, all)?;
     let filters = containers::settle(&found, &args.filter, || containers::listed(context, true))?;
@@ -81,7 +84,12 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     };
     let template = table::template(args.format.as_deref(), usual)?;
     let sizes = match args.size || args.format.as_deref().is_some_and(|f| f.contains(".Size")) {
-        true => containers::sizes(context, &found)?,
+        true => containers::sizes(context, &found)?
+            .into_iter()
+            .map(|(written, whole)| {
+                format!("{} (virtual {})", human_size(written), human_size(whole))
+            })
+            .collect(),
         false => Vec::new(),
     };
     let wanted = template.plain_fields();

@@ -134,6 +134,9 @@ pub struct InspectArgs {
     /// Print with a template such as `{{.Config.Env}}`, or `json`
     #[arg(short, long)]
     format: Option<String>,
+    /// Show how much containers have written, too
+    #[arg(short, long)]
+    size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -423,15 +426,25 @@ pub fn tag(context: &Context<'_>, args: &TagArgs) -> Result<u8, Error> {
 fn look_at(
     context: &Context<'_>,
     store: &Store,
-    kind: Option<&str>,
+    args: &InspectArgs,
     name: &str,
 ) -> Result<Value, Error> {
+    let kind = args.kind.as_deref();
     let asked = |word: &str| kind.is_none_or(|kind| kind == word);
     if asked("container") {
         match lifecycle::find(context, name) {
             Ok(container) => {
                 let networks = state::Networks::new(context.dirs.networks());
-                return Ok(containers::inspect(&container, &networks));
+                let mut value = containers::inspect(&container, &networks);
+                if args.size {
+                    let mut listed = containers::listed(context, true)?;
+                    listed.retain(|other| other.spec.id == container.spec.id);
+                    if let [(written, whole)] = containers::sizes(context, &listed)?[..] {
+                        value["SizeRw"] = written.into();
+                        value["SizeRootFs"] = whole.into();
+                    }
+                }
+                return Ok(value);
             }
             Err(error @ Error::State(state::Error::Damaged { .. })) => return Err(error),
             Err(error) if kind.is_some() => return Err(error),
@@ -441,13 +454,14 @@ fn look_at(
     if asked("image") {
         let image = images::find(store, name).and_then(|image| images::inspect(store, &image));
         match image {
+            Err(ImageError::Store(error)) => return Err(ImageError::Store(error).into()),
             Err(_) if kind.is_none() => {}
             other => return Ok(other?),
         }
     }
     if asked("network") {
         match networks::inspect(context, name) {
-            Err(_) if kind.is_none() => {}
+            Err(Error::State(state::Error::NoNetwork(_))) if kind.is_none() => {}
             other => return other,
         }
     }
@@ -467,7 +481,7 @@ pub fn inspect(context: &Context<'_>, args: &InspectArgs) -> Result<u8, Error> {
     let mut status = 0;
     let mut found = Vec::new();
     for name in &args.names {
-        match look_at(context, &store, args.kind.as_deref(), name) {
+        match look_at(context, &store, args, name) {
             Ok(value) => found.push(value),
             Err(error) => status = context.ui.fail(&error).min(1),
         }

@@ -56,7 +56,6 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
         &["no-pause", "format", "include-volumes", "squash"],
     ),
     (&["exec"], &["privileged", "preserve-fds"]),
-    (&["inspect"], &["size"]),
     (&["logs"], &["details", "color", "names"]),
     (&["rm"], &["link", "cidfile", "depend", "time"]),
     (
@@ -102,7 +101,6 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
 
 /// Their short forms.
 const SHORT: &[(&str, &str, &str)] = &[
-    ("inspect", "s", "size"),
     ("rm", "l", "link"),
     ("pull", "a", "all-tags"),
     ("image pull", "a", "all-tags"),

@@ -10,7 +10,6 @@ pub use row::{Row, row};
 
 use std::os::fd::OwnedFd;
 
-use super::images::human_size;
 use super::{Context, Error};
 use crate::model::spec::ContainerSpec;
 use crate::monitor;
@@ -85,22 +84,20 @@ fn default_plan(context: &Context<'_>) -> Result<userns::Plan, Error> {
     Ok(userns::plan(&userns::Mode::Default, context.caller()?)?)
 }
 
-/// What each has written, and with its image, in Docker's words.
+/// The bytes that each has written, and these with its image's.
 ///
 /// # Errors
 /// As [`super::usage::written`]; the store cannot be read.
-pub fn sizes(context: &Context<'_>, all: &[Listed]) -> Result<Vec<String>, Error> {
+pub fn sizes(context: &Context<'_>, all: &[Listed]) -> Result<Vec<(u64, u64)>, Error> {
     let store = crate::store::Store::open(&context.dirs.data)?;
     let written = super::usage::written(context, all)?;
     let images = store.images()?;
-    let size = |container: &Listed, written: u64| -> Result<String, Error> {
+    let size = |container: &Listed, written: u64| -> Result<(u64, u64), Error> {
         let image = images
             .iter()
             .find(|i| Some(i.id) == container.spec.image_id);
         let below = image.map(|image| store.unpacked_size(image)).transpose()?;
-        let whole = written + below.flatten().unwrap_or(0);
-        let (written, whole) = (human_size(written), human_size(whole));
-        Ok(format!("{written} (virtual {whole})"))
+        Ok((written, written + below.flatten().unwrap_or(0)))
     };
     let pairs = all.iter().zip(written);
     pairs
