@@ -153,7 +153,7 @@ identities! {
             }
             // The port that was picked is shown.
             let table = t.rl(["ps"]).run().ok().out();
-            let picked = table.split([' ', ',']).find_map(|word| word.strip_suffix(":82/tcp")).unwrap_or_else(|| panic!("{table}"));
+            let picked = table.split([' ', ',']).find_map(|word| word.strip_suffix("->82/tcp")).unwrap_or_else(|| panic!("{table}"));
             echoes(picked);
             up.end();
         }
