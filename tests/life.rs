@@ -338,7 +338,19 @@ identities! {
         t.rl(["wait", "louder"]).run().ok();
         let kept = t.rl(["logs", "louder"]).run().ok().out();
         assert!(kept.ends_with("line 3000") && kept.lines().count() < 1500, "{}", kept.lines().count());
-        t.rl(["rm", "loud", "louder"]).run().ok();
+        // Who is overtaken by it is told what is missing, and sees the rest.
+        let script = "until [ -e /tmp/go ]; do sleep 0.05; done; i=0; while [ $i -lt 9000 ]; do i=$((i+1)); echo line $i; done";
+        detached(t, "loudest", &options("max-size=4k"), &format!("echo line 0; {script}"));
+        let mut stuck = t.rl(["logs", "-f", "loudest"]).spawn();
+        stuck.expect("line 0");
+        stuck.signal(Signal::STOP);
+        t.rl(["exec", "loudest", "touch", "/tmp/go"]).run().ok();
+        t.rl(["wait", "loudest"]).run().ok();
+        stuck.signal(Signal::CONT);
+        let overtaken = stuck.wait().ok();
+        assert!(overtaken.out().ends_with("line 9000"), "{overtaken:?}");
+        assert!(overtaken.err().contains("files of the log of `loudest` were rotated away"), "{overtaken:?}");
+        t.rl(["rm", "loud", "louder", "loudest"]).run().ok();
     }
 
     fn a_slow_follower_holds_nobody_up(t: [sub]) {

@@ -109,6 +109,9 @@ pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(
             if !reader.show_new(options)? {
                 return Ok(());
             }
+            if let Some(missed) = reader.missed() {
+                context.ui.notice(&missed);
+            }
         }
         let mut alive = alive.into_iter();
         readers.retain(|_| alive.next() == Some(true));
@@ -196,6 +199,8 @@ struct Reader {
     named: bool,
     /// The newest file that was opened.
     number: u64,
+    /// How many were gone before they could be.
+    missed: u64,
     /// The open ones, the one being read first.
     files: VecDeque<(u64, BufReader<File>)>,
     /// Where in that one the next record begins.
@@ -217,6 +222,7 @@ impl Reader {
             container,
             named,
             number: 0,
+            missed: 0,
             files: VecDeque::new(),
             offset: 0,
             rest: Vec::new(),
@@ -316,15 +322,30 @@ impl Reader {
         let before = self.number;
         for number in log::files(dir).into_iter().filter(|n| *n > before) {
             let path: PathBuf = log::path(dir, number);
+            // Those before the first one were gone when it began to read.
+            if self.number > 0 {
+                self.missed += number - self.number - 1;
+            }
+            self.number = number;
             match File::open(&path) {
                 Ok(file) => self.files.push_back((number, BufReader::new(file))),
                 // Rotated away meanwhile.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.missed += 1,
                 Err(e) => return Err(failed(&path)(e)),
             }
-            self.number = number;
         }
         Ok(())
+    }
+
+    /// What a follower has to be told of that it will not see.
+    fn missed(&mut self) -> Option<String> {
+        let missed = std::mem::take(&mut self.missed);
+        (missed > 0).then(|| {
+            format!(
+                "{missed} files of the log of `{}` were rotated away before they could be read: larger ones, or more of them, last longer (`--log-opt max-size=…`, `max-file=…`)",
+                self.container.spec.name
+            )
+        })
     }
 
     fn show(&mut self, record: &Record, options: &Logs) -> Result<bool, Error> {
