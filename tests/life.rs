@@ -128,7 +128,7 @@ identities! {
         assert_eq!(seen, "2\n0 1 2 3", "the first and sh; and what ls reads");
         assert_eq!(t.rl(["exec", "-i", "box", "cat"]).stdin("in\0\u{ff}").run().ok().out(), "in\0\u{ff}");
         t.rl(["exec", "box", "sh", "-c", "exit 7"]).run().exits(7);
-        t.rl(["exec", "box", "nothing"]).run().refuses(127, "`nothing`");
+        t.rl(["exec", "box", "nothing"]).run().refuses(127, "`nothing`").complains("`rl exec box sh`");
         t.rl(["exec", "box", "/etc"]).run().refuses(126, "`/etc`");
         let shaped = t.rl(["exec", "-e", "X=y", "-w", "/tmp", "box", "sh", "-c", "echo $X $PWD"]).run().ok();
         assert_eq!(shaped.out(), "y /tmp");

@@ -79,17 +79,30 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
         containers.event(&container.spec, action, more);
     };
     event(&format!("exec_start: {}", exec.args.join(" ")), &[]);
+    let failed = |error| not_found(error, &container.spec.name);
     if exec.detach {
-        client.await_start(&notice, &detail)?;
+        client.await_start(&notice, &detail).map_err(failed)?;
         return Ok(0);
     }
-    match client.attach(attach, &notice, &detail, &mut || {})? {
+    let outcome = client.attach(attach, &notice, &detail, &mut || {});
+    match outcome.map_err(failed)? {
         Outcome::Ended(ended) => {
             event("exec_die", &[("exitCode", ended.status().to_string())]);
             Ok(ended.status())
         }
         Outcome::Detached => Ok(0),
     }
+}
+
+/// What is not in this container is looked for there.
+fn not_found(mut error: monitor::Error, name: &str) -> monitor::Error {
+    if let monitor::Error::Start(failure) = &mut error
+        && failure.status == 127
+    {
+        let look = format!("`rl exec {name} sh` is a shell to look around in, if there is one");
+        failure.hint.get_or_insert(look);
+    }
+    error
 }
 
 /// A hold on the first process.
