@@ -257,7 +257,7 @@ identities! {
         for (pattern, fits) in [("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[])] {
             assert_eq!(names(&[&format!("name={pattern}")]), *fits, "{pattern}");
         }
-        assert_eq!(listed(t, &["ps", "-n", "2", "--format", "{{.Ports}}"]), ["", "127.0.0.1:18080->80/tcp, 127.0.0.1:18053->53/udp"]);
+        assert_eq!(listed(t, &["ps", "-n", "2", "--format", "{{.Ports}}"]), ["", &format!("127.0.0.1:{port}->80/tcp, 127.0.0.1:{port}->53/udp")]);
         assert_eq!(listed(t, &["stats", "-a", "--no-stream", "--format", "{{.Name}}"]), ["one", "three", "two"]);
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);

@@ -145,7 +145,7 @@ identities! {
         let id = run.args(["printf", "%s\\n"]).args(odd).run().ok().out();
 
         let text = t.rl(["generate", "systemd", "odd"]).run().ok().out();
-        let rl = support::binary().display().to_string();
+        let rl = t.installed().display().to_string();
         assert_eq!(literal(&values(&text, "ExecStart")[0]), [rl.as_str(), "start", "--attach", &id]);
         assert_eq!(literal(&values(&text, "ExecStop")[0]), [rl.as_str(), "stop", "--ignore", "--time=7", &id]);
         assert_eq!(values(&text, "SuccessExitStatus"), ["143 130"]);

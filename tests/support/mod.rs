@@ -194,7 +194,7 @@ impl Env {
 
     /// The program under test as the identity has it installed: the user without subordinate ids has built it and owns
     /// it, the others have it from root.
-    fn installed(&self) -> PathBuf {
+    pub fn installed(&self) -> PathBuf {
         match self.who {
             Identity::NoSub if identity::is_root() => reachable_copy(binary(), Some(self.uid())),
             _ => binary().to_owned(),

@@ -294,6 +294,7 @@ mod tests {
             Filter::Dangling(true)
         );
         assert!("dangling=maybe".parse::<Filter>().is_err());
-        assert!("since=x".parse::<Filter>().is_err());
+        assert!("until=never".parse::<Filter>().is_err());
+        assert!("size=1".parse::<Filter>().is_err());
     }
 }
