@@ -36,7 +36,9 @@ identities! {
 
     fn no_terminal_through_pipes(t: [sub root]) {
         assert_eq!(t.run(["sh", "-c", "tty; true"]).run().ok().out(), "not a tty");
-        t.run_with(&["-t"], ["true"]).run().refuses(125, "terminal");
+        t.run_with(&["-it"], ["true"]).run().refuses(125, "terminal");
+        // Of its own, on which nobody types.
+        assert_eq!(t.run_with(&["-t"], ["sh", "-c", "test -t 0 && test -t 1 && echo terminal"]).run().ok().out(), "terminal");
         t.run_with(&["-i"], ["cat"]).stdin("in").run().ok();
     }
 
