@@ -33,7 +33,8 @@ pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
                     signal_pidfd(handle.as_fd(), signal)
                 }
                 Some(Err(errno)) => Err(errno),
-                _ => Ok(()),
+                // It is another one's by now, or was no number.
+                _ => Err(Errno::SRCH),
             };
             match sent {
                 Ok(()) => missed = true,

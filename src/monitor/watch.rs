@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::clients::{Clients, Received, Role};
 use super::fuse::Serves;
@@ -143,7 +144,7 @@ struct Watch<'a> {
 enum Source {
     Exit,
     Network,
-    Fuse(usize),
+    Fuse(Pid),
     Check,
     Memory,
     Listener,
@@ -177,7 +178,7 @@ impl Watch<'_> {
             match source {
                 Source::Exit => self.exited(),
                 Source::Network => self.network_gone(),
-                Source::Fuse(which) => self.fuse_gone(which),
+                Source::Fuse(pid) => self.fuse_gone(pid),
                 Source::Check => self.checks.ready(),
                 Source::Memory => self.killed_for_memory(),
                 Source::Listener => self.clients.accept(),
@@ -221,9 +222,9 @@ impl Watch<'_> {
             fds.push(PollFd::from_borrowed_fd(network.end_fd(), PollFlags::IN));
             sources.push(Source::Network);
         }
-        for (which, server) in self.running.fuse.iter().enumerate() {
+        for server in &self.running.fuse {
             fds.push(PollFd::new(&server.child, PollFlags::IN));
-            sources.push(Source::Fuse(which));
+            sources.push(Source::Fuse(server.child.pid()));
         }
         if let Some(fd) = self.checks.poll_fd() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -307,12 +308,12 @@ impl Watch<'_> {
         self.notice(&format!("{how}: the container has no network from here on"));
     }
 
-    fn fuse_gone(&mut self, which: usize) {
-        // Another one of this turn may have gone before: it is found in the next.
-        if which >= self.running.fuse.len() {
+    fn fuse_gone(&mut self, pid: Pid) {
+        let servers = &mut self.running.fuse;
+        let Some(which) = servers.iter().position(|server| server.child.pid() == pid) else {
             return;
-        }
-        let server = self.running.fuse.remove(which);
+        };
+        let server = servers.remove(which);
         let how = match server.child.wait() {
             Ok(Ended::Signaled(signal)) => format!("killed by signal {signal}"),
             Ok(ended) => format!("exit status {}", ended.status()),
