@@ -6,7 +6,6 @@ use crate::engine::containers::Filter;
 use crate::engine::images::human_size;
 use crate::engine::{Context, Error, containers};
 use crate::state::Listed;
-use crate::sys::parts::in_parts;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -92,20 +91,21 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
             .collect(),
         false => Vec::new(),
     };
-    let wanted = template.plain_fields();
-    let row = |&(container, size): &(&Listed, Option<&String>)| {
-        let mut row = containers::row(container, args.no_trunc, wanted.as_deref());
-        row.fields["Size"] = size.map_or("", |size| size).into();
-        table::Row {
-            fields: row.fields,
-            methods: row.methods,
+    let plain = template.plain();
+    let line = |(container, size): (&Listed, Option<&String>)| match &plain {
+        Some(plain) => plain.fill(|name| match (name, size) {
+            ("Size", size) => Some(size.map_or("", |size| size).into()),
+            _ => containers::field(container, name, args.no_trunc),
+        }),
+        None => {
+            let (mut fields, methods) = containers::row(container, args.no_trunc);
+            fields.insert("Size".to_owned(), size.map_or("", |size| size).into());
+            template.fill(&fields.into(), &methods)
         }
     };
     let sizes = sizes.iter().map(Some).chain(std::iter::repeat(None));
-    let found: Vec<_> = found.iter().zip(sizes).collect();
-    let lines = in_parts(&found, |part| table::lines(&template, part.iter().map(row)));
-    let lines: Vec<_> = lines.into_iter().collect::<Result<_, _>>()?;
-    table::page(&template, &title, lines.into_iter().flatten().collect())
+    let lines: Result<_, _> = found.iter().zip(sizes).map(line).collect();
+    table::page(&template, &title, lines?)
 }
 
 /// The head of a template's column.

@@ -6,7 +6,7 @@ mod row;
 
 pub use filter::{Filter, FilterError, passes, settle};
 pub use inspect::{inspect, published};
-pub use row::{Row, row};
+pub use row::{field, row};
 
 use std::os::fd::OwnedFd;
 

@@ -9,7 +9,11 @@ mod eval;
 mod functions;
 mod parse;
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
+
+use super::text::push_escaped;
 
 /// Why a template cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,24 +91,14 @@ impl Template {
             .map_err(|failure| failure.of(&self.source))
     }
 
-    /// The fields of the value that it shows, where it shows them as they are and does nothing else.
-    pub fn plain_fields(&self) -> Option<Vec<&str>> {
-        let field = |node| match node {
-            &Node::Text(_) => Some(None),
-            Node::Print(Pipe {
-                set: None,
-                commands,
-            }) => match &**commands {
-                [command] => match &**command {
-                    [Operand::Field(path)] => Some(Some(&**path.first()?)),
-                    _ => None,
-                },
-                _ => None,
-            },
-            _ => None,
-        };
-        let fields: Option<Vec<Option<&str>>> = self.nodes.iter().map(field).collect();
-        Some(fields?.into_iter().flatten().collect())
+    /// The template as one that shows fields of the value as they are and does nothing else, if it is one: it is filled
+    /// without making a value of all fields first.
+    pub fn plain(&self) -> Option<Plain<'_>> {
+        let pieces: Option<Vec<Piece<'_>>> = self.nodes.iter().map(Piece::of).collect();
+        Some(Plain {
+            source: &self.source,
+            pieces: pieces?,
+        })
     }
 
     /// The head line: the template with the title of each field in the place of its value.
@@ -114,6 +108,64 @@ impl Template {
     pub fn head(&self, title: &dyn Fn(&str) -> String) -> Result<String, TemplateError> {
         eval::run(&self.nodes, &eval::Root::Titles(title))
             .map_err(|failure| failure.of(&self.source))
+    }
+}
+
+/// A [template](Template::plain) that shows fields as they are.
+#[derive(Clone, Debug)]
+pub struct Plain<'a> {
+    source: &'a str,
+    pieces: Vec<Piece<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Piece<'a> {
+    Text(&'a str),
+    Field(&'a str),
+}
+
+impl Piece<'_> {
+    fn of(node: &Node) -> Option<Piece<'_>> {
+        match node {
+            Node::Text(text) => Some(Piece::Text(text)),
+            Node::Print(Pipe {
+                set: None,
+                commands,
+            }) => match &commands[..] {
+                [command] => match &command[..] {
+                    [Operand::Field(path)] if path.len() == 1 => Some(Piece::Field(&path[0])),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Plain<'_> {
+    /// Fills the template with what `field` has under each name.
+    ///
+    /// # Errors
+    /// A field that there is not.
+    pub fn fill<'v>(
+        &self,
+        field: impl Fn(&str) -> Option<Cow<'v, str>>,
+    ) -> Result<String, TemplateError> {
+        let mut out = String::with_capacity(128);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field(name) => {
+                    let value = field(name).ok_or_else(|| TemplateError::NoField {
+                        template: self.source.to_owned(),
+                        field: (*name).to_owned(),
+                    })?;
+                    push_escaped(&mut out, &value);
+                }
+            }
+        }
+        Ok(out)
     }
 }
 

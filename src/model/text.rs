@@ -7,10 +7,20 @@ use std::fmt::Write as _;
 /// is harmless reads as it is.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        push(&mut out, c);
-    }
+    push_escaped(&mut out, text);
     out
+}
+
+/// Appends what [`escape`] makes of the text.
+pub fn push_escaped(out: &mut String, text: &str) {
+    // What most text is.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        out.push_str(text);
+        return;
+    }
+    for c in text.chars() {
+        push(out, c);
+    }
 }
 
 /// The same for bytes that may not be UTF-8; what is not becomes `\xNN`.

@@ -1,5 +1,6 @@
 //! A line of `rl ps`: the fields of `--format`, named as Docker names them.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value, json};
@@ -9,73 +10,76 @@ use crate::model::time::{ago, now, to_rfc3339};
 use crate::net::{Ports, Publish};
 use crate::state::{Listed, Status, Verdict};
 
-/// What is shown of a container.
-pub struct Row {
-    /// The fields.
-    pub fields: Value,
-    /// `.Label "key"`.
-    pub methods: Map<String, Value>,
-}
+/// The names of [`field`].
+const FIELDS: [&str; 13] = [
+    "ID",
+    "Image",
+    "Command",
+    "CreatedAt",
+    "RunningFor",
+    "Ports",
+    "State",
+    "Status",
+    "Names",
+    "Labels",
+    "Mounts",
+    "LocalVolumes",
+    "Networks",
+];
 
-/// The row of a container, with the fields that are `wanted`, or with all; `whole` ids and commands are not cut short.
-pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
+/// What a container has under a name of docker's; `whole` ids and commands are not cut short.
+pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'a, str>> {
     let spec = &container.spec;
     let created = seconds(spec.created);
-    let volumes = || {
-        let named = |mount: &&VolumeMount| matches!(mount.source, MountSource::Volume { .. });
-        spec.mounts.iter().filter(named).count()
-    };
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: &dyn Fn() -> String| {
-        if wanted.is_none_or(|wanted| wanted.contains(&name)) {
-            fields.insert(name.to_owned(), value().into());
+    Some(match name {
+        "ID" => match whole {
+            true => (&*spec.id).into(),
+            false => spec.id[..12].into(),
+        },
+        "Image" => match &*spec.image {
+            "" => "(directory)".into(),
+            name => name.into(),
+        },
+        "Command" => command(&spec.args, whole).into(),
+        "CreatedAt" => to_rfc3339(created).into(),
+        "RunningFor" => ago(created, now()).into(),
+        "Ports" => {
+            let ports = spec.network.publish.iter().map(|text| published(text));
+            ports.collect::<Vec<_>>().join(", ").into()
         }
-    };
-    put("ID", &|| match whole {
-        true => spec.id.clone(),
-        false => spec.id[..12].to_owned(),
-    });
-    put("Image", &|| match &*spec.image {
-        "" => "(directory)".to_owned(),
-        name => name.to_owned(),
-    });
-    put("Command", &|| command(&spec.args, whole));
-    put("CreatedAt", &|| to_rfc3339(created));
-    put("RunningFor", &|| ago(created, now()));
-    put("Ports", &|| {
-        let ports = spec.network.publish.iter().map(|text| published(text));
-        ports.collect::<Vec<_>>().join(", ")
-    });
-    put("State", &|| state(container.state.status).to_owned());
-    put("Status", &|| status(container));
-    put("Names", &|| spec.name.clone());
-    put("Labels", &|| {
-        let labels = spec.labels.iter();
-        let labels = labels.map(|(key, value)| format!("{key}={value}"));
-        labels.collect::<Vec<_>>().join(",")
-    });
-    put("Mounts", &|| {
-        let mounts = spec.mounts.iter().filter_map(|mount| match &mount.source {
-            MountSource::Volume { name, .. } => Some(name.clone()),
-            MountSource::Bind { path, .. } | MountSource::Overlay { path } => {
-                Some(path.to_string_lossy().into_owned())
-            }
-            MountSource::Tmpfs { .. } => None,
-        });
-        mounts.collect::<Vec<_>>().join(",")
-    });
-    put("LocalVolumes", &|| volumes().to_string());
-    put("Networks", &|| {
-        super::filter::network(spec.network.mode, &spec.network.request.mode).to_owned()
-    });
+        "State" => state(container.state.status).into(),
+        "Status" => status(container).into(),
+        "Names" => (&*spec.name).into(),
+        "Labels" => {
+            let labels = spec.labels.iter();
+            let labels = labels.map(|(key, value)| format!("{key}={value}"));
+            labels.collect::<Vec<_>>().join(",").into()
+        }
+        "Mounts" => {
+            let mounts = spec.mounts.iter().filter_map(|mount| match &mount.source {
+                MountSource::Volume { name, .. } => Some(name.clone()),
+                MountSource::Bind { path, .. } | MountSource::Overlay { path } => {
+                    Some(path.to_string_lossy().into_owned())
+                }
+                MountSource::Tmpfs { .. } => None,
+            });
+            mounts.collect::<Vec<_>>().join(",").into()
+        }
+        "LocalVolumes" => {
+            let named = |mount: &&VolumeMount| matches!(mount.source, MountSource::Volume { .. });
+            spec.mounts.iter().filter(named).count().to_string().into()
+        }
+        "Networks" => super::filter::network(spec.network.mode, &spec.network.request.mode).into(),
+        _ => return None,
+    })
+}
+
+/// All [fields](field), and those that want an argument: `.Label "key"`.
+pub fn row(container: &Listed, whole: bool) -> (Map<String, Value>, Map<String, Value>) {
+    let with = |&name: &&str| Some((name.to_owned(), field(container, name, whole)?.into()));
     let mut methods = Map::new();
-    if wanted.is_none() {
-        methods.insert("Label".to_owned(), json!(spec.labels));
-    }
-    Row {
-        fields: fields.into(),
-        methods,
-    }
+    methods.insert("Label".to_owned(), json!(container.spec.labels));
+    (FIELDS.iter().filter_map(with).collect(), methods)
 }
 
 /// `0.0.0.0:8080->80/tcp`, as docker has it.

@@ -81,20 +81,20 @@ impl Val<'_> {
 }
 
 /// `[a b]`, `map[k:v]` with sorted keys.
-fn go_text(value: &Value) -> String {
+fn go_text(value: &Value) -> Cow<'_, str> {
     match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.into(),
         Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_text).collect();
-            format!("[{}]", items.join(" "))
+            let items: Vec<_> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" ")).into()
         }
         Value::Object(map) => {
             let pairs = sorted(map).into_iter();
             let pairs: Vec<String> = pairs.map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
-            format!("map[{}]", pairs.join(" "))
+            format!("map[{}]", pairs.join(" ")).into()
         }
-        other => other.to_string(),
+        other => other.to_string().into(),
     }
 }
 

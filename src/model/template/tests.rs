@@ -143,25 +143,36 @@ fn a_head_has_titles_for_fields() {
 
 #[test]
 fn fields_that_are_all_a_template_shows() {
-    let fields = |text: &str| {
+    let fill = |text: &str| {
         let template = Template::parse(text).unwrap();
-        let fields = template.plain_fields();
-        fields.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        let field = |name: &str| match name {
+            "ID" => Some("1\x1b".into()),
+            "Names" => Some("\u{202e}ö".into()),
+            _ => None,
+        };
+        template.plain().map(|plain| plain.fill(field))
     };
     assert_eq!(
-        fields("table {{.ID}}\t{{.State.Pid}}").unwrap(),
-        ["ID", "State"]
+        fill("table {{.ID}}\\t{{.Names}}"),
+        Some(Ok("1\\x1b\t\\u{202e}ö".to_owned()))
     );
-    assert_eq!(fields("words").unwrap(), [""; 0]);
+    assert_eq!(fill("words"), Some(Ok("words".to_owned())));
+    let same = Template::parse("{{.ID}} {{.Image}}").unwrap();
+    let value = json!({"ID": "1"});
+    assert_eq!(
+        fill("{{.ID}} {{.Image}}"),
+        Some(same.fill(&value, &Map::new()))
+    );
     for more in [
         "json",
         "{{.}}",
         "{{json .ID}}",
+        "{{.State.Pid}}",
         "{{if .ID}}x{{end}}",
         "{{$x := .ID}}{{$x}}",
         "{{.Label \"a\"}}",
         "{{$.ID}}",
     ] {
-        assert_eq!(fields(more), None, "{more}");
+        assert_eq!(fill(more), None, "{more}");
     }
 }
