@@ -99,9 +99,10 @@ fn parts(store: &Store, images: &[Image]) -> Result<BTreeMap<String, u64>, Error
 /// # Errors
 /// No user namespace to look at files of other ids from.
 pub fn written(context: &Context<'_>, all: &[Listed]) -> Result<Vec<u64>, Error> {
+    let containers = context.dirs.containers();
     let written = |container: &Listed| {
-        let dir = container.dir();
-        vec![dir.join("upper"), views::directory(dir)]
+        let dir = containers.join(&container.spec.id);
+        vec![dir.join("upper"), views::directory(&dir)]
     };
     let dirs: Vec<Vec<PathBuf>> = all.iter().map(written).collect();
     sizes_of(context, &dirs)

@@ -18,7 +18,6 @@ use super::files::{
 use super::names::claimant;
 use super::status::{Shown, Stamp};
 use super::{Error, State, Status};
-use crate::model::brief::Brief;
 use crate::model::spec::ContainerSpec;
 use crate::sys::process::Ended;
 
@@ -200,7 +199,7 @@ impl Locked {
         let dir = File::open(&self.dir).ok()?;
         let stamp = || Stamp::at(dir.as_fd(), "spec.json");
         let of = stamp()?;
-        let brief = Brief::from(self.spec().ok()?);
+        let brief = Box::new(self.spec().ok()?.into());
         (stamp() == Some(of)).then_some(Shown { of, brief })
     }
 

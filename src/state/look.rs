@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -21,25 +20,16 @@ use crate::sys::parts::in_parts;
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What is shown of its specification.
-    pub spec: Brief,
+    pub spec: Box<Brief>,
     /// Its state.
     pub state: State,
-    dir: PathBuf,
-}
-
-impl Listed {
-    /// Its directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
 }
 
 impl From<Container> for Listed {
     fn from(container: Container) -> Listed {
         Listed {
-            spec: container.spec.into(),
+            spec: Box::new(container.spec.into()),
             state: container.state,
-            dir: container.dir,
         }
     }
 }
@@ -59,50 +49,44 @@ impl Containers {
         if entries.iter().any(|name| is_gone(name)) {
             return Ok(None);
         }
-        let found = in_parts(&entries, |part| {
+        let found = in_parts(entries, move |part| {
             let mut buffer = Vec::new();
-            let look = |id: &String| self.look_at(&root, id, &mut buffer);
+            let look = |id: &String| look_at(&root, id, &mut buffer);
             part.iter().map(look).collect::<Option<Vec<Listed>>>()
         });
         let parts: Option<Vec<Vec<Listed>>> = found.into_iter().collect();
         Ok(parts.map(|parts| {
-            // Moved as little as can be: they are large.
-            let mut all = Vec::with_capacity(entries.len());
-            parts.into_iter().for_each(|mut part| all.append(&mut part));
+            let mut all = parts.into_iter().flatten().collect::<Vec<Listed>>();
             all.sort_unstable_by_key(|listed| std::cmp::Reverse(listed.spec.made()));
             all
         }))
     }
+}
 
-    fn look_at(&self, root: &File, id: &str, buffer: &mut Vec<u8>) -> Option<Listed> {
-        let (file, mut state) = match open(root, id, "state.json") {
-            Err(Errno::NOENT) => (None, State::created()),
-            file => {
-                let file = file.ok()?;
-                let state: State = parse(&file, buffer)?;
-                (Some(file), state)
-            }
-        };
-        let shown = state.shown.take();
-        let is_of = |shown: &Shown| Stamp::at(root.as_fd(), &below(id, SPEC)) == Some(shown.of);
-        let spec: Brief = match shown.filter(is_of) {
-            Some(shown) => shown.brief,
-            None => parse(&open(root, id, SPEC).ok()?, buffer)?,
-        };
-        let in_order = match state.is_alive() {
-            // One that was replaced meanwhile is not locked any more.
-            true => {
-                file.is_some_and(|file| is_locked(&file))
-                    || open(root, id, "lock").is_ok_and(|lock| is_locked(&lock))
-            }
-            false => !spec.remove,
-        };
-        (spec.version <= VERSION && in_order).then(|| Listed {
-            spec,
-            state,
-            dir: self.root.join(id),
-        })
-    }
+fn look_at(root: &File, id: &str, buffer: &mut Vec<u8>) -> Option<Listed> {
+    let (file, mut state) = match open(root, id, "state.json") {
+        Err(Errno::NOENT) => (None, State::created()),
+        file => {
+            let file = file.ok()?;
+            let state: State = parse(&file, buffer)?;
+            (Some(file), state)
+        }
+    };
+    let shown = state.shown.take();
+    let is_of = |shown: &Shown| Stamp::at(root.as_fd(), &below(id, SPEC)) == Some(shown.of);
+    let spec: Box<Brief> = match shown.filter(is_of) {
+        Some(shown) => shown.brief,
+        None => parse(&open(root, id, SPEC).ok()?, buffer)?,
+    };
+    let in_order = match state.is_alive() {
+        // One that was replaced meanwhile is not locked any more.
+        true => {
+            file.is_some_and(|file| is_locked(&file))
+                || open(root, id, "lock").is_ok_and(|lock| is_locked(&lock))
+        }
+        false => !spec.remove,
+    };
+    (spec.version <= VERSION && in_order).then(|| Listed { spec, state })
 }
 
 const SPEC: &str = "spec.json";

@@ -73,7 +73,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Shown {
     pub of: Stamp,
-    pub brief: Brief,
+    pub brief: Box<Brief>,
 }
 
 /// Which file it is: one that takes its place differs.
