@@ -25,6 +25,14 @@ pub(super) struct Server {
     pub serves: Serves,
 }
 
+impl Server {
+    /// Its mount stands: what it said on the way there is no matter any more.
+    pub fn stands(&self) {
+        let _ = rustix::fs::ftruncate(&self.words, 0);
+        let _ = rustix::fs::seek(&self.words, rustix::fs::SeekFrom::Start(0));
+    }
+}
+
 /// What it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Serves {
@@ -86,11 +94,17 @@ fn enter(container: &Child) -> rustix::io::Result<()> {
     }
 }
 
+/// What it said, in one line.
+pub(super) fn last_words(words: OwnedFd) -> String {
+    let mut text = Vec::new();
+    let mut file = std::fs::File::from(words);
+    let _ = file.rewind().and_then(|()| file.read_to_end(&mut text));
+    String::from_utf8_lossy(&text).trim().replace('\n', "; ")
+}
+
 /// Why it is gone, from what it said.
 pub(super) fn died(words: OwnedFd) -> StartFailure {
-    let mut text = String::new();
-    let mut file = std::fs::File::from(words);
-    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let text = last_words(words);
     let program = PathBuf::from(fuse_overlayfs::PROGRAM);
     let source = std::io::Error::from(std::io::ErrorKind::NotFound);
     let missing = fuse_overlayfs::Error::Spawn { program, source };
@@ -98,9 +112,9 @@ pub(super) fn died(words: OwnedFd) -> StartFailure {
     let hint = missing
         .hint()
         .filter(|_| text.starts_with(&missing.to_string()));
-    let message = match text.trim() {
+    let message = match &*text {
         "" => "fuse-overlayfs ended before its mount stood".to_owned(),
-        text => format!("fuse-overlayfs: {}", text.replace('\n', "; ")),
+        text => format!("fuse-overlayfs: {text}"),
     };
     StartFailure {
         part: Part::Rootfs,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::clients::{Clients, Received, Role};
-use super::fuse::Serves;
+use super::fuse::{self, Serves};
 use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
@@ -314,12 +314,20 @@ impl Watch<'_> {
             return;
         };
         let server = servers.remove(which);
-        let how = match server.child.wait() {
-            Ok(Ended::Signaled(signal)) => format!("killed by signal {signal}"),
-            Ok(ended) => format!("exit status {}", ended.status()),
-            Err(errno) => errno.to_string(),
+        let (mut how, fell) = match server.child.wait() {
+            Ok(Ended::Signaled(signal)) => (format!("killed by signal {signal}"), true),
+            Ok(ended) => (
+                format!("exit status {}", ended.status()),
+                ended.status() != 0,
+            ),
+            Err(errno) => (errno.to_string(), false),
         };
-        if !self.is_ending() {
+        // What is mapped from the root of one that falls ends with it (SIGBUS).
+        if fell || !self.is_ending() {
+            match &*fuse::last_words(server.words) {
+                "" => {}
+                words => how = format!("{how}: {words}"),
+            }
             let what = match &server.serves {
                 Serves::Root => "the container's root file system is gone".to_owned(),
                 Serves::View(dir) => format!("its view of `{}` is gone", dir.display()),

@@ -227,8 +227,12 @@ fn a_root_helper_killed() {
         nothing_left(&t, "a kill of the front end and the monitor");
 
         let command = ["sh", "-c", "echo up; read line; ls / || exit 7"];
-        let (mut running, _, inside) = up(run(&t, &image, options, &command));
+        let loud = t.rl(["run", "--rm", "--network", "none"]).args(options);
+        let (mut running, _, inside) = up(loud.arg(&image).args(&command));
         kill(helper_of(&inside));
+        running.expect_told(
+            "`fuse-overlayfs` ended (killed by signal 9): the container's root file system",
+        );
         running.close_stdin();
         let output = running.wait();
         assert_ne!(output.code(), 0, "{}", output.err());

@@ -252,6 +252,23 @@ fn read_in_background(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8
     receiver
 }
 
+/// Adds to what was seen of a stream until a text is in it; everything that was seen, when it does not come in time.
+fn await_text(
+    stream: &Receiver<Vec<u8>>,
+    seen: &mut Vec<u8>,
+    text: &str,
+    end: Instant,
+) -> Result<(), String> {
+    while !contains(seen, text.as_bytes()) {
+        let left = end.saturating_duration_since(Instant::now());
+        match stream.recv_timeout(left) {
+            Ok(bytes) => seen.extend(bytes),
+            Err(_) => return Err(String::from_utf8_lossy(seen).into_owned()),
+        }
+    }
+    Ok(())
+}
+
 /// A program that runs.
 pub struct Running<'a> {
     env: &'a Env,
@@ -287,23 +304,25 @@ impl Running<'_> {
     /// Waits until standard output has shown a text; returns everything up to there.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let end = Instant::now() + self.deadline;
-        while !contains(&self.seen.0, text.as_bytes()) {
-            let Ok(bytes) = self
-                .stdout
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            else {
-                let stderr: Vec<u8> = self.stderr.try_iter().flatten().collect();
-                panic!(
-                    "{}: no `{text}` on standard output: {}{}",
-                    self.line,
-                    String::from_utf8_lossy(&self.seen.0),
-                    String::from_utf8_lossy(&stderr)
-                );
-            };
-            self.seen.0.extend(bytes);
+        let (seen, end) = (&mut self.seen.0, Instant::now() + self.deadline);
+        if let Err(shown) = await_text(&self.stdout, seen, text, end) {
+            let stderr: Vec<u8> = self.stderr.try_iter().flatten().collect();
+            panic!(
+                "{}: no `{text}` on standard output: {shown}{}",
+                self.line,
+                String::from_utf8_lossy(&stderr)
+            );
         }
         String::from_utf8_lossy(&self.seen.0).into_owned()
+    }
+
+    /// Waits until standard error has shown a text.
+    #[track_caller]
+    pub fn expect_told(&mut self, text: &str) {
+        let (seen, end) = (&mut self.seen.1, Instant::now() + self.deadline);
+        if let Err(shown) = await_text(&self.stderr, seen, text, end) {
+            panic!("{}: no `{text}` on standard error: {shown}", self.line);
+        }
     }
 
     /// Waits for the end of the program and of both streams. A stream that stays open after the program
