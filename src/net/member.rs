@@ -199,20 +199,18 @@ impl Running {
             return Err(Error::SwitchDies);
         }
         self.revivals.push(Instant::now());
-        let channel = find(&self.ticket)?;
         let message = ToSwitch::Join(self.ticket.join.clone());
         let frames = self.frames.as_ref().map(|frames| frames.as_fd());
         let mut tries = 1..=times;
         loop {
+            // One that refused the first who came ends; there is another then.
+            let channel = find(&self.ticket)?;
             send(&channel, &message, frames)?;
             match receive(&channel, ANSWER) {
                 Ok(FromSwitch::Refused { message, hint }) => {
                     tries.next().ok_or(Error::Refused { message, hint })?;
                     // The old uplink may still be about to close its ports.
-                    let gone = wait_readable(channel.as_fd(), AGAIN);
-                    if gone.map_err(|e| failed("poll(switch)")(process::to_errno(e)))? {
-                        return Err(Error::SwitchDies);
-                    }
+                    std::thread::sleep(AGAIN);
                 }
                 Err(errno) => return Err(failed("recvmsg(switch)")(errno)),
                 Ok(_) => {
