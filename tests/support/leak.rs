@@ -34,7 +34,8 @@ impl Process {
     }
 }
 
-/// The processes that carry a tag.
+/// The processes that carry a tag. Who has ended and waits for the machine's init is gone: some look after the dead
+/// once in a second only.
 pub fn processes(tag: u64) -> Vec<Process> {
     let tag = tag.to_string();
     let mut found = Vec::new();
@@ -58,10 +59,15 @@ pub fn processes(tag: u64) -> Vec<Process> {
         let Some((head, tail)) = stat.rsplit_once(") ") else {
             continue;
         };
+        let mut fields = tail.split(' ');
+        let state = fields.next().and_then(|state| state.chars().next());
+        if (state, fields.next()) == (Some('Z'), Some("1")) {
+            continue;
+        }
         found.push(Process {
             pid,
             name: head.split_once('(').map_or("", |(_, name)| name).to_owned(),
-            state: tail.chars().next().unwrap_or('?'),
+            state: state.unwrap_or('?'),
             command: read("cmdline").replace('\0', " ").trim_end().to_owned(),
         });
     }
