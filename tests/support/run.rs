@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{Env, Identity, leak};
 
@@ -205,6 +205,12 @@ impl<'a> Program<'a> {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // It gives itself the tag, but might not have come to that when it is looked for.
+        let tag = Rlimit {
+            current: Some(self.env.tag),
+            maximum: None,
+        };
+        let _ = prlimit(Some(Pid::from_child(&child)), Resource::Rttime, tag);
         let mut stdin = child.stdin.take();
         if let Some(bytes) = bytes {
             let mut stdin = stdin.take().unwrap();
