@@ -286,7 +286,7 @@ fn a_detached_first_process_that_changed_its_user() {
     for verb in verbs {
         // Without a user namespace that is prepared for the next, which goes on beside it.
         let same = stays(&t, &image, &command);
-        same.env("RL_USERNS_WARM", "0").run().ok();
+        same.run().ok();
         wait_for("it", || {
             t.rl(["logs", "same"]).run().ok().out() == "up" && runs()
         });

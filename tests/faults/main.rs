@@ -73,7 +73,7 @@ fn run_by<'a>(
         .args(command)
 }
 
-/// Makes and starts `same`, which stays, with this command.
+/// Makes and starts `same`, which stays, with this command. No namespace is kept, for as long as a tracer would stay.
 fn stays<'a>(t: &'a Env, image: &str, command: &[&str]) -> Program<'a> {
     let words = [
         "run",
@@ -84,7 +84,8 @@ fn stays<'a>(t: &'a Env, image: &str, command: &[&str]) -> Program<'a> {
         "--name",
         "same",
     ];
-    t.rl(words).arg(image).args(command)
+    let program = t.rl(words).arg(image).args(command);
+    program.env("RL_USERNS_WARM", "0")
 }
 
 /// What is left in the user's directories, and the processes that still run; whoever has ended and waits
