@@ -254,7 +254,11 @@ identities! {
         assert_eq!(names(&["publish=80"]), ["two"]);
         assert_eq!(names(&["publish=53/udp"]), ["two"]);
         assert_eq!(names(&["publish=53/tcp"]), [""; 0]);
-        for (pattern, fits) in [("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[])] {
+        let patterns = [
+            ("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[]),
+            ("^(one|two)$", &["one", "two"]), ("t.*e", &["three"]), ("[m-n]e{1}$", &["one"]),
+        ];
+        for (pattern, fits) in patterns {
             assert_eq!(names(&[&format!("name={pattern}")]), *fits, "{pattern}");
         }
         assert_eq!(listed(t, &["ps", "-n", "2", "--format", "{{.Ports}}"]), ["", &format!("127.0.0.1:{port}->80/tcp, 127.0.0.1:{port}->53/udp")]);
@@ -262,6 +266,19 @@ identities! {
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
+        t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: unclosed group");
+        assert_eq!(names(&["publish=79-81"]), ["two"]);
+        assert_eq!(names(&["expose=80/tcp"]), ["two"]);
+        assert_eq!((names(&["is-task=false"]).len(), names(&["is-task=true"]).len()), (3, 0));
+        t.rl(["ps", "--filter", "expose=http"]).run().refuses(125, "`expose=http`: expected ports");
+        // What an image says that it listens on counts as well.
+        t.rl(["commit", "-c", "EXPOSE 9000", "two", "web"]).run().ok();
+        t.rl(["create", "--name", "four", "--network", "none", "web"]).run().ok();
+        assert_eq!(names(&["expose=9000"]), ["four"]);
+        assert_eq!(names(&["expose=8000-9999/tcp"]), ["four"]);
+        assert_eq!(names(&["expose=9000/udp"]), [""; 0]);
+        assert_eq!(names(&["publish=9000"]), [""; 0]);
+        t.rl(["rm", "four"]).run().ok();
         t.rl(["ps", "--filter", "since=nobody"]).run().refuses(125, "no such container");
         t.rl(["ps", "--filter", "health=fine"]).run().refuses(125, "health=fine");
         let table = t.rl(["ps", "-a", "-s"]).run().ok().out();
@@ -396,6 +413,10 @@ identities! {
         };
         assert_eq!(volumes(&["dangling=false"]), "kept");
         assert_eq!(volumes(&["name=free", "label=keep=no"]), "free-old");
+        assert_eq!(volumes(&["name=^free-(old|plain)$"]), "free-old\nfree-plain");
+        assert_eq!(volumes(&["name=^kept$", "name=-old$"]), "free-old\nkept", "one of a kind");
+        assert_eq!(t.rl(["network", "ls", "-q", "-f", "name=^k.pt$", "-f", "name=nothing"]).run().ok().out(), "kept");
+        t.rl(["network", "ls", "-f", "name=["]).run().refuses(125, "is no regular expression");
         assert_eq!(volumes(&["dangling=true", "label=other"]), "free-plain");
         assert_eq!(t.rl(["volume", "ls", "--format", "{{.Labels}}", "-f", "name=free-old"]).run().ok().out(), "keep=no");
         t.rl(["volume", "prune", "-a", "-f", "--filter", "label!=keep"]).run().ok();

@@ -38,7 +38,7 @@ enum Verb {
         /// Show only names
         #[arg(short, long)]
         quiet: bool,
-        /// Only some: name=TEXT, label=NAME[=VALUE], driver=NAME, dangling=BOOL
+        /// Only some: name=REGEX, label=NAME[=VALUE], driver=NAME, dangling=BOOL
         #[arg(short, long, value_name = "FILTER")]
         filter: Vec<Filter>,
         /// Print with a template such as `{{.Name}}`, or `json`

@@ -58,7 +58,7 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
 fn of_words(error: &Error) -> Option<String> {
     Some(match error {
         Error::Only(_) => "such as `--filter until=24h` or `--filter label=keep`".to_owned(),
-        Error::VolumeFilter(_) => "such as `--filter dangling=true`".to_owned(),
+        Error::VolumeFilter(_) | Error::Pattern(_) => "such as `--filter dangling=true`".to_owned(),
         Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
         Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),

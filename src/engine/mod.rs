@@ -209,6 +209,9 @@ pub enum Error {
     #[error("`{0}` is not a filter: name, label, driver or dangling, then `=` and a value")]
     VolumeFilter(String),
     /// `--format`.
+    /// A name to look for that is no regular expression.
+    #[error(transparent)]
+    Pattern(#[from] only::PatternError),
     #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
     /// A pull.

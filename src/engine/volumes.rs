@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{self, DATA};
-use super::only::{Label, truth};
+use super::only::{self, Label, Pattern, truth};
 use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::{state, userns};
@@ -168,8 +168,8 @@ pub fn list(context: &Context<'_>) -> Vec<Volume> {
 /// A condition of `rl volume ls --filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// The name contains this.
-    Name(String),
+    /// The name contains something like this.
+    Name(Pattern),
     /// A label, perhaps with a value.
     Label(Label),
     /// The driver.
@@ -186,7 +186,7 @@ impl std::str::FromStr for Filter {
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let owned = value.to_owned();
         Ok(match key {
-            "name" => Filter::Name(owned),
+            "name" => Filter::Name(Pattern::parse(value)?),
             "label" => Filter::Label(Label::parse(value)),
             "driver" => Filter::Driver(owned),
             "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
@@ -206,14 +206,15 @@ pub fn filtered(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<Volume>
     };
     let mut all = list(context);
     all.retain(|volume| {
-        filters.iter().all(|filter| match filter {
-            Filter::Name(text) => volume.name.contains(text),
+        let fits = |filter: &Filter| match filter {
+            Filter::Name(pattern) => pattern.fits(&volume.name),
             Filter::Label(label) => label.is_among(&volume.labels),
             Filter::Driver(word) => word == "local",
             Filter::Dangling(wanted) => {
                 used.iter().any(|c| c.spec.has_volume(&volume.name)) != *wanted
             }
-        })
+        };
+        only::passes(filters, |f| matches!(f, Filter::Label(_)), fits)
     });
     Ok(all)
 }
