@@ -236,6 +236,72 @@ identities! {
         wait_for("its end", || status(t, "brief").is_empty());
     }
 
+    fn wait_for_other_points(t: [sub root]) {
+        let wait = |conditions: &[&str], name: &str| {
+            let conditions = conditions.iter().map(|word| format!("--condition={word}"));
+            t.rl(["wait", "-i", "10ms"]).args(conditions).arg(name)
+        };
+        let reached = |conditions: &[&str]| wait(conditions, "box").run().ok().out();
+        t.rl(["create", "--network", "none", "--name", "box"]).arg(images::busybox()).args(["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.02; done"]).run().ok();
+        assert_eq!(reached(&["created"]), "-1");
+        assert_eq!(reached(&["stopped", "initialized"]), "-1", "one of them");
+        let (up, paused) = (wait(&["running"], "box").spawn(), wait(&["paused"], "box").spawn());
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(up.wait().ok().out(), "-1");
+        t.rl(["pause", "box"]).run().ok();
+        assert_eq!(paused.wait().ok().out(), "-1");
+        t.rl(["unpause", "box"]).run().ok();
+        let ends = ["exited", "stopped"].map(|word| wait(&[word, "healthy"], "box").spawn());
+        wait(&["healthy"], "box").run().refuses(1, "has no check of its health");
+        t.rl(["stop", "box"]).run().ok();
+        ends.into_iter().for_each(|end| assert_eq!(end.wait().ok().out(), "6"));
+        let gone = wait(&["removing"], "box").spawn();
+        t.rl(["rm", "box"]).run().ok();
+        // It may have been gone before it was looked for.
+        assert_eq!(gone.wait().ok().out(), "-1");
+        wait(&["running"], "box").run().refuses(1, "no such container: `box`");
+
+        detached(t, "again", &["--restart", "always"], "exit 3");
+        assert_eq!(wait(&["restarting"], "again").run().ok().out(), "-1");
+        t.rl(["rm", "-f", "again"]).run().ok();
+        let check = ["--rm", "--health-cmd", "test -e /tmp/well", "--health-interval", "50ms", "--health-retries", "1"];
+        detached(t, "well", &check, "exec sleep 1000");
+        assert_eq!(wait(&["unhealthy"], "well").run().ok().out(), "-1");
+        let well = wait(&["healthy"], "well").spawn();
+        t.rl(["exec", "well", "touch", "/tmp/well"]).run().ok();
+        assert_eq!(well.wait().ok().out(), "-1");
+        // The end of one that is gone by then.
+        let end = wait(&["exited", "paused"], "well").spawn();
+        t.rl(["exec", "well", "true"]).run().ok();
+        t.rl(["kill", "well"]).run().ok();
+        let end = end.wait();
+        assert!(end.code() == 0 && end.out() == "137" || end.err().contains("no such container"), "{} {}", end.out(), end.err());
+        t.rl(["wait", "--condition", "happy", "box"]).run().refuses(125, "`happy` is not a condition");
+        t.rl(["wait", "--condition", "paused", "-i", "soon", "box"]).run().refuses(125, "`--interval soon`");
+    }
+
+    fn one_whose_specification_is_not_whole_is_removed(t: [sub root]) {
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        let spec = std::path::Path::new(&dir).with_file_name("spec.json");
+        let whole = std::fs::read(&spec).unwrap();
+        std::fs::write(&spec, &whole[..whole.len() / 2]).unwrap();
+        let shown = t.rl(["ps"]).run().ok();
+        assert!(shown.err().contains("is not whole") && shown.err().contains(&format!("rl rm -f {}", &id[..12])), "{}", shown.err());
+        assert_eq!(t.rl(["wait", "--condition=unknown", "box"]).run().ok().out(), "-1");
+        t.rl(["rm", "box"]).run().refuses(1, "container `box` is running");
+        t.rl(["rm", "-f", "box"]).run().ok();
+        assert!(!spec.exists());
+        wait_for("its end", || t.processes().is_empty());
+        let shown = t.rl(["ps", "-aq"]).run().ok();
+        assert_eq!((shown.out().as_str(), shown.err().as_str()), ("", ""));
+        // By its id as well; and the name is free.
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        std::fs::write(spec.parent().unwrap().with_file_name(&id).join("spec.json"), "{").unwrap();
+        t.rl(["rm", "-f", &id[..10]]).run().ok();
+        t.rl(["rm", "box"]).run().refuses(1, "no such container");
+    }
+
     fn pause_stops_all_of_it(t: [sub root]) {
         detached(t, "box", &[], COUNT);
         wait_for("its log", || t.rl(["logs", "box"]).run().ok().out().contains("n3"));

@@ -29,6 +29,8 @@ fn example(option: &str) -> &'static str {
         "--since" | "--until" | "--filter until" => {
             "such as `10m`, `2026-01-31`, `2026-01-31T10:00:00Z` or seconds since 1970"
         }
+        "--log-opt" => "such as `--log-opt max-size=10m` or `--log-opt labels=tier`",
+        "--interval" => "such as `--interval 250ms`",
         "--tail" => "such as `--tail 100`",
         "--publish" => "such as `-p 8080:80` or `-p 127.0.0.1:5353:53/udp`",
         _ => "`rl run --help` says what the option takes",

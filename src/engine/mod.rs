@@ -40,6 +40,7 @@ pub mod unshare;
 pub mod usage;
 pub mod views;
 pub mod volumes;
+pub mod wait;
 
 use std::cell::OnceCell;
 use std::time::Duration;
