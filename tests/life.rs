@@ -391,6 +391,36 @@ identities! {
         t.rl(["rm", "bytes"]).run().ok();
     }
 
+    fn logs_show_what_was_asked_for_beside_each_line(t: [sub]) {
+        let options = [
+            "--label", "tier=db & more", "--label", "other=x", "--label", "com.example.a=1", "-e", "MODE=fast", "-e", "SECRET=s",
+            "--log-opt", "labels=tier,nothing", "--log-opt", "labels-regex=^com\\.", "--log-opt", "env=MODE", "--log-opt", "tag={{.Name}}/{{.ID}}",
+        ];
+        let id = detached(t, "box", &options, "echo \"a\\\"b\"; printf end");
+        t.rl(["wait", "box"]).run().ok();
+        let beside = format!("MODE=fast,com.example.a=1,tag=box%2F{},tier=db+%26+more", &id[..12]);
+        let logs = |options: &[&str]| t.rl(["logs"]).args(options).arg("box").run().ok().out();
+        assert_eq!(logs(&["--details"]), format!("{beside} a\"b\n{beside} end"));
+        assert_eq!(logs(&["--details", "--tail", "1"]), format!("{beside} end"));
+        assert_eq!(logs(&[]), "a\"b\nend");
+        let stamped = logs(&["-t", "--details", "--tail", "1"]);
+        assert!(stamped.starts_with("20") && stamped.ends_with(&format!("Z {beside} end")), "{stamped}");
+        let config = t.rl(["inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", "box"]).run().ok().out();
+        assert!(config.contains(r#""env":"MODE""#) && config.contains(r#""labels":"tier,nothing""#), "{config}");
+        let path = t.rl(["inspect", "-f", "{{.LogPath}}", "box"]).run().ok().out();
+        let first = std::fs::read_to_string(path).unwrap();
+        let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+        assert_eq!(first["attrs"]["tier"], "db & more");
+        detached(t, "plain", &[], "echo x");
+        t.rl(["wait", "plain"]).run().ok();
+        assert_eq!(t.rl(["logs", "--details", "plain"]).run().ok().out(), " x", "a blank is between nothing and it");
+        for (bad, says) in [("env-regex=(", "unclosed group"), ("tag={{.Nothing}}", "Nothing"), ("label=x", "expected")] {
+            t.run_with(&["--log-opt", bad], ["true"]).run().refuses(125, says);
+        }
+        t.run_with(&["--log-driver", "none", "--log-opt", "labels=x"], ["true"]).run().refuses(125, "no log is kept");
+        t.rl(["rm", "box", "plain"]).run().ok();
+    }
+
     fn logs_are_bounded_and_followed_through_rotation(t: [sub]) {
         let script = "sleep 0.3; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done";
         let options = |size| ["--log-opt", size, "--log-opt", "max-file=3"];

@@ -202,6 +202,9 @@ pub struct LogsArgs {
     /// Show when each line was printed
     #[arg(short, long)]
     timestamps: bool,
+    /// Show what `--log-opt labels=…`, `env=…` and `tag=…` asked for beside each line
+    #[arg(long)]
+    details: bool,
     /// Show the last lines only
     #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
     tail: String,
@@ -392,7 +395,8 @@ pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
 /// No such container, or the port is not published.
 pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
     let container = lifecycle::find(context, &args.container)?;
-    let ports = containers::published(&container.spec.network.publish).into_iter();
+    let network = &container.spec.network;
+    let ports = containers::published(&network.publish, network.mode).into_iter();
     let ports: Vec<(String, String)> = ports
         .map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()))
         .collect();
@@ -453,6 +457,7 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
     let options = Logs {
         follow: args.follow,
         timestamps: args.timestamps,
+        details: args.details,
         tail: logs::tail(&args.tail)?,
         since: args
             .since

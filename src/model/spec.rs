@@ -373,7 +373,7 @@ pub enum RestartPolicy {
 }
 
 /// What is kept of a command's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     /// Where it goes.
     pub driver: LogDriver,
@@ -381,6 +381,12 @@ pub struct Log {
     pub max_size: u64,
     /// Number of files.
     pub max_files: u32,
+    /// Further `--log-opt`, as they were given.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// What stands beside each line, by these.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Where a command's output goes, besides to who is attached.

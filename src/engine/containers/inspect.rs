@@ -145,16 +145,19 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "PortBindings": ports(spec),
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
         "AutoRemove": spec.remove,
-        "LogConfig": { "Type": driver, "Config": {
-            "max-size": spec.log.max_size.to_string(),
-            "max-file": spec.log.max_files.to_string(),
-        } },
+        "LogConfig": { "Type": driver, "Config": log_options },
         "ReadonlyRootfs": spec.read_only,
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Init": spec.init,
         "PidMode": if spec.share.pid { "host" } else { "private" },
         "IpcMode": if spec.share.ipc { "host" } else { "private" },
+    let mut log_options = spec.log.options.clone();
+    log_options.insert("max-size".into(), spec.log.max_size.to_string());
+    log_options.insert("max-file".into(), spec.log.max_files.to_string());
+    let ip = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let bindings = self::bindings(&spec.network.publish).into_iter();
+    let bindings = bindings.map(|(inside, address, port)| (inside, ip(address), port));
         "UTSMode": if spec.share.uts { "host" } else { "private" },
         "GroupAdd": spec.groups,
         "Annotations": spec.annotations,
