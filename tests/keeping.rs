@@ -483,6 +483,34 @@ identities! {
         t.rl(["rm", "box"]).run().ok();
     }
 
+    fn each_thing_takes_its_room(t: [sub root]) {
+        t.keeps_containers();
+        t.rl(["volume", "create", "free"]).run().ok();
+        let write = "head -c 3000000 /dev/zero >/file; head -c 2000000 /dev/zero >/v/file";
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/v"]).arg(images::busybox()).args(["sh", "-c", write]).run().ok();
+        t.rl(["commit", "box", "more"]).run().ok();
+        let text = t.rl(["system", "df", "-v"]).run().ok().out();
+        let heads: Vec<&str> = text.lines().filter(|line| line.ends_with("space usage:")).collect();
+        assert_eq!(heads, ["Images space usage:", "Containers space usage:", "Local Volumes space usage:"]);
+        for head in ["SHARED SIZE   UNIQUE SIZE   CONTAINERS", "LOCAL VOLUMES   SIZE", "VOLUME NAME   LINKS     SIZE"] {
+            assert!(text.contains(head), "{text}");
+        }
+        let filled = |format: &str| t.rl(["system", "df", "-v", "--format", format]).run().ok().out();
+        let images = filled("{{range .Images}}{{.Repository}} {{.Size}} {{.SharedSize}} {{.UniqueSize}} {{.Containers}}\n{{end}}");
+        let more: Vec<&str> = images.lines().find(|line| line.starts_with("more ")).unwrap().split(' ').collect();
+        let (size, shared, unique) = (megabytes(more[1]), megabytes(more[2]), megabytes(more[3]));
+        assert!(shared > 1.0 && unique > 2.9 && (size - shared - unique).abs() < 0.1, "{images}");
+        assert_eq!(more[4], "0");
+        assert!(images.lines().any(|line| line.ends_with(" 1") && !line.starts_with("more")), "{images}");
+        assert_eq!(filled("{{range .Containers}}{{.Names}} {{.LocalVolumes}}{{end}}"), "box 1");
+        let written = filled("{{range .Containers}}{{.Size}}{{end}}");
+        assert!((2.9..3.2).contains(&megabytes(&written)), "{written}");
+        assert_eq!(filled("{{range .Volumes}}{{.Name}}={{.Links}} {{end}}").trim(), "data=1 free=0");
+        let all: serde_json::Value = serde_json::from_str(&filled("json")).unwrap();
+        assert_eq!(all["Volumes"][1]["Size"], "0B");
+        t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
     fn a_reset_leaves_nothing(t: [sub nosub unshared root]) {
         let chown = if t.who.has_many_ids() { "chown 5 /v/f; mkdir -m 700 /d; chown 6 /d" } else { "true" };
         detached(t, "running", &["-v", "data:/v", "-v", "/w"], images::busybox(), &format!("echo x >/v/f; {chown}; echo up; exec sleep 1000"));
