@@ -356,9 +356,9 @@ identities! {
     fn options_of_other_verbs(t: [sub]) {
         for line in [
             "create --privileged", "container run --gpus", "container create -P", "exec --privileged", "container exec --privileged",
-            "logs --details", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
-            "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x", "system df -v",
-            "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --opt=x", "commit --no-pause",
+            "logs --names", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
+            "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x",
+            "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --name x", "commit --squash",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             says(t.rl(&words).run(), 125, "of docker and podman is not there yet", "nothing is left out in silence");

@@ -209,11 +209,11 @@ pub enum Error {
     /// The same of `rl volume ls`.
     #[error("`{0}` is not a filter: name, label, driver or dangling, then `=` and a value")]
     VolumeFilter(String),
-    /// `--format`.
     /// A name to look for that is no regular expression.
     #[error(transparent)]
     Pattern(#[from] only::PatternError),
     #[error(transparent)]
+    /// `--format`.
     Template(#[from] crate::model::template::TemplateError),
     /// A pull.
     #[error(transparent)]
