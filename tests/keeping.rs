@@ -295,6 +295,16 @@ identities! {
         t.rl(["rm", "-f", "-a"]).run().ok();
     }
 
+    fn what_was_asked_is_shown_as_docker_shows_it(t: [sub]) {
+        t.keeps_containers();
+        t.rl(["create", "--name", "box", "--network", "none", images::busybox()]).run().ok();
+        let shown = |format: &str| t.rl(["inspect", "-f", format, "box"]).run().ok().out();
+        assert_eq!(shown("{{.HostConfig.NanoCpus}}/{{.NetworkSettings.IPAddress}}"), "0/");
+        let id = shown("{{.Image}}");
+        assert_eq!(t.rl(["inspect", "-f", "<{{.Parent}}>", &id]).run().ok().out(), "<>");
+        t.rl(["rm", "box"]).run().ok();
+    }
+
     fn a_file_for_the_id(t: [sub root]) {
         t.keeps_containers();
         let run = ["run", "-d", "--network", "none", "--cidfile", "id"];

@@ -12,7 +12,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::choose::{has_ipv4, has_ipv6};
+use super::{Error, Mode};
 
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +167,24 @@ impl Held {
             Held::Udp(socket) => socket.local_addr(),
         };
         address.map(|address: SocketAddr| address.port())
+    }
+}
+
+/// The addresses of the host on which a port that names none is published: what the helper of `mode` binds. pasta and
+/// passt take one socket for both families, and of the families only those that the host has a way out by (pasta(1));
+/// slirp4netns, which a network with a name has too, forwards IPv4 alone.
+pub fn anywhere(mode: Mode) -> Vec<IpAddr> {
+    let (v4, v6) = (
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    );
+    match mode {
+        Mode::Pasta | Mode::Passt => match (has_ipv4(), has_ipv6()) {
+            (true, true) => vec![v4, v6],
+            (false, true) => vec![v6],
+            _ => vec![v4],
+        },
+        _ => vec![v4],
     }
 }
 

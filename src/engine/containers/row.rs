@@ -1,12 +1,13 @@
 //! A line of `rl ps`: the fields of `--format`, named as Docker names them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::cell::OnceCell;
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
 use crate::model::spec::{MountSource, VolumeMount};
 use crate::model::time::{ago, now, to_rfc3339};
-use crate::net::{Ports, Publish};
+use crate::net::{Ports, Publish, anywhere};
 use crate::state::{Listed, Status, Verdict};
 
 /// What is shown of a container.
@@ -43,7 +44,10 @@ pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
     put("CreatedAt", &|| to_rfc3339(created));
     put("RunningFor", &|| ago(created, now()));
     put("Ports", &|| {
-        let ports = spec.network.publish.iter().map(|text| published(text));
+        let everywhere = OnceCell::new();
+        let everywhere = || &**everywhere.get_or_init(|| anywhere(spec.network.mode));
+        let ports = spec.network.publish.iter();
+        let ports = ports.map(|text| published(text, &everywhere));
         ports.collect::<Vec<_>>().join(", ")
     });
     put("State", &|| state(container.state.status).to_owned());
@@ -79,7 +83,7 @@ pub fn row(container: &Listed, whole: bool, wanted: Option<&[&str]>) -> Row {
 }
 
 /// `0.0.0.0:8080->80/tcp`, as docker has it.
-fn published(text: &str) -> String {
+fn published<'a>(text: &str, everywhere: &dyn Fn() -> &'a [IpAddr]) -> String {
     let Ok(publish) = text.parse::<Publish>() else {
         return text.to_owned();
     };
@@ -91,10 +95,13 @@ fn published(text: &str) -> String {
     let Some(host) = publish.host else {
         return inside;
     };
-    let ip = publish.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    match ip {
+    let on = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => format!("{ip}:{}->{inside}", range(host)),
         IpAddr::V6(ip) => format!("[{ip}]:{}->{inside}", range(host)),
+    };
+    match &publish.host_ip {
+        Some(ip) => on(ip),
+        None => everywhere().iter().map(on).collect::<Vec<_>>().join(", "),
     }
 }
 
