@@ -92,7 +92,7 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["network inspect"], &["verbose"]),
-    (&["volume create"], &["opt", "name"]),
+    (&["volume create"], &["name"]),
 ];
 
 /// Their short forms.
@@ -102,7 +102,6 @@ const SHORT: &[(&str, &str, &str)] = &[
     ("image pull", "a", "all-tags"),
     ("network create", "o", "opt"),
     ("network inspect", "v", "verbose"),
-    ("volume create", "o", "opt"),
 ];
 
 /// The option of a verb that a word is, such as `--size` for `-s`.

@@ -33,6 +33,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
     let dir = start.container.dir();
     let own = plan.uid.to_host(0) == Some(context.caller()?.uid);
     if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
+    volumes::tell_apart(context, spec)?;
         image_for::own_root(context, plan, dir)?;
     }
     volumes::own(context, plan, spec)?;

@@ -278,6 +278,9 @@ pub enum MountSource {
         /// Whether it is filled from the image when it is empty (no `nocopy`).
         #[serde(default = "yes")]
         fill: bool,
+        /// It is no directory but a file system in memory, with these options of tmpfs(5).
+        #[serde(default)]
+        memory: Option<String>,
         /// Nobody named it: it is made for this container, and goes with it where that is asked for.
         #[serde(default)]
         anonymous: bool,

@@ -259,7 +259,10 @@ fn root_of(container: &Container) -> Result<OwnedFd, Error> {
 /// What is mounted from outside, opened as the caller.
 fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str, bool)>, Error> {
     let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => Some((path, mount)),
+        MountSource::Bind { path, .. }
+        | MountSource::Volume {
+            path, memory: None, ..
+        } => Some((path, mount)),
         _ => None,
     });
     sources
