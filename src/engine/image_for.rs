@@ -417,11 +417,20 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
 }
 
 /// Gives the writable layer, whose root directory is the container's `/`, and its work directory to
-/// root inside.
+/// root inside, where the caller is somebody else.
 ///
 /// # Errors
 /// chown(2) said no.
-pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Result<(), Error> {
+pub fn own_root(
+    context: &Context<'_>,
+    plan: &userns::Plan,
+    spec: &ContainerSpec,
+    dir: &Path,
+) -> Result<(), Error> {
+    let own = plan.uid.to_host(0) == Some(context.caller()?.uid);
+    if own || plan.uid.to_host(0).is_none() || spec.rootfs == RootfsSource::Host {
+        return Ok(());
+    }
     inside(context, plan, || {
         for sub in ["upper", "work"] {
             let path = dir.join(sub);
