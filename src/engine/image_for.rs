@@ -264,6 +264,27 @@ pub fn found_inside<T: serde::Serialize + serde::de::DeserializeOwned + Default>
     Ok(postcard::from_bytes(&bytes).unwrap_or_default())
 }
 
+/// A file by its address, on its way.
+///
+/// # Errors
+/// No answer, or one of failure.
+pub fn file(address: &registry::Address) -> Result<registry::Download, Error> {
+    let settings = Settings::from_env(&|name| std::env::var(name).ok());
+    let file = Client::new(settings).file(address);
+    Ok(file.map_err(pull::PullError::Registry)?)
+}
+
+/// The error of an import, in words of the network where it comes from there.
+pub fn broken_off(error: images::ImageError) -> Error {
+    match error {
+        images::ImageError::Io { call, source } => match registry::Error::from_io(source) {
+            Ok(error) => pull::PullError::Registry(error).into(),
+            Err(source) => images::ImageError::Io { call, source }.into(),
+        },
+        other => other.into(),
+    }
+}
+
 /// Fetches an image into the store. To be called inside the user namespace of `map`.
 ///
 /// # Errors

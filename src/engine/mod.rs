@@ -213,8 +213,8 @@ pub enum Error {
     /// A name to look for that is no regular expression.
     #[error(transparent)]
     Pattern(#[from] only::PatternError),
-    #[error(transparent)]
     /// `--format`.
+    #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
     /// A pull.
     #[error(transparent)]
