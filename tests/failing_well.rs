@@ -209,6 +209,72 @@ identities! {
         says(pull(&format!("{}/app", server.address)), 125, "is malformed", "a log-in page");
     }
 
+    fn a_tree_from_a_server(t: [sub nosub root]) {
+        t.keeps_containers();
+        t.rl(["create", "--name", "box", "--network", "none", images::busybox()]).run().ok();
+        t.rl(["export", "-o", "tree.tar", "box"]).run().ok();
+        t.rl(["rm", "box"]).run().ok();
+        let tar = fs::read(t.path("tree.tar")).unwrap();
+        let half = tar.len() / 2;
+        let server = Server::start(move |request: &Request| match request.target.as_str() {
+            "/tree.tar?key=1" => match request.header("authorization") {
+                // `me:it`.
+                Some("Basic bWU6aXQ=") => Reply::new(200, tar.clone()),
+                _ => Reply::new(401, ""),
+            },
+            "/moved" => Reply::new(302, "").with("Location", "/tree.tar?key=1"),
+            "/cut" => Reply { cut_after: Some(half), ..Reply::new(200, tar.clone()) },
+            "/page" => Reply::new(200, "<html>"),
+            _ => Reply::new(404, ""),
+        });
+        let at = |path: &str| format!("http://me:it@{}{path}", server.address);
+        let import = |words: &[&str]| t.rl(["import", "-c", "CMD [\"echo\", \"from there\"]"]).args(words).run();
+        for path in ["/tree.tar?key=1", "/moved"] {
+            let id = import(&[&at(path), "tree"]).ok().out();
+            assert!(id.starts_with("sha256:"), "{id}");
+            assert_eq!(t.rl(["run", "--rm", "--quiet", "--network", "none", "tree"]).run().ok().out(), "from there");
+            // Neither the password nor the key is kept.
+            let comment = t.rl(["inspect", "-f", "{{.Comment}}", "tree"]).run().ok().out();
+            assert_eq!(comment, format!("Imported from http://{}{}", server.address, path.split('?').next().unwrap()));
+        }
+        let images = || t.rl(["images", "-a", "--format", "{{.ID}} {{.Repository}}"]).run().ok().out();
+        let before = images();
+        let shut = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        says(import(&[&at("/cut"), "other"]), 125, &server.address.to_string(), "");
+        says(import(&[&at("/nothing"), "other"]), 125, "404", "");
+        says(import(&[&at("/page"), "other"]), 125, "tar", "");
+        says(import(&[&format!("http://{shut}/x"), "other"]), 125, &shut.to_string(), "");
+        says(import(&["http://", "other"]), 125, "no address", "");
+        // Off this machine, without TLS as the address says, and through a proxy.
+        let through = t.rl(["import", "http://files.example/x.tar"]).env("http_proxy", format!("http://{}", server.address)).run();
+        assert_eq!(through.code(), 125, "{}", through.err());
+        let asked = server.log().pop().unwrap();
+        assert!(asked.target.contains("files.example"), "{asked:?}");
+        assert_eq!(images(), before);
+
+        // One that is interrupted leaves nothing that the next does not take away.
+        let stalled = Server::raw(Default::default(), |mut stream| {
+            use std::io::{Read as _, Write as _};
+            let _ = http::read_request(&stream);
+            let _ = stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 9000000\r\n\r\n").and_then(|()| stream.write_all(&[0; 100_000]));
+            // Until the other side goes.
+            let _ = stream.read(&mut [0]);
+        });
+        let unfinished = || {
+            let all = fs::read_dir(t.dir().join("data/rl/tmp")).into_iter().flatten().flatten();
+            let works = all.filter(|entry| entry.file_name() != "locks");
+            works.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten()).count()
+        };
+        let running = t.rl(["import", &format!("http://{}/x", stalled.address), "other"]).spawn();
+        support::wait_for("its beginning", || unfinished() > 0);
+        running.signal(rustix::process::Signal::INT);
+        running.wait();
+        support::wait_for("its end", || t.processes().is_empty());
+        assert_eq!(images(), before);
+        import(&[&at("/tree.tar?key=1"), "tree"]).ok();
+        assert_eq!(unfinished(), 0);
+    }
+
     fn an_image_for_another_platform(t: [sub nosub]) {
         let layer = layer(b"x");
         let (mut documents, descriptor) = image(foreign(), &layer, &layer);
@@ -356,9 +422,9 @@ identities! {
     fn options_of_other_verbs(t: [sub]) {
         for line in [
             "create --privileged", "container run --gpus", "container create -P", "exec --privileged", "container exec --privileged",
-            "logs --details", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
-            "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x", "system df -v",
-            "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --opt=x", "commit --no-pause",
+            "logs --names", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
+            "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x",
+            "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --name x", "commit --squash",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             says(t.rl(&words).run(), 125, "of docker and podman is not there yet", "nothing is left out in silence");

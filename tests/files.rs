@@ -581,10 +581,14 @@ identities! {
         // It was paused for that, and goes on.
         assert_eq!(t.rl(["inspect", "-f", "{{.State.Status}}", "box"]).run().ok().out(), "running");
         t.rl(["commit", "--pause=false", "box", "my/two"]).run().ok();
+        t.rl(["commit", "--no-pause", "box", "my/on"]).run().ok();
+        // Only the first one has stopped it meanwhile.
+        let told = t.rl(["events", "--since", "1h", "--until", "0s", "--filter", "event=pause", "--format", "{{.Action}}"]).run().ok().out();
+        assert_eq!(told, "pause");
         t.rl(["stop", "-t", "0", "box"]).run().ok();
         t.rl(["commit", "box", "my/three:tag"]).run().ok();
         let nameless = t.rl(["commit", "box"]).run().ok().out();
-        for name in ["my/two", "my/three:tag", &nameless] {
+        for name in ["my/two", "my/on", "my/three:tag", &nameless] {
             assert_eq!(run(name), wanted, "{name}");
         }
         let inspected = |format: &str| t.rl(["inspect", "-f", format, "my/one"]).run().ok().out();

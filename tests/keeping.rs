@@ -254,7 +254,11 @@ identities! {
         assert_eq!(names(&["publish=80"]), ["two"]);
         assert_eq!(names(&["publish=53/udp"]), ["two"]);
         assert_eq!(names(&["publish=53/tcp"]), [""; 0]);
-        for (pattern, fits) in [("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[])] {
+        let patterns = [
+            ("^one$", &["one"][..]), ("^/?one$", &["one"]), ("/t", &["three", "two"]), ("o$", &["two"]), ("ne", &["one"]), ("^ne", &[]),
+            ("^(one|two)$", &["one", "two"]), ("t.*e", &["three"]), ("[m-n]e{1}$", &["one"]),
+        ];
+        for (pattern, fits) in patterns {
             assert_eq!(names(&[&format!("name={pattern}")]), *fits, "{pattern}");
         }
         assert_eq!(listed(t, &["ps", "-n", "2", "--format", "{{.Ports}}"]), ["", &format!("127.0.0.1:{port}->80/tcp, 127.0.0.1:{port}->53/udp")]);
@@ -262,6 +266,19 @@ identities! {
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
+        t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: unclosed group");
+        assert_eq!(names(&["publish=79-81"]), ["two"]);
+        assert_eq!(names(&["expose=80/tcp"]), ["two"]);
+        assert_eq!((names(&["is-task=false"]).len(), names(&["is-task=true"]).len()), (3, 0));
+        t.rl(["ps", "--filter", "expose=http"]).run().refuses(125, "`expose=http`: expected ports");
+        // What an image says that it listens on counts as well.
+        t.rl(["commit", "-c", "EXPOSE 9000", "two", "web"]).run().ok();
+        t.rl(["create", "--name", "four", "--network", "none", "web"]).run().ok();
+        assert_eq!(names(&["expose=9000"]), ["four"]);
+        assert_eq!(names(&["expose=8000-9999/tcp"]), ["four"]);
+        assert_eq!(names(&["expose=9000/udp"]), [""; 0]);
+        assert_eq!(names(&["publish=9000"]), [""; 0]);
+        t.rl(["rm", "four"]).run().ok();
         t.rl(["ps", "--filter", "since=nobody"]).run().refuses(125, "no such container");
         t.rl(["ps", "--filter", "health=fine"]).run().refuses(125, "health=fine");
         let table = t.rl(["ps", "-a", "-s"]).run().ok().out();
@@ -276,6 +293,16 @@ identities! {
         assert!((3_000_000..3_200_000).contains(&rw) && all > rw + 1_000_000, "{bytes}");
         assert_eq!(listed(t, &["ps", "-n", "-1", "--format", "{{.Names}}"]), ["one", "three"]);
         t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
+    fn what_was_asked_is_shown_as_docker_shows_it(t: [sub]) {
+        t.keeps_containers();
+        t.rl(["create", "--name", "box", "--network", "none", images::busybox()]).run().ok();
+        let shown = |format: &str| t.rl(["inspect", "-f", format, "box"]).run().ok().out();
+        assert_eq!(shown("{{.HostConfig.NanoCpus}}/{{.NetworkSettings.IPAddress}}"), "0/");
+        let id = shown("{{.Image}}");
+        assert_eq!(t.rl(["inspect", "-f", "<{{.Parent}}>", &id]).run().ok().out(), "<>");
+        t.rl(["rm", "box"]).run().ok();
     }
 
     fn a_file_for_the_id(t: [sub root]) {
@@ -396,6 +423,10 @@ identities! {
         };
         assert_eq!(volumes(&["dangling=false"]), "kept");
         assert_eq!(volumes(&["name=free", "label=keep=no"]), "free-old");
+        assert_eq!(volumes(&["name=^free-(old|plain)$"]), "free-old\nfree-plain");
+        assert_eq!(volumes(&["name=^kept$", "name=-old$"]), "free-old\nkept", "one of a kind");
+        assert_eq!(t.rl(["network", "ls", "-q", "-f", "name=^k.pt$", "-f", "name=nothing"]).run().ok().out(), "kept");
+        t.rl(["network", "ls", "-f", "name=["]).run().refuses(125, "is no regular expression");
         assert_eq!(volumes(&["dangling=true", "label=other"]), "free-plain");
         assert_eq!(t.rl(["volume", "ls", "--format", "{{.Labels}}", "-f", "name=free-old"]).run().ok().out(), "keep=no");
         t.rl(["volume", "prune", "-a", "-f", "--filter", "label!=keep"]).run().ok();
@@ -460,6 +491,34 @@ identities! {
         t.rl(["images", "-f", "since=nothing"]).run().refuses(125, "no image `nothing`");
         t.rl(["images", "-f", "until=soon"]).run().refuses(125, "`until=soon` is not a filter");
         t.rl(["rm", "box"]).run().ok();
+    }
+
+    fn each_thing_takes_its_room(t: [sub root]) {
+        t.keeps_containers();
+        t.rl(["volume", "create", "free"]).run().ok();
+        let write = "head -c 3000000 /dev/zero >/file; head -c 2000000 /dev/zero >/v/file";
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/v"]).arg(images::busybox()).args(["sh", "-c", write]).run().ok();
+        t.rl(["commit", "box", "more"]).run().ok();
+        let text = t.rl(["system", "df", "-v"]).run().ok().out();
+        let heads: Vec<&str> = text.lines().filter(|line| line.ends_with("space usage:")).collect();
+        assert_eq!(heads, ["Images space usage:", "Containers space usage:", "Local Volumes space usage:"]);
+        for head in ["SHARED SIZE   UNIQUE SIZE   CONTAINERS", "LOCAL VOLUMES   SIZE", "VOLUME NAME   LINKS     SIZE"] {
+            assert!(text.contains(head), "{text}");
+        }
+        let filled = |format: &str| t.rl(["system", "df", "-v", "--format", format]).run().ok().out();
+        let images = filled("{{range .Images}}{{.Repository}} {{.Size}} {{.SharedSize}} {{.UniqueSize}} {{.Containers}}\n{{end}}");
+        let more: Vec<&str> = images.lines().find(|line| line.starts_with("more ")).unwrap().split(' ').collect();
+        let (size, shared, unique) = (megabytes(more[1]), megabytes(more[2]), megabytes(more[3]));
+        assert!(shared > 1.0 && unique > 2.9 && (size - shared - unique).abs() < 0.1, "{images}");
+        assert_eq!(more[4], "0");
+        assert!(images.lines().any(|line| line.ends_with(" 1") && !line.starts_with("more")), "{images}");
+        assert_eq!(filled("{{range .Containers}}{{.Names}} {{.LocalVolumes}}{{end}}"), "box 1");
+        let written = filled("{{range .Containers}}{{.Size}}{{end}}");
+        assert!((2.9..3.2).contains(&megabytes(&written)), "{written}");
+        assert_eq!(filled("{{range .Volumes}}{{.Name}}={{.Links}} {{end}}").trim(), "data=1 free=0");
+        let all: serde_json::Value = serde_json::from_str(&filled("json")).unwrap();
+        assert_eq!(all["Volumes"][1]["Size"], "0B");
+        t.rl(["rm", "-f", "-a"]).run().ok();
     }
 
     fn a_reset_leaves_nothing(t: [sub nosub unshared root]) {

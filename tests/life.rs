@@ -236,6 +236,72 @@ identities! {
         wait_for("its end", || status(t, "brief").is_empty());
     }
 
+    fn wait_for_other_points(t: [sub root]) {
+        let wait = |conditions: &[&str], name: &str| {
+            let conditions = conditions.iter().map(|word| format!("--condition={word}"));
+            t.rl(["wait", "-i", "10ms"]).args(conditions).arg(name)
+        };
+        let reached = |conditions: &[&str]| wait(conditions, "box").run().ok().out();
+        t.rl(["create", "--network", "none", "--name", "box"]).arg(images::busybox()).args(["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.02; done"]).run().ok();
+        assert_eq!(reached(&["created"]), "-1");
+        assert_eq!(reached(&["stopped", "initialized"]), "-1", "one of them");
+        let (up, paused) = (wait(&["running"], "box").spawn(), wait(&["paused"], "box").spawn());
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(up.wait().ok().out(), "-1");
+        t.rl(["pause", "box"]).run().ok();
+        assert_eq!(paused.wait().ok().out(), "-1");
+        t.rl(["unpause", "box"]).run().ok();
+        let ends = ["exited", "stopped"].map(|word| wait(&[word, "healthy"], "box").spawn());
+        wait(&["healthy"], "box").run().refuses(1, "has no check of its health");
+        t.rl(["stop", "box"]).run().ok();
+        ends.into_iter().for_each(|end| assert_eq!(end.wait().ok().out(), "6"));
+        let gone = wait(&["removing"], "box").spawn();
+        t.rl(["rm", "box"]).run().ok();
+        // It may have been gone before it was looked for.
+        assert_eq!(gone.wait().ok().out(), "-1");
+        wait(&["running"], "box").run().refuses(1, "no such container: `box`");
+
+        detached(t, "again", &["--restart", "always"], "exit 3");
+        assert_eq!(wait(&["restarting"], "again").run().ok().out(), "-1");
+        t.rl(["rm", "-f", "again"]).run().ok();
+        let check = ["--rm", "--health-cmd", "test -e /tmp/well", "--health-interval", "50ms", "--health-retries", "1"];
+        detached(t, "well", &check, "exec sleep 1000");
+        assert_eq!(wait(&["unhealthy"], "well").run().ok().out(), "-1");
+        let well = wait(&["healthy"], "well").spawn();
+        t.rl(["exec", "well", "touch", "/tmp/well"]).run().ok();
+        assert_eq!(well.wait().ok().out(), "-1");
+        // The end of one that is gone by then.
+        let end = wait(&["exited", "paused"], "well").spawn();
+        t.rl(["exec", "well", "true"]).run().ok();
+        t.rl(["kill", "well"]).run().ok();
+        let end = end.wait();
+        assert!(end.code() == 0 && end.out() == "137" || end.err().contains("no such container"), "{} {}", end.out(), end.err());
+        t.rl(["wait", "--condition", "happy", "box"]).run().refuses(125, "`happy` is not a condition");
+        t.rl(["wait", "--condition", "paused", "-i", "soon", "box"]).run().refuses(125, "`--interval soon`");
+    }
+
+    fn one_whose_specification_is_not_whole_is_removed(t: [sub root]) {
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        let spec = std::path::Path::new(&dir).with_file_name("spec.json");
+        let whole = std::fs::read(&spec).unwrap();
+        std::fs::write(&spec, &whole[..whole.len() / 2]).unwrap();
+        let shown = t.rl(["ps"]).run().ok();
+        assert!(shown.err().contains("is not whole") && shown.err().contains(&format!("rl rm -f {}", &id[..12])), "{}", shown.err());
+        assert_eq!(t.rl(["wait", "--condition=unknown", "box"]).run().ok().out(), "-1");
+        t.rl(["rm", "box"]).run().refuses(1, "container `box` is running");
+        t.rl(["rm", "-f", "box"]).run().ok();
+        assert!(!spec.exists());
+        wait_for("its end", || t.processes().is_empty());
+        let shown = t.rl(["ps", "-aq"]).run().ok();
+        assert_eq!((shown.out().as_str(), shown.err().as_str()), ("", ""));
+        // By its id as well; and the name is free.
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        std::fs::write(spec.parent().unwrap().with_file_name(&id).join("spec.json"), "{").unwrap();
+        t.rl(["rm", "-f", &id[..10]]).run().ok();
+        t.rl(["rm", "box"]).run().refuses(1, "no such container");
+    }
+
     fn pause_stops_all_of_it(t: [sub root]) {
         detached(t, "box", &[], COUNT);
         wait_for("its log", || t.rl(["logs", "box"]).run().ok().out().contains("n3"));
@@ -323,6 +389,36 @@ identities! {
         assert_eq!(since("XXX-5", at), since("XXX-5", &at[..10]), "the clock there was further already");
         assert_eq!(since("XXX5", at), b"", "and here it is not yet so late");
         t.rl(["rm", "bytes"]).run().ok();
+    }
+
+    fn logs_show_what_was_asked_for_beside_each_line(t: [sub]) {
+        let options = [
+            "--label", "tier=db & more", "--label", "other=x", "--label", "com.example.a=1", "-e", "MODE=fast", "-e", "SECRET=s",
+            "--log-opt", "labels=tier,nothing", "--log-opt", "labels-regex=^com\\.", "--log-opt", "env=MODE", "--log-opt", "tag={{.Name}}/{{.ID}}",
+        ];
+        let id = detached(t, "box", &options, "echo \"a\\\"b\"; printf end");
+        t.rl(["wait", "box"]).run().ok();
+        let beside = format!("MODE=fast,com.example.a=1,tag=box%2F{},tier=db+%26+more", &id[..12]);
+        let logs = |options: &[&str]| t.rl(["logs"]).args(options).arg("box").run().ok().out();
+        assert_eq!(logs(&["--details"]), format!("{beside} a\"b\n{beside} end"));
+        assert_eq!(logs(&["--details", "--tail", "1"]), format!("{beside} end"));
+        assert_eq!(logs(&[]), "a\"b\nend");
+        let stamped = logs(&["-t", "--details", "--tail", "1"]);
+        assert!(stamped.starts_with("20") && stamped.ends_with(&format!("Z {beside} end")), "{stamped}");
+        let config = t.rl(["inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", "box"]).run().ok().out();
+        assert!(config.contains(r#""env":"MODE""#) && config.contains(r#""labels":"tier,nothing""#), "{config}");
+        let path = t.rl(["inspect", "-f", "{{.LogPath}}", "box"]).run().ok().out();
+        let first = std::fs::read_to_string(path).unwrap();
+        let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+        assert_eq!(first["attrs"]["tier"], "db & more");
+        detached(t, "plain", &[], "echo x");
+        t.rl(["wait", "plain"]).run().ok();
+        assert_eq!(t.rl(["logs", "--details", "plain"]).run().ok().out(), " x", "a blank is between nothing and it");
+        for (bad, says) in [("env-regex=(", "unclosed group"), ("tag={{.Nothing}}", "Nothing"), ("label=x", "expected")] {
+            t.run_with(&["--log-opt", bad], ["true"]).run().refuses(125, says);
+        }
+        t.run_with(&["--log-driver", "none", "--log-opt", "labels=x"], ["true"]).run().refuses(125, "no log is kept");
+        t.rl(["rm", "box", "plain"]).run().ok();
     }
 
     fn logs_are_bounded_and_followed_through_rotation(t: [sub]) {

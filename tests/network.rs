@@ -159,6 +159,35 @@ identities! {
         }
     }
 
+    fn ports_are_shown_as_they_are_bound(t: [sub root]) {
+        let Some(_host) = Host::new() else { return };
+        for (change, helpers) in [("true", &HELPERS[..]), ("ip -6 route del default", &["pasta"])] {
+            run(&[change]);
+            for helper in helpers {
+                let up = Up::start(t, &["--network", helper, "--name", "box", "-p", "8081:81", "-p", "127.0.0.1:8082:82"]);
+                up.inside(|| echo("[::]:81"));
+                echoes("127.0.0.1:8081");
+                let six = TcpStream::connect("[::1]:8081").is_ok();
+                assert_eq!(six, *helper != "slirp4netns" && change == "true", "{helper}");
+                let all = if six { &["0.0.0.0", "::"][..] } else { &["0.0.0.0"] };
+                let shown = |ip: &&str| if ip.contains(':') { format!("[{ip}]") } else { (*ip).to_owned() };
+                let line = |words: &[&str]| t.rl(words).run().ok().out();
+                let bound: Vec<String> = all.iter().map(|ip| format!("{}:8081->81/tcp, ", shown(ip))).collect();
+                assert_eq!(line(&["ps", "--format", "{{.Ports}}"]), format!("{}127.0.0.1:8082->82/tcp", bound.concat()), "{helper}");
+                let doors: Vec<String> = all.iter().map(|ip| format!("{}:8081", shown(ip))).collect();
+                assert_eq!(line(&["port", "box", "81"]), doors.join("\n"));
+                let hosts = line(&["inspect", "-f", "{{range index .NetworkSettings.Ports \"81/tcp\"}}{{.HostIp}} {{end}}", "box"]);
+                assert_eq!(hosts.trim(), all.join(" "), "{helper}");
+                let asked = line(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "box"]);
+                assert!(asked.contains(r#""81/tcp":[{"HostIp":"","HostPort":"8081"}]"#), "{asked}");
+                // What pasta gives is the machine's own.
+                let own = line(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}/{{.NetworkSettings.IPPrefixLen}} {{.NetworkSettings.Gateway}}", "box"]);
+                assert_eq!(own, if *helper == "pasta" { "/0" } else { "10.0.2.100/24 10.0.2.2" }, "{helper}");
+                up.end();
+            }
+        }
+    }
+
     fn a_port_on_an_ipv6_address(t: [sub]) {
         let Some(_host) = Host::new() else { return };
         let up = Up::start(t, &["--network", "pasta", "-p", "[::1]:8080:80"]);

@@ -85,6 +85,25 @@ identities! {
         network(t, &["rm", "a"]);
     }
 
+    fn its_address_is_shown(t: [sub]) {
+        let Some(_host) = Host::new() else { return };
+        network(t, &["create", "--subnet", "10.89.7.0/24", "a"]);
+        let one = member(t, "a", "one", &["-p", "8003:90"]);
+        let settings = |fields: &[&str]| {
+            let fields: Vec<String> = fields.iter().map(|field| format!("{{{{.NetworkSettings.{field}}}}}")).collect();
+            t.rl(["inspect", "-f", &fields.join(" "), "one"]).run().ok().out()
+        };
+        let top = settings(&["IPAddress", "IPPrefixLen", "Gateway", "MacAddress"]);
+        assert_eq!(top, settings(&["Networks.a.IPAddress", "Networks.a.IPPrefixLen", "Networks.a.Gateway", "Networks.a.MacAddress"]));
+        assert!(top.starts_with("10.89.7.") && top.contains(" 24 10.89.7.1 "), "{top}");
+        // slirp4netns, by which it is published, has IPv4 alone.
+        assert_eq!(t.rl(["ps", "--format", "{{.Ports}}"]).run().ok().out(), "0.0.0.0:8003->90/tcp");
+        one.inside(|| echo("0.0.0.0:90"));
+        echoes("127.0.0.1:8003");
+        assert!(TcpStream::connect("[::1]:8003").is_err());
+        one.end();
+    }
+
     fn a_new_name_is_known_at_once(t: [sub nosub root]) {
         let Some(_host) = Host::new() else { return };
         t.keeps_containers();

@@ -115,6 +115,60 @@ identities! {
         assert_eq!(inside(t, &["-v", "other:/data"], "ls /data"), "");
     }
 
+    fn volumes_of_memory(t: [sub nosub root]) {
+        t.rl(["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "--opt", "o=size=2m,mode=0750", "mem"]).run().ok();
+        let line = inside(t, &["-v", "mem:/m"], "grep ' /m ' /proc/mounts; stat -c %a /m; touch /m/x; ls /m");
+        assert!(line.contains("tmpfs") && line.contains("size=2048k") && line.ends_with("750\nx"), "{line}");
+        assert_eq!(inside(t, &["--mount", "type=volume,src=mem,dst=/m,ro"], "ls /m; ! touch /m/x 2>&1"), "touch: /m/x: Read-only file system");
+        let options = t.rl(["volume", "inspect", "-f", "{{json .Options}}", "mem"]).run().ok().out();
+        assert_eq!(options, r#"{"device":"tmpfs","o":"size=2m,mode=0750","type":"tmpfs"}"#);
+        // Owned by whom the option names, inside.
+        if t.who.has_many_ids() {
+            t.rl(["volume", "create", "-o", "type=tmpfs", "-o", "o=uid=1000,noexec", "app"]).run().ok();
+            let line = inside(t, &["-v", "app:/m"], "stat -c %u /m; grep ' /m ' /proc/mounts");
+            assert!(line.starts_with("1000\n") && line.contains("noexec"), "{line}");
+        }
+        // Each container has its own, and is told where that is to be noticed.
+        t.rl(["run", "-d", "--name", "one", "--network", "none", "-v", "mem:/m"]).arg(images::busybox()).args(["sleep", "1000"]).run().ok();
+        let second = t.run_with(&["-v", "mem:/m"], ["ls", "/m"]).run().ok();
+        assert!(second.err().contains("volume `mem` is in memory") && second.err().contains("`one`"), "{}", second.err());
+        t.rl(["volume", "rm", "mem"]).run().refuses(1, "in use");
+        t.rl(["rm", "-f", "one"]).run().ok();
+        t.rl(["volume", "rm", "mem"]).run().ok();
+    }
+
+    fn volumes_of_a_directory(t: [sub nosub root]) {
+        let dir = t.directory("data");
+        // Root of a container of root's is somebody else.
+        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let device = format!("device={}", dir.display());
+        let create = |name: &str, o: &str| t.rl(["volume", "create", "-o", "type=none", "-o", &device, "-o", &format!("o={o}"), name]).run();
+        create("here", "bind").ok();
+        create("fixed", "bind,ro").ok();
+        inside(t, &["-v", "here:/bin/d", "-v", "fixed:/f"], "echo made >/bin/d/file; test -e /f/file && ! touch /f/x 2>/dev/null");
+        assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "made\n");
+        assert_eq!(fs::metadata(&dir).unwrap().uid(), t.uid(), "nobody else's");
+        let shown = |name: &str| t.rl(["volume", "inspect", "-f", "{{.Mountpoint}} {{.Options.o}}", name]).run().ok().out();
+        assert_eq!(shown("here"), format!("{} bind", dir.display()));
+        assert_eq!(shown("fixed"), format!("{} bind,ro", dir.display()));
+        create("here", "bind").ok();
+        create("here", "bind,ro").refuses(125, "is there already, with other options").complains("hint: `rl volume inspect here`");
+        t.rl(["volume", "rm", "here", "fixed"]).run().ok();
+        assert!(dir.join("file").exists(), "it is not rl's");
+        // Nothing of the image is copied there, though it is empty.
+        fs::remove_file(dir.join("file")).unwrap();
+        create("here", "bind").ok();
+        assert_eq!(inside(t, &["-v", "here:/etc"], "ls /etc | grep passwd || echo none"), "none");
+        assert!(fs::read_dir(&dir).unwrap().all(|entry| entry.unwrap().file_name() != "passwd"));
+        fs::rename(&dir, t.path("elsewhere")).unwrap();
+        t.run_with(&["-v", "here:/x"], ["true"]).run().refuses(125, &dir.display().to_string()).complains("hint: mkdir -p");
+        for (words, says) in [(&["type=nfs", "device=:/x"][..], "type=nfs"), (&["o=bind", "device=x"], "device=x"), (&["size=1m"], "`--opt size=1m`")] {
+            let words = words.iter().flat_map(|word| ["-o", word]);
+            t.rl(["volume", "create"]).args(words).arg("bad").run().refuses(125, says).complains("hint: ");
+        }
+        assert_eq!(t.rl(["volume", "ls", "-q"]).run().ok().out(), "here");
+    }
+
     fn mounts_spelled_out(t: [sub root]) {
         let dir = t.directory("data");
         let bind = format!("type=bind,source={},target=/a,readonly", dir.display());

@@ -5,6 +5,7 @@
 use clap::{Arg, Command};
 
 use crate::engine::{Context, containers, images, networks, volumes};
+use crate::state::{State, Status};
 use crate::store::Store;
 
 /// bash(1): readline takes `:` and `=` for the ends of words, so what stands before the last of them is taken
@@ -54,6 +55,13 @@ complete --command rl --no-files --arguments '(__rl_complete)'
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Containers,
+    /// Those that can be stopped, or killed.
+    Alive,
+    /// Those whose command runs and is not paused.
+    Running,
+    Paused,
+    /// Those that can be started.
+    Resting,
     Images,
     /// Containers and images.
     Both,
@@ -169,6 +177,20 @@ fn takes_value(option: &Arg, word: &str) -> bool {
 fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
     let words: &[&str] = match option.get_id().as_str() {
         "network" => &["pasta", "slirp4netns", "none", "host"],
+        "restart" => &["no", "on-failure", "always", "unless-stopped"],
+        "condition" => &[
+            "created",
+            "exited",
+            "healthy",
+            "initialized",
+            "paused",
+            "removing",
+            "restarting",
+            "running",
+            "stopped",
+            "unhealthy",
+            "unknown",
+        ],
         "pull" | "policy" => &["missing", "always", "never", "newer"],
         "userns" => &["keep-id", "nomap", "single"],
         "pid" | "ipc" | "uts" => &["private", "host"],
@@ -210,15 +232,14 @@ fn kind(group: &str, verb: &str, positional: usize) -> Kind {
         ("volume" | "network" | "system", ..) => Kind::Other,
         ("image", "rm" | "inspect", _) | ("image", "ls", 0) => Kind::Images,
         ("container", "inspect", _) => Kind::Containers,
+        (_, "stop" | "kill", _) => Kind::Alive,
+        (_, "pause", _) => Kind::Running,
+        (_, "unpause", _) => Kind::Paused,
+        (_, "start", _) => Kind::Resting,
         (_, "cp", 0 | 1) => Kind::Paths,
         (_, "run" | "create" | "tag" | "images" | "history", 0)
         | (_, "rmi" | "save" | "pull", _) => Kind::Images,
-        (
-            _,
-            "start" | "stop" | "kill" | "wait" | "restart" | "pause" | "unpause" | "logs" | "rm"
-            | "update" | "stats",
-            _,
-        )
+        (_, "wait" | "restart" | "logs" | "rm" | "update" | "stats", _)
         | ("generate", "systemd", 0)
         | (_, "enable" | "disable", 0)
         | (
@@ -249,14 +270,18 @@ fn named(kind: Kind, last: &str, context: Option<&Context<'_>>) -> Option<Vec<St
             "ubuntu:24.04",
         ]),
         Kind::Images => context.and_then(image_names).unwrap_or_default(),
-        Kind::Containers => container_names(context),
+        Kind::Containers => container_names(context, |_| true),
+        Kind::Alive => container_names(context, |state| state.is_alive()),
+        Kind::Running => container_names(context, |state| state.status == Status::Running),
+        Kind::Paused => container_names(context, |state| state.status == Status::Paused),
+        Kind::Resting => container_names(context, |state| !state.is_alive()),
         Kind::Volumes => {
             let all = context.map(volumes::list).unwrap_or_default();
             all.into_iter().map(|volume| volume.name).collect()
         }
         Kind::Networks => network_names(context),
         Kind::Paths => {
-            let names = container_names(context).into_iter();
+            let names = container_names(context, |_| true).into_iter();
             let names: Vec<String> = names.map(|name| name + ":").collect();
             let fits = |name: &String| name.starts_with(last) && name != last;
             // Any other word is a file's name, or one inside, which nobody here knows.
@@ -267,7 +292,7 @@ fn named(kind: Kind, last: &str, context: Option<&Context<'_>>) -> Option<Vec<St
         }
         Kind::Both => {
             let mut names = context.and_then(image_names).unwrap_or_default();
-            names.extend(container_names(context));
+            names.extend(container_names(context, |_| true));
             names
         }
     })
@@ -279,10 +304,11 @@ fn network_names(context: Option<&Context<'_>>) -> Vec<String> {
     all.map(|network| network.name).collect()
 }
 
-fn container_names(context: Option<&Context<'_>>) -> Vec<String> {
+fn container_names(context: Option<&Context<'_>>, fits: impl Fn(&State) -> bool) -> Vec<String> {
     let found = context.and_then(|context| containers::listed(context, true).ok());
     let found = found.unwrap_or_default().into_iter();
-    found.map(|container| container.spec.name).collect()
+    let fitting = found.filter(|container| fits(&container.state));
+    fitting.map(|container| container.spec.name).collect()
 }
 
 /// `debian:bookworm`, and `debian` for `debian:latest`.

@@ -31,7 +31,7 @@ pub struct PsArgs {
     /// Print with a template such as `{{.Names}}`, or `json`
     #[arg(long)]
     format: Option<String>,
-    /// Show only what fits, such as name=WORD, status=exited, label=KEY[=VALUE], ancestor=IMAGE
+    /// Show only what fits, such as name=REGEX, status=exited, label=KEY[=VALUE], ancestor=IMAGE, expose=PORT[/PROTO]
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
 }
@@ -66,7 +66,7 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     let newest = last.or(args.latest.then_some(1));
     let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
     let mut found = containers::listed(context, all)?;
-    let filters = containers::settle(&found, &args.filter, || containers::listed(context, true))?;
+    let filters = containers::settle(context, &found, &args.filter)?;
     found.retain(|container| containers::passes(container, &filters));
     found.truncate(newest.unwrap_or(usize::MAX));
     let usual = match args.quiet {

@@ -52,6 +52,9 @@ pub struct CommitArgs {
     /// Pause the container meanwhile
     #[arg(short, long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pause: bool,
+    /// Let the container go on meanwhile, which is `--pause=false`
+    #[arg(long)]
+    no_pause: bool,
     /// Name or id
     container: String,
     /// The image's name
@@ -93,7 +96,7 @@ pub fn commit(context: &Context<'_>, args: &CommitArgs) -> Result<u8, Error> {
         changes: args.change.clone(),
         author: args.author.clone(),
         message: args.message.clone(),
-        pause: args.pause,
+        pause: args.pause && !args.no_pause,
     };
     files::commit(context, &args.container, &request)?;
     Ok(0)

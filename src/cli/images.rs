@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
+use crate::engine::pull::PullError;
 use crate::engine::{Context, Error, containers, image_for, lifecycle, networks, output, volumes};
 use crate::model::Reference;
 use crate::model::reference::Source;
 use crate::model::template::Template;
 use crate::model::text::escape_json;
+use crate::registry::Address;
 use crate::store::{MapKey, Store};
 use crate::{state, userns};
 
@@ -109,7 +111,8 @@ pub struct ImportArgs {
     /// The platform the files are for, such as linux/arm64
     #[arg(long)]
     platform: Option<crate::model::Platform>,
-    /// The archive, compressed or not; `-` for standard input
+    /// The archive, compressed or not: a file, an address (`https://…`, `http://…`), or `-` for standard input
+    #[arg(value_name = "FILE|URL|-")]
     file: PathBuf,
     /// The image's name
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -321,8 +324,13 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
     if stdin && io::stdin().is_terminal() {
         return Err(ImageError::TerminalInput.into());
     }
+    let word = args.file.to_str().unwrap_or_default();
+    let address = Address::is_meant(word).then(|| Address::parse(word));
+    let address = address.transpose().map_err(PullError::Registry)?;
     let reader: Box<dyn Read> = if stdin {
         Box::new(io::stdin().lock())
+    } else if address.is_some() {
+        Box::new(io::empty())
     } else {
         Box::new(File::open(&args.file).map_err(|source| ImageError::Io {
             call: format!("open(`{}`)", args.file.display()),
@@ -332,7 +340,10 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
     let options = Import {
         reference: args.reference.clone(),
         changes: args.change.clone(),
-        message: args.message.clone(),
+        message: args.message.clone().or_else(|| {
+            let address = address.as_ref()?;
+            Some(format!("Imported from {address}"))
+        }),
         platform: args.platform.clone(),
         created_by: None,
     };
@@ -340,7 +351,16 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
     let map = MapKey::of(&plan.uid, &plan.gid);
     image_for::inside(context, &plan, || {
         let store = store(context)?;
-        let loaded = images::import(&store, reader, &options, Some(&map))?;
+        let reader = match &address {
+            Some(address) => Box::new(image_for::file(address)?),
+            None => reader,
+        };
+        let loaded = images::import(&store, reader, &options, Some(&map));
+        let loaded = loaded.map_err(|error| {
+            // What had been stored of it; where somebody else works on the store, the next removal does it.
+            let _ = self::store(context).map(|store| store.gc(false));
+            image_for::broken_off(error)
+        })?;
         context.event("image", &loaded.id.to_string(), &loaded.id.hex(), "import");
         print(format!("{}\n", loaded.id).as_bytes());
         Ok(())

@@ -1,11 +1,13 @@
 //! The verbs on containers that exist.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
 use crate::engine::limits::{self, GroupArgs, LimitArgs};
 use crate::engine::logs::{self, Logs};
+use crate::engine::wait::{self, Condition};
 use crate::engine::{Context, Error, containers, exec, processes, units};
 use crate::model::spec::Resources;
 use crate::model::text::escape;
@@ -108,6 +110,13 @@ pub struct AttachArgs {
 /// Wait for the end of containers and print their exit statuses
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
+    /// Wait for another point, or one of several (then -1 is printed, but for those that have ended): created, exited,
+    /// healthy, initialized, paused, removing, restarting, running, stopped, unhealthy, unknown
+    #[arg(long, value_name = "CONDITION")]
+    condition: Vec<Condition>,
+    /// How often to look for it
+    #[arg(short, long, value_name = "TIME", default_value = "250ms")]
+    interval: String,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -193,6 +202,9 @@ pub struct LogsArgs {
     /// Show when each line was printed
     #[arg(short, long)]
     timestamps: bool,
+    /// Show what `--log-opt labels=…`, `env=…` and `tag=…` asked for beside each line
+    #[arg(long)]
+    details: bool,
     /// Show the last lines only
     #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
     tail: String,
@@ -328,10 +340,30 @@ pub fn attach(context: &Context<'_>, args: &AttachArgs) -> Result<u8, Error> {
 }
 
 /// `rl wait`.
-pub fn wait(context: &Context<'_>, args: &WaitArgs) -> u8 {
-    let statuses = lifecycle::wait(context, &args.containers).into_iter();
-    let lines = statuses.map(|status| status.map(|status| status.to_string()));
-    report(context, lines.collect())
+///
+/// # Errors
+/// An interval that is none.
+pub fn wait(context: &Context<'_>, args: &WaitArgs) -> Result<u8, Error> {
+    // As podman has it, a bare number is of milliseconds.
+    let interval = match args.interval.parse() {
+        Ok(milliseconds) => milliseconds,
+        Err(_) => units::duration("--interval", &args.interval)?,
+    };
+    let words = &args.containers;
+    let lines = match &*args.condition {
+        [] => {
+            let statuses = wait::wait(context, words).into_iter();
+            let lines = statuses.map(|status| status.map(|status| status.to_string()));
+            lines.collect()
+        }
+        conditions => {
+            let interval = Duration::from_millis(interval.max(1));
+            let codes = wait::wait_for(context, words, conditions, interval).into_iter();
+            let lines = codes.map(|code| code.map(|code| code.to_string()));
+            lines.collect()
+        }
+    };
+    Ok(report(context, lines))
 }
 
 /// `rl rename`.
@@ -363,7 +395,8 @@ pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
 /// No such container, or the port is not published.
 pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
     let container = lifecycle::find(context, &args.container)?;
-    let ports = containers::published(&container.spec.network.publish).into_iter();
+    let network = &container.spec.network;
+    let ports = containers::published(&network.publish, network.mode).into_iter();
     let ports: Vec<(String, String)> = ports
         .map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()))
         .collect();
@@ -424,6 +457,7 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
     let options = Logs {
         follow: args.follow,
         timestamps: args.timestamps,
+        details: args.details,
         tail: logs::tail(&args.tail)?,
         since: args
             .since

@@ -199,7 +199,7 @@ fn perform(verb: Verb) -> u8 {
         Verb::Logs(args) => with_plain(|context| lifecycle::logs(context, &args)),
         Verb::Top(args) => with_plain(|context| lifecycle::top(context, &args)),
         Verb::Stats(args) => with_plain(|context| stats::stats(context, &args)),
-        Verb::Wait(args) => with_plain(|context| Ok(lifecycle::wait(context, &args))),
+        Verb::Wait(args) => with_plain(|context| lifecycle::wait(context, &args)),
         Verb::Volume(args) => with_plain(|context| volumes::volume(context, &args)),
         Verb::Network(args) => with_plain(|context| networks::network(context, &args)),
         Verb::Rename(args) => with_plain(|context| lifecycle::rename(context, &args)),

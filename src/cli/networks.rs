@@ -49,7 +49,7 @@ enum Verb {
         /// Show only names
         #[arg(short, long)]
         quiet: bool,
-        /// Only some: name=TEXT, id=PREFIX, label=NAME[=VALUE], driver=NAME, dangling=BOOL
+        /// Only some: name=REGEX, id=PREFIX, label=NAME[=VALUE], driver=NAME, dangling=BOOL
         #[arg(short, long, value_name = "KEY=VALUE")]
         filter: Vec<String>,
         /// Show ids in full

@@ -51,12 +51,9 @@ pub const BELOW: &[(&str, &[&str])] = &[
 
 /// Options of verbs other than `run` and `create`, which have [a list of their own](crate::engine::run_args::NOT_YET).
 const OPTIONS: &[(&[&str], &[&str])] = &[
-    (
-        &["commit"],
-        &["no-pause", "format", "include-volumes", "squash"],
-    ),
+    (&["commit"], &["format", "include-volumes", "squash"]),
     (&["exec"], &["privileged", "preserve-fds"]),
-    (&["logs"], &["details", "color", "names"]),
+    (&["logs"], &["color", "names"]),
     (&["rm"], &["link", "cidfile", "depend", "time"]),
     (
         &["start"],
@@ -77,7 +74,6 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["rmi", "image rm"], &["no-prune", "platform"]),
     (&["save", "image save"], &["platform"]),
     (&["load", "image load"], &["platform"]),
-    (&["system df"], &["verbose"]),
     (
         &["network create"],
         &[
@@ -96,7 +92,7 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["network inspect"], &["verbose"]),
-    (&["volume create"], &["opt", "name"]),
+    (&["volume create"], &["name"]),
 ];
 
 /// Their short forms.
@@ -104,10 +100,8 @@ const SHORT: &[(&str, &str, &str)] = &[
     ("rm", "l", "link"),
     ("pull", "a", "all-tags"),
     ("image pull", "a", "all-tags"),
-    ("system df", "v", "verbose"),
     ("network create", "o", "opt"),
     ("network inspect", "v", "verbose"),
-    ("volume create", "o", "opt"),
 ];
 
 /// The option of a verb that a word is, such as `--size` for `-s`.

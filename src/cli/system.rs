@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{print, table};
 use crate::cgroup;
-use crate::engine::images::human_size;
+use crate::engine::images::{self, human_size};
 use crate::engine::only::Only;
-use crate::engine::usage::{self, Pruned, Usage};
+use crate::engine::usage::{self, Details, Pruned, Usage};
 use crate::engine::{Context, Error, containers, networks, volumes};
 use crate::model::spec::Resources;
 use crate::model::text::escape_json;
@@ -16,7 +16,11 @@ use crate::store::Store;
 /// Show how much room images, containers and volumes take
 #[derive(Debug, clap::Args)]
 pub struct DfArgs {
-    /// Print with a template such as `{{.Type}} {{.Size}}`, or `json`
+    /// Show each image, container and volume
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print with a template such as `{{.Type}} {{.Size}}`, or `json`; with `--verbose` it is filled once, from the lists
+    /// `.Images`, `.Containers` and `.Volumes`
     #[arg(long)]
     format: Option<String>,
 }
@@ -95,7 +99,10 @@ pub enum Prune {
 /// # Errors
 /// As [`usage::measure`], and a bad template.
 pub fn df(context: &Context<'_>, args: &DfArgs) -> Result<u8, Error> {
-    let report = usage::measure(context)?;
+    let (report, details) = usage::measure(context)?;
+    if args.verbose {
+        return verbose(context, &details, args.format.as_deref());
+    }
     let usual = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
     let template = table::template(args.format.as_deref(), usual)?;
     let rows = [
@@ -125,6 +132,73 @@ fn usage_row(kind: &str, usage: &Usage) -> Value {
         "Size": human_size(usage.size),
         "Reclaimable": format!("{} ({percent}%)", human_size(usage.reclaimable)),
     })
+}
+
+/// `rl system df --verbose`, in docker's columns.
+fn verbose(context: &Context<'_>, details: &Details, format: Option<&str>) -> Result<u8, Error> {
+    let store = Store::open(&context.dirs.data)?;
+    let images = images::rows(&store, None, &[])?.into_iter().map(|row| {
+        let mut fields = row.fields(false);
+        let usage = details.images.get(&row.id).copied().unwrap_or_default();
+        fields["Size"] = human_size(usage.size).into();
+        fields["SharedSize"] = human_size(usage.shared).into();
+        fields["UniqueSize"] = human_size(usage.size - usage.shared).into();
+        fields["Containers"] = usage.containers.to_string().into();
+        fields
+    });
+    let containers = details.containers.iter().map(|(container, size)| {
+        let (mut fields, _) = containers::row(container, false);
+        fields.insert("Size".to_owned(), human_size(*size).into());
+        fields.into()
+    });
+    let volumes = details.volumes.iter().map(|(volume, users, size)| {
+        json!({ "Name": volume.name, "Links": users.to_string(), "Size": human_size(*size) })
+    });
+    let all = [
+        (
+            "Images",
+            "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+            images.collect::<Vec<Value>>(),
+        ),
+        (
+            "Containers",
+            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+            containers.collect(),
+        ),
+        (
+            "Volumes",
+            "table {{.Name}}\t{{.Links}}\t{{.Size}}",
+            volumes.collect(),
+        ),
+    ];
+    if let Some(format) = format.filter(|&format| format != "table") {
+        let template = table::template(Some(format), format)?;
+        let lists = all.map(|(kind, _, rows)| (kind.to_owned(), Value::Array(rows)));
+        let value = Value::Object(lists.into_iter().collect());
+        let text = template.fill(&value, &Map::new())?;
+        return Ok(print(format!("{text}\n").as_bytes()));
+    }
+    let mut parts = Vec::new();
+    for (kind, columns, rows) in all {
+        let title = |field: &str| match (kind, field) {
+            ("Images", "ID") => "IMAGE ID".to_owned(),
+            (_, "ID") => "CONTAINER ID".to_owned(),
+            (_, "CreatedSince" | "RunningFor") => "CREATED".to_owned(),
+            (_, "SharedSize") => "SHARED SIZE".to_owned(),
+            (_, "UniqueSize") => "UNIQUE SIZE".to_owned(),
+            (_, "LocalVolumes") => "LOCAL VOLUMES".to_owned(),
+            (_, "Name") => "VOLUME NAME".to_owned(),
+            (_, other) => other.to_uppercase(),
+        };
+        let rows = rows.into_iter().map(|fields| table::Row {
+            fields,
+            methods: Map::new(),
+        });
+        let local = if kind == "Volumes" { "Local " } else { "" };
+        let text = table::list(&table::template(None, columns)?, &title, rows)?;
+        parts.push(format!("{local}{kind} space usage:\n\n{text}"));
+    }
+    Ok(print(parts.join("\n").as_bytes()))
 }
 
 /// The `prune` verbs.

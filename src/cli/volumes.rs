@@ -9,7 +9,7 @@ use super::system::reclaimed;
 use super::{print, table};
 use crate::engine::only::Only;
 use crate::engine::volumes::{self, Filter, Volume};
-use crate::engine::{Context, Error, units, usage};
+use crate::engine::{Context, Error, units, usage, volume_options};
 use crate::model::time::to_rfc3339;
 
 /// Make, list, look at and remove named volumes
@@ -29,6 +29,10 @@ enum Verb {
         /// Kind of volume: there is `local` alone
         #[arg(short, long, value_name = "NAME", value_parser = ["local"], default_value = "local", hide_default_value = true)]
         driver: String,
+        /// What it is, where it is no directory of rl's: `type=tmpfs` with `o=size=…,mode=…,uid=…` (memory, of each container
+        /// by itself), or `type=none` with `o=bind` and `device=/PATH` (that directory)
+        #[arg(short, long, value_name = "NAME=VALUE")]
+        opt: Vec<String>,
         /// Its name; one is made up where none is given
         name: Option<String>,
     },
@@ -38,7 +42,7 @@ enum Verb {
         /// Show only names
         #[arg(short, long)]
         quiet: bool,
-        /// Only some: name=TEXT, label=NAME[=VALUE], driver=NAME, dangling=BOOL
+        /// Only some: name=REGEX, label=NAME[=VALUE], driver=NAME, dangling=BOOL
         #[arg(short, long, value_name = "FILTER")]
         filter: Vec<Filter>,
         /// Print with a template such as `{{.Name}}`, or `json`
@@ -84,12 +88,14 @@ enum Verb {
 /// No such volume, a container has it, or a bad template.
 pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
     match &args.verb {
-        Verb::Create { label, name, .. } => {
+        Verb::Create {
+            label, name, opt, ..
+        } => {
             let pairs = label.iter().map(|label| units::pair("--label", label));
             let labels: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
-            context
-                .ui
-                .data(&volumes::create(context, name.as_deref(), &labels)?);
+            let options = volume_options::parse(opt)?;
+            let name = volumes::create(context, name.as_deref(), &labels, &options)?;
+            context.ui.data(&name);
             Ok(0)
         }
         Verb::Ls {
@@ -152,10 +158,13 @@ fn inspect(context: &Context<'_>, format: Option<&str>, names: &[String]) -> Res
 
 /// What `inspect` shows of a volume.
 pub(super) fn fields(volume: &Volume) -> Value {
+    let device = volume_options::device(&volume.options);
+    let place = device.as_ref().unwrap_or(&volume.path);
     json!({
         "Name": volume.name,
         "Driver": "local",
-        "Mountpoint": volume.path.to_string_lossy(),
+        "Mountpoint": place.to_string_lossy(),
+        "Options": volume.options,
         "CreatedAt": to_rfc3339(volume.created),
         "Labels": volume.labels,
         "Scope": "local",

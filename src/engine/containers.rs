@@ -126,14 +126,19 @@ pub fn remove_all(
     let containers = Containers::new(context.dirs.containers());
     let begin = |word: &String| {
         let container = match containers.find(word) {
-            Err(state::Error::Damaged { .. }) => {
+            Err(error)
+                if matches!(error, state::Error::Damaged { .. }) || containers.is_torn(word) =>
+            {
                 if force && let Ok(client) = ask_to_remove(&containers.dir_of(word)?) {
                     let _ = client.await_end();
                     if containers.dir_of(word).is_err() {
                         return Ok(None);
                     }
                 }
-                let locked = containers.lock_damaged(word)?;
+                let locked = containers.lock_damaged(word).map_err(|error| match error {
+                    state::Error::Running(_) => state::Error::Running(word.clone()),
+                    other => other,
+                })?;
                 monitor::remove(&locked, &default_plan(context)?)?;
                 return Ok(None);
             }

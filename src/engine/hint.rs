@@ -29,6 +29,8 @@ fn example(option: &str) -> &'static str {
         "--since" | "--until" | "--filter until" => {
             "such as `10m`, `2026-01-31`, `2026-01-31T10:00:00Z` or seconds since 1970"
         }
+        "--log-opt" => "such as `--log-opt max-size=10m` or `--log-opt labels=tier`",
+        "--interval" => "such as `--interval 250ms`",
         "--tail" => "such as `--tail 100`",
         "--publish" => "such as `-p 8080:80` or `-p 127.0.0.1:5353:53/udp`",
         _ => "`rl run --help` says what the option takes",
@@ -58,7 +60,7 @@ pub(super) fn fallback(error: &Error) -> Option<String> {
 fn of_words(error: &Error) -> Option<String> {
     Some(match error {
         Error::Only(_) => "such as `--filter until=24h` or `--filter label=keep`".to_owned(),
-        Error::VolumeFilter(_) => "such as `--filter dangling=true`".to_owned(),
+        Error::VolumeFilter(_) | Error::Pattern(_) => "such as `--filter dangling=true`".to_owned(),
         Error::Filter(_) => "such as `--filter status=exited`".to_owned(),
         Error::Template(_) => "`--format json` shows all fields".to_owned(),
         Error::Units(e) => example(e.option).to_owned(),

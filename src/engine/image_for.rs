@@ -264,6 +264,27 @@ pub fn found_inside<T: serde::Serialize + serde::de::DeserializeOwned + Default>
     Ok(postcard::from_bytes(&bytes).unwrap_or_default())
 }
 
+/// A file by its address, on its way.
+///
+/// # Errors
+/// No answer, or one of failure.
+pub fn file(address: &registry::Address) -> Result<registry::Download, Error> {
+    let settings = Settings::from_env(&|name| std::env::var(name).ok());
+    let file = Client::new(settings).file(address);
+    Ok(file.map_err(pull::PullError::Registry)?)
+}
+
+/// The error of an import, in words of the network where it comes from there.
+pub fn broken_off(error: images::ImageError) -> Error {
+    match error {
+        images::ImageError::Io { call, source } => match registry::Error::from_io(source) {
+            Ok(error) => pull::PullError::Registry(error).into(),
+            Err(source) => images::ImageError::Io { call, source }.into(),
+        },
+        other => other.into(),
+    }
+}
+
 /// Fetches an image into the store. To be called inside the user namespace of `map`.
 ///
 /// # Errors
@@ -417,11 +438,20 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
 }
 
 /// Gives the writable layer, whose root directory is the container's `/`, and its work directory to
-/// root inside.
+/// root inside, where the caller is somebody else.
 ///
 /// # Errors
 /// chown(2) said no.
-pub fn own_root(context: &Context<'_>, plan: &userns::Plan, dir: &Path) -> Result<(), Error> {
+pub fn own_root(
+    context: &Context<'_>,
+    plan: &userns::Plan,
+    spec: &ContainerSpec,
+    dir: &Path,
+) -> Result<(), Error> {
+    let own = plan.uid.to_host(0) == Some(context.caller()?.uid);
+    if own || plan.uid.to_host(0).is_none() || spec.rootfs == RootfsSource::Host {
+        return Ok(());
+    }
     inside(context, plan, || {
         for sub in ["upper", "work"] {
             let path = dir.join(sub);

@@ -1,8 +1,14 @@
 //! The options about what happens while and after a command runs.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Map, json};
+
+use super::only::Pattern;
 use super::run_args::Life;
 use super::{resolve, units};
-use crate::model::spec::{Health, Log, LogDriver};
+use crate::model::spec::{ContainerSpec, Health, Log, LogDriver};
+use crate::model::template::Template;
 
 /// `--log-driver`, `--log-opt`. Without options a log is three files of 10 MiB at most: nobody's disk
 /// fills because a container talks.
@@ -27,6 +33,8 @@ pub(super) fn log(args: &Life) -> Result<Log, resolve::Error> {
         driver,
         max_size: 10 << 20,
         max_files: 3,
+        options: BTreeMap::new(),
+        attributes: BTreeMap::new(),
     };
     for option in &args.log_opt {
         let (name, value) = units::pair("--log-opt", option)?;
@@ -44,10 +52,80 @@ pub(super) fn log(args: &Life) -> Result<Log, resolve::Error> {
                 let number = value.parse().ok().filter(|n| *n > 0);
                 log.max_files = number.ok_or_else(|| bad("expected a number of files"))?;
             }
-            _ => return Err(bad("expected `max-size=BYTES` or `max-file=NUMBER`")),
+            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => match log.driver {
+                LogDriver::JsonFile | LogDriver::Journald => {
+                    log.options.insert(name, value);
+                }
+                LogDriver::None | LogDriver::Passthrough => {
+                    return Err(bad(
+                        "with this `--log-driver` no log is kept that it could be in",
+                    ));
+                }
+            },
+            _ => {
+                return Err(bad(
+                    "expected `max-size=BYTES`, `max-file=NUMBER`, `labels=NAME,…`, `labels-regex=REGEX`, `env=NAME,…`, `env-regex=REGEX` or `tag=TEMPLATE`",
+                ));
+            }
         }
     }
     Ok(log)
+}
+
+/// What is to stand beside each line of a container's log, by its options (docker's "Customize log driver output").
+///
+/// # Errors
+/// A regular expression or template that is none.
+pub(super) fn attributes(spec: &ContainerSpec) -> Result<BTreeMap<String, String>, resolve::Error> {
+    let mut out = BTreeMap::new();
+    let env = spec.env.iter().filter_map(|pair| pair.split_once('='));
+    let env: BTreeMap<String, String> = env.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    for (name, value) in &spec.log.options {
+        let bad = |reason: String| resolve::Error::Value {
+            option: "--log-opt",
+            value: format!("{name}={value}"),
+            reason,
+        };
+        let all = match name.starts_with("labels") {
+            true => &spec.labels,
+            false => &env,
+        };
+        let mut add = |wanted: &dyn Fn(&str) -> bool| {
+            let wanted = all.iter().filter(|(name, _)| wanted(name));
+            out.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+        };
+        match name.as_str() {
+            "labels" | "env" => add(&|name| value.split(',').any(|word| word.trim() == name)),
+            "labels-regex" | "env-regex" => {
+                let pattern = Pattern::parse(value).map_err(|e| bad(e.to_string()))?;
+                add(&|name| pattern.fits(name));
+            }
+            _ => {
+                let tag = tag(spec, value).map_err(|e| bad(e.to_string()))?;
+                out.insert("tag".to_owned(), tag);
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn tag(
+    spec: &ContainerSpec,
+    template: &str,
+) -> Result<String, crate::model::template::TemplateError> {
+    let image = spec.image_id.as_ref();
+    let short = |id: String| id.trim_start_matches("sha256:").chars().take(12).collect();
+    let short: &dyn Fn(String) -> String = &short;
+    let value = json!({
+        "ID": short(spec.id.clone()),
+        "FullID": spec.id,
+        "Name": spec.name,
+        "ImageName": spec.image,
+        "ImageID": image.map(|id| short(id.to_string())).unwrap_or_default(),
+        "ImageFullID": image.map(ToString::to_string).unwrap_or_default(),
+        "DaemonName": "rl",
+    });
+    Template::parse(template)?.fill(&value, &Map::new())
 }
 
 /// `--health-cmd` and what goes with it, over what the image asks for, with Docker's defaults. `none` is no command.

@@ -1,4 +1,4 @@
-//! Verbs on containers that exist: start, stop, kill, restart, wait, pause, attach, rename, remove.
+//! Verbs on containers that exist: start, stop, kill, restart, pause, attach, rename, update.
 //!
 //! What concerns a running container is asked of its monitor, which is the parent of the command and holds its
 //! lock; so no verb signals a number that it read somewhere. Where several are named, all are asked before any is
@@ -13,7 +13,6 @@ use crate::monitor;
 use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
 use crate::state::{Container, Containers, Status};
-use crate::sys::process::Ended;
 
 /// How to attach to a container.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +121,11 @@ fn status(outcome: Outcome) -> u8 {
     }
 }
 
-fn connect(container: &Container, word: &str) -> Result<Client, Error> {
+/// A connection to the monitor.
+///
+/// # Errors
+/// The container does not run.
+pub(super) fn connect(container: &Container, word: &str) -> Result<Client, Error> {
     if !container.state.is_alive() {
         return Err(Error::NotRunning(word.to_owned()));
     }
@@ -223,36 +226,6 @@ pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<St
     };
     let finish = |_: &str, client: Client| Ok(client.ask(&ToMonitor::Pause(on))?);
     each(words, ask, finish)
-}
-
-/// Waits for the end of containers; the exit status of each.
-pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
-    let ask = |word: &String| {
-        let container = find(context, word)?;
-        match connect(&container, word) {
-            Ok(client) => Ok(Waited::For(client)),
-            // It may have ended since it was found.
-            Err(Error::NotRunning(_)) => Ok(Waited::Since(find(context, word)?.state.ended)),
-            Err(error) => Err(error),
-        }
-    };
-    let asked: Vec<Result<Waited, Error>> = words.iter().map(ask).collect();
-    let wait = |waited: Waited| match waited {
-        Waited::For(client) => Ok(client.await_end()?.status()),
-        Waited::Since(ended) => Ok(ended.map_or(0, Ended::status)),
-    };
-    asked
-        .into_iter()
-        .map(|asked| asked.and_then(wait))
-        .collect()
-}
-
-/// What is waited for.
-enum Waited {
-    /// The end of a command that runs.
-    For(Client),
-    /// It has ended, if ever it was started.
-    Since(Option<Ended>),
 }
 
 /// Gives a container another name.

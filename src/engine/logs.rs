@@ -29,6 +29,8 @@ pub struct Logs {
     pub follow: bool,
     /// A time before each line.
     pub timestamps: bool,
+    /// What `--log-opt` asked for beside each line.
+    pub details: bool,
     /// The last lines only.
     pub tail: Option<usize>,
     /// What was printed at this time (RFC 3339, UTC) or later.
@@ -79,11 +81,16 @@ pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(
     let mut readers = Vec::new();
     for word in words {
         let container = lifecycle::find(context, word)?;
-        if let ([_], LogDriver::Journald) = (words, container.spec.log.driver) {
+        if let ([_], LogDriver::Journald) = (words, container.spec.log.driver)
+            && !options.details
+        {
             return journal(&container, options);
         }
         let why = match container.spec.log.driver {
             LogDriver::JsonFile => None,
+            LogDriver::Journald if options.details => {
+                Some("has its log in the journal: `journalctl --output verbose` shows details")
+            }
             LogDriver::Journald => Some("has its log in the journal, which is shown by itself"),
             LogDriver::None | LogDriver::Passthrough => Some("keeps no log (`--log-driver`)"),
         };
@@ -358,6 +365,9 @@ impl Reader {
             if options.timestamps {
                 out.extend(format!("{} ", record.time).bytes());
             }
+            if options.details {
+                out.extend(details(record).bytes());
+            }
         }
         out.extend_from_slice(&record.bytes);
         *open = !record.bytes.ends_with(b"\n");
@@ -374,6 +384,24 @@ impl Reader {
             Err(e) => Err(failed(Path::new(path))(e)),
         }
     }
+}
+
+/// The attributes of a record, as docker shows them: in the form of a query (application/x-www-form-urlencoded), with commas
+/// between them and a blank behind.
+fn details(record: &Record) -> String {
+    let pairs = record.attributes.iter();
+    let pairs = pairs.map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    format!("{} ", pairs.collect::<Vec<_>>().join(","))
+}
+
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b' ' => "+".to_owned(),
+        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 fn flush(to: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {

@@ -39,7 +39,9 @@ pub mod units;
 pub mod unshare;
 pub mod usage;
 pub mod views;
+pub mod volume_options;
 pub mod volumes;
+pub mod wait;
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -208,6 +210,9 @@ pub enum Error {
     /// The same of `rl volume ls`.
     #[error("`{0}` is not a filter: name, label, driver or dangling, then `=` and a value")]
     VolumeFilter(String),
+    /// A name to look for that is no regular expression.
+    #[error(transparent)]
+    Pattern(#[from] only::PatternError),
     /// `--format`.
     #[error(transparent)]
     Template(#[from] crate::model::template::TemplateError),
@@ -245,6 +250,9 @@ pub enum Error {
     /// A name that breaks Docker's rule.
     #[error("`{0}` is not a volume name: letters, digits, `_`, `.` and `-`, not at the start")]
     VolumeName(String),
+    /// `--opt` of a volume.
+    #[error(transparent)]
+    VolumeOptions(#[from] volume_options::Error),
     /// A container has it.
     #[error("volume `{name}` is in use by container `{container}`")]
     VolumeInUse {
@@ -461,6 +469,7 @@ impl Error {
                 "`rl ps -a`, `rl images`, `rl network ls` and `rl volume ls` list what there is"
                     .into(),
             ),
+            Error::VolumeOptions(error) => Some(error.hint()),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
             Error::NothingToUpdate => Some("such as `rl update --memory 512m box`".into()),

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::volume_options;
 use crate::model::spec::{Device, MountSource, VolumeMount};
 
 /// A mount option that cannot be honoured.
@@ -44,6 +45,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// What a named volume is.
+    #[error(transparent)]
+    Options(#[from] Box<super::volume_options::Error>),
     /// Two mounts on one path.
     #[error("`{0}` is mounted on twice")]
     Duplicate(String),
@@ -53,6 +57,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::Options(error) => Some(error.hint()),
             Error::Source { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
                 Some(format!("mkdir -p {}", path.display()))
             }
@@ -104,6 +109,7 @@ pub fn volume(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
         read_only: false,
         options: Vec::new(),
     };
+    volume_options::apply(&mut mount, volumes)?;
     for option in options.split(',').filter(|o| !o.is_empty()) {
         apply_option(OPTION, value, option, &mut mount)?;
     }
@@ -175,6 +181,7 @@ fn named(name: &str, volumes: &Path) -> MountSource {
         name: name.to_owned(),
         path: volumes.join(name).join(DATA),
         fill: true,
+        memory: None,
         anonymous: false,
     }
 }
@@ -186,6 +193,7 @@ pub fn anonymous(volumes: &Path) -> MountSource {
         path: volumes.join(&name).join(DATA),
         name,
         fill: true,
+        memory: None,
         anonymous: true,
     }
 }
@@ -300,6 +308,7 @@ pub fn mount(value: &str, volumes: &Path) -> Result<VolumeMount, Error> {
     if matches!(mount.source, MountSource::Tmpfs { .. }) {
         mount.options = vec!["nosuid".into(), "nodev".into()];
     }
+    volume_options::apply(&mut mount, volumes)?;
     for option in rest {
         apply_option(OPTION, value, option, &mut mount)?;
     }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::only::{Label, Only, truth};
+use super::only::{self, Label, Only, Pattern, PatternError, truth};
 use super::{Context, containers, names};
 use crate::model::network::NetworkSpec;
 use crate::model::spec::VERSION;
@@ -64,6 +64,9 @@ pub enum Error {
     /// A filter that there is not.
     #[error("`{0}` is not a filter: name, id, label, driver or dangling, then `=` and a value")]
     Filter(String),
+    /// A name to look for that is no regular expression.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
 }
 
 /// At most three names, and how many more there are.
@@ -108,7 +111,7 @@ impl Error {
                 "rl network create --subnet 10.89.7.0/24 --gateway 10.89.7.254 backend".into()
             }
             Error::InUse { containers, .. } => format!("rl rm --force {}", containers.join(" ")),
-            Error::Filter(_) => "such as `--filter label=tier=db`".into(),
+            Error::Filter(_) | Error::Pattern(_) => "such as `--filter label=tier=db`".into(),
         }
     }
 }
@@ -208,8 +211,8 @@ fn gateway(text: Option<&str>, wanted: Option<Subnet>, subnet: Subnet) -> Result
 /// A condition of `rl network ls --filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// The name contains this.
-    Name(String),
+    /// The name contains something like this.
+    Name(Pattern),
     /// The id starts with this.
     Id(String),
     /// A label, perhaps with a value.
@@ -228,7 +231,7 @@ impl std::str::FromStr for Filter {
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let owned = value.to_owned();
         Ok(match key {
-            "name" => Filter::Name(owned),
+            "name" => Filter::Name(Pattern::parse(value)?),
             "id" => Filter::Id(owned),
             "label" => Filter::Label(Label::parse(value)),
             "driver" => Filter::Driver(owned),
@@ -249,13 +252,14 @@ pub fn list(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<NetworkSpec
         false => Vec::new(),
     };
     all.retain(|network| {
-        filters.iter().all(|filter| match filter {
-            Filter::Name(text) => network.name.contains(text),
+        let fits = |filter: &Filter| match filter {
+            Filter::Name(pattern) => pattern.fits(&network.name),
             Filter::Id(text) => network.id.starts_with(text),
             Filter::Label(label) => label.is_among(&network.labels),
             Filter::Driver(word) => word == "bridge",
             Filter::Dangling(wanted) => users(&used, &network.name).is_empty() == *wanted,
-        })
+        };
+        only::passes(filters, |f| matches!(f, Filter::Label(_)), fits)
     });
     Ok(all)
 }

@@ -1,6 +1,7 @@
 //! `--filter` of the `prune` verbs: what they are limited to; and what filters of all verbs have in common.
 
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 
 use super::{Error, logs};
 use crate::model::time::parse_rfc3339;
@@ -82,6 +83,60 @@ impl Label {
     }
 }
 
+/// A regular expression that a name is to contain, as the `name` filters of docker take it.
+#[derive(Clone, Debug)]
+pub struct Pattern(regex::Regex);
+
+/// A text that is no regular expression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no regular expression: {why}")]
+pub struct PatternError {
+    /// The text.
+    text: String,
+    /// What is wrong with it.
+    why: String,
+}
+
+impl Pattern {
+    /// From what was typed.
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn parse(text: &str) -> Result<Pattern, PatternError> {
+        regex::Regex::new(text).map(Pattern).map_err(|error| {
+            let whole = error.to_string();
+            // The lines before the last show the place in the text.
+            let last = whole.lines().last().unwrap_or_default();
+            PatternError {
+                text: text.to_owned(),
+                why: last.trim_start_matches("error: ").to_owned(),
+            }
+        })
+    }
+
+    /// Whether something in `text` is like this.
+    pub fn fits(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+/// Whether of several filters of one kind one fits, and of those that are `each` for itself all, as docker has it.
+pub fn passes<F>(filters: &[F], each: impl Fn(&F) -> bool, fits: impl Fn(&F) -> bool) -> bool {
+    let alike = |kind: Discriminant<F>| filters.iter().filter(move |f| discriminant(*f) == kind);
+    filters.iter().all(|filter| match each(filter) {
+        true => fits(filter),
+        false => alike(discriminant(filter)).any(&fits),
+    })
+}
+
 /// What a filter such as `dangling=true` says, in the words that Docker takes.
 pub fn truth(word: &str) -> Option<bool> {
     match word {
@@ -94,6 +149,38 @@ pub fn truth(word: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_kind_and_all_of_others() {
+        // Their values are whether they fit.
+        #[derive(Debug)]
+        enum F {
+            Name(bool),
+            Label(bool),
+        }
+        let value = |f: &F| match f {
+            F::Name(value) | F::Label(value) => *value,
+        };
+        let each = |f: &F| matches!(f, F::Label(_));
+        for (filters, fits) in [
+            (&[][..], true),
+            (&[F::Name(false), F::Name(true)], true),
+            (&[F::Name(false)], false),
+            (&[F::Label(true), F::Label(false)], false),
+            (&[F::Name(true), F::Label(false)], false),
+        ] {
+            assert_eq!(passes(filters, each, value), fits, "{filters:?}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let fits = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().fits(text);
+        assert!(fits("b.d", "abcde") && fits("^(a|b)$", "b") && fits("", "a"));
+        assert!(!fits("^b", "abc") && !fits("A", "a"));
+        let error = Pattern::parse("a(b").unwrap_err().to_string();
+        assert_eq!(error, "`a(b` is no regular expression: unclosed group");
+    }
 
     #[test]
     fn what_is_left_out() {

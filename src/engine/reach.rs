@@ -54,7 +54,10 @@ pub fn need(
     for mount in &way_in.mounts {
         let target = Path::new(&mount.target);
         let mut shut = None;
-        if let MountSource::Bind { path, .. } | MountSource::Overlay { path } = &mount.source {
+        if let MountSource::Bind { path, .. }
+        | MountSource::Overlay { path }
+        | MountSource::Volume { path, .. } = &mount.source
+        {
             shut = way_in
                 .to_source(path)
                 .map(|dir| (path.as_path(), dir, SOURCE));

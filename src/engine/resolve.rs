@@ -174,7 +174,7 @@ pub fn resolve(
     });
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap_or_default();
-    Ok(ContainerSpec {
+    let mut spec = ContainerSpec {
         version: VERSION,
         id: decided.id,
         name: decided.name,
@@ -232,7 +232,9 @@ pub fn resolve(
             .map(|a| units::pair("--annotation", a))
             .collect::<Result<_, _>>()?,
         typed: args.typed.clone(),
-    })
+    };
+    spec.log.attributes = life::attributes(&spec)?;
+    Ok(spec)
 }
 
 /// What is removed at its end is not started again.

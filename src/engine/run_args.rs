@@ -225,7 +225,8 @@ pub struct Life {
     /// Where the output goes: json-file, journald, none, passthrough
     #[arg(long, value_name = "DRIVER")]
     pub log_driver: Option<String>,
-    /// max-size=BYTES, max-file=NUMBER
+    /// max-size=BYTES, max-file=NUMBER; beside each line: labels=NAME,…, labels-regex=REGEX, env=NAME,…,
+    /// env-regex=REGEX, tag=TEMPLATE
     #[arg(long, value_name = "NAME=VALUE")]
     pub log_opt: Vec<String>,
     /// Command that tells whether the container is well

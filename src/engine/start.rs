@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::rungs::{self, Ladder, Rung};
 use super::{Context, Error, host, image_for, mounts, network, ready, views, volumes};
-use crate::model::spec::{ContainerSpec, RootfsSource, SeccompChoice};
+use crate::model::spec::{ContainerSpec, SeccompChoice};
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::wire::Part;
 use crate::monitor::{self, HealthTask, Input, Task};
@@ -31,11 +31,9 @@ pub(super) struct Start<'a> {
 pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Outcome>, Error> {
     let Start { spec, plan, .. } = start;
     let dir = start.container.dir();
-    let own = plan.uid.to_host(0) == Some(context.caller()?.uid);
-    if !own && spec.uid_map.to_host(0).is_some() && spec.rootfs != RootfsSource::Host {
-        image_for::own_root(context, plan, dir)?;
-    }
+    image_for::own_root(context, plan, spec, dir)?;
     volumes::own(context, plan, spec)?;
+    volumes::tell_apart(context, spec)?;
     views::make(context, plan, spec, dir)?;
     let etc = write_files(&start, dir)?;
     let mut ladder = Ladder::new(spec, context.caller()?, &context.dirs.data, dir);

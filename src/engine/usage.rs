@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::only::Only;
+use super::volumes::Volume;
 use super::{Context, Error, containers, image_for, images, views, volumes};
 use crate::model::Digest;
 use crate::model::time::parse_rfc3339;
@@ -36,41 +37,93 @@ pub struct Report {
     pub volumes: Usage,
 }
 
+/// What single things take.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// Images, by their ids.
+    pub images: BTreeMap<Digest, ImageUsage>,
+    /// Containers with the bytes that they have written.
+    pub containers: Vec<(Listed, u64)>,
+    /// Volumes, by how many containers each is had, and its bytes.
+    pub volumes: Vec<(Volume, usize, u64)>,
+}
+
+/// What an image takes: blobs and unpacked layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageUsage {
+    /// Bytes of all.
+    pub size: u64,
+    /// Bytes of what other images have as well.
+    pub shared: u64,
+    /// How many containers are made of it.
+    pub containers: usize,
+}
+
 /// Measures everything.
 ///
 /// # Errors
 /// The store or the containers cannot be read.
-pub fn measure(context: &Context<'_>) -> Result<Report, Error> {
+pub fn measure(context: &Context<'_>) -> Result<(Report, Details), Error> {
     let store = Store::open(&context.dirs.data)?;
     let all = containers::listed(context, true)?;
-    let used: BTreeSet<Digest> = all.iter().filter_map(|c| c.spec.image_id).collect();
     let images = store.images()?;
-    let (in_use, free): (Vec<Image>, Vec<Image>) = images
-        .into_iter()
-        .partition(|image| used.contains(&image.id));
+    let each: Vec<(Digest, BTreeMap<String, u64>)> = images
+        .iter()
+        .map(|image| Ok((image.id, parts(&store, std::slice::from_ref(image))?)))
+        .collect::<Result<_, Error>>()?;
+    let mut details = Details {
+        images: image_details(&each, &all),
+        ..Details::default()
+    };
     let mut report = Report::default();
-    let size_used = parts(&store, &in_use)?;
-    let mut everything = size_used.clone();
-    everything.extend(parts(&store, &free)?);
-    let sum = |parts: &BTreeMap<String, u64>| parts.values().sum::<u64>();
+    let used = |id: &Digest| details.images.get(id).is_some_and(|i| i.containers > 0);
+    let sum = |wanted: &dyn Fn(&Digest) -> bool| {
+        let wanted = each.iter().filter(|(id, _)| wanted(id));
+        let parts: BTreeMap<&String, &u64> = wanted.flat_map(|(_, parts)| parts).collect();
+        parts.into_values().sum::<u64>()
+    };
+    let size = sum(&|_| true);
     report.images = Usage {
-        total: in_use.len() + free.len(),
-        active: in_use.len(),
-        size: sum(&everything),
-        reclaimable: sum(&everything) - sum(&size_used),
+        total: images.len(),
+        active: images.iter().filter(|image| used(&image.id)).count(),
+        size,
+        reclaimable: size - sum(&used),
     };
     let written = written(context, &all)?;
-    for (container, size) in all.iter().zip(written) {
-        let alive = container.state.is_alive();
-        add(&mut report.containers, alive, size);
+    for (container, size) in all.iter().zip(&written) {
+        add(&mut report.containers, container.state.is_alive(), *size);
     }
+    details.containers = all.into_iter().zip(written).collect();
     let list = volumes::list(context);
     let dirs: Vec<PathBuf> = list.iter().map(|volume| volume.path.clone()).collect();
-    for (volume, size) in list.iter().zip(sizes(context, &dirs)?) {
-        let active = !volumes::users(context, &volume.name)?.is_empty();
-        add(&mut report.volumes, active, size);
+    for (volume, size) in list.into_iter().zip(sizes(context, &dirs)?) {
+        let users = volumes::users(context, &volume.name)?.len();
+        add(&mut report.volumes, users > 0, size);
+        details.volumes.push((volume, users, size));
     }
-    Ok(report)
+    Ok((report, details))
+}
+
+/// Of images, each with what it is made of.
+fn image_details(
+    each: &[(Digest, BTreeMap<String, u64>)],
+    all: &[Listed],
+) -> BTreeMap<Digest, ImageUsage> {
+    let mut owners: BTreeMap<&String, usize> = BTreeMap::new();
+    for part in each.iter().flat_map(|(_, parts)| parts.keys()) {
+        *owners.entry(part).or_default() += 1;
+    }
+    let usage = |(id, parts): &(Digest, BTreeMap<String, u64>)| {
+        let shared = parts.iter().filter(|(part, _)| owners[part] > 1);
+        let users = all.iter().filter(|c| c.spec.image_id == Some(*id));
+        let usage = ImageUsage {
+            size: parts.values().sum(),
+            shared: shared.map(|(_, size)| size).sum(),
+            containers: users.count(),
+        };
+        (*id, usage)
+    };
+    each.iter().map(usage).collect()
 }
 
 fn add(usage: &mut Usage, active: bool, size: u64) {

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mounts::{self, DATA};
-use super::only::{Label, truth};
+use super::only::{self, Label, Pattern, truth};
+use super::volume_options::{self, Options};
 use super::{Context, Error, containers, image_for, names, resolve};
 use crate::model::spec::{ContainerSpec, MountSource};
 use crate::{state, userns};
@@ -29,6 +30,8 @@ pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> 
             MountSource::Volume { path, .. } => Some(path),
             _ => None,
         })
+        // Not what belongs to the machine.
+        .filter(|path| path.starts_with(context.dirs.volumes()))
         .filter(|path| {
             let own = std::fs::metadata(path).is_ok_and(|m| m.uid() == caller.uid);
             own && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
@@ -48,6 +51,32 @@ pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> 
     })
 }
 
+/// Tells of volumes in memory that a running container has as well: each has one of its own.
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn tell_apart(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
+    for mount in &spec.mounts {
+        let MountSource::Volume {
+            name,
+            memory: Some(_),
+            ..
+        } = &mount.source
+        else {
+            continue;
+        };
+        let running = containers::list(context, false)?.into_iter();
+        let mut others = running.filter(|c| c.spec.id != spec.id && c.spec.has_volume(name));
+        if let Some(other) = others.next() {
+            context.ui.notice(&format!(
+                "volume `{name}` is in memory, of each container by itself: what `{}` has there is not seen here",
+                other.spec.name
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A named volume.
 #[derive(Clone, Debug)]
 pub struct Volume {
@@ -59,6 +88,8 @@ pub struct Volume {
     pub created: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What it is, where it is not a directory of ours.
+    pub options: Options,
     /// Nobody has named it.
     pub anonymous: bool,
 }
@@ -69,11 +100,12 @@ const LABELS: &str = "labels.json";
 /// Makes a volume, named by chance where no name is given; returns the name. One that is there stays as it is.
 ///
 /// # Errors
-/// A name that is none; [`Error::Write`].
+/// A name that is none; one that is there and has other options; [`Error::Write`].
 pub fn create(
     context: &Context<'_>,
     name: Option<&str>,
     labels: &BTreeMap<String, String>,
+    options: &Options,
 ) -> Result<String, Error> {
     let name = name.map_or_else(names::random_id, str::to_owned);
     if !mounts::is_name(&name) {
@@ -86,12 +118,18 @@ pub fn create(
         move |source| Error::Write { path, source }
     };
     if data.is_dir() {
-        return Ok(name);
+        return match options.is_empty() || volume_options::of(&dir)? == *options {
+            true => Ok(name),
+            false => Err(volume_options::Error::Other(name).into()),
+        };
     }
     std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
-    if !labels.is_empty() {
-        let path = dir.join(LABELS);
-        let text = serde_json::to_vec(labels).unwrap_or_default();
+    for (file, map) in [(LABELS, labels), (volume_options::FILE, options)] {
+        if map.is_empty() {
+            continue;
+        }
+        let path = dir.join(file);
+        let text = serde_json::to_vec(map).unwrap_or_default();
         let written = std::fs::write(&path, text);
         let synced = written.and_then(|()| std::fs::File::open(&path)?.sync_data());
         synced.map_err(failed(&path))?;
@@ -129,7 +167,7 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
         else {
             continue;
         };
-        if path.is_dir() {
+        if path.is_dir() || !path.starts_with(context.dirs.volumes()) {
             continue;
         }
         let mark = || match anonymous {
@@ -168,8 +206,8 @@ pub fn list(context: &Context<'_>) -> Vec<Volume> {
 /// A condition of `rl volume ls --filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// The name contains this.
-    Name(String),
+    /// The name contains something like this.
+    Name(Pattern),
     /// A label, perhaps with a value.
     Label(Label),
     /// The driver.
@@ -186,7 +224,7 @@ impl std::str::FromStr for Filter {
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let owned = value.to_owned();
         Ok(match key {
-            "name" => Filter::Name(owned),
+            "name" => Filter::Name(Pattern::parse(value)?),
             "label" => Filter::Label(Label::parse(value)),
             "driver" => Filter::Driver(owned),
             "dangling" => Filter::Dangling(truth(value).ok_or_else(bad)?),
@@ -206,14 +244,15 @@ pub fn filtered(context: &Context<'_>, filters: &[Filter]) -> Result<Vec<Volume>
     };
     let mut all = list(context);
     all.retain(|volume| {
-        filters.iter().all(|filter| match filter {
-            Filter::Name(text) => volume.name.contains(text),
+        let fits = |filter: &Filter| match filter {
+            Filter::Name(pattern) => pattern.fits(&volume.name),
             Filter::Label(label) => label.is_among(&volume.labels),
             Filter::Driver(word) => word == "local",
             Filter::Dangling(wanted) => {
                 used.iter().any(|c| c.spec.has_volume(&volume.name)) != *wanted
             }
-        })
+        };
+        only::passes(filters, |f| matches!(f, Filter::Label(_)), fits)
     });
     Ok(all)
 }
@@ -241,6 +280,7 @@ pub fn find(context: &Context<'_>, name: &str) -> Result<Volume, Error> {
         path,
         created: created.unwrap_or_else(|| made.mtime()),
         labels: labels.unwrap_or_default(),
+        options: volume_options::of(&dir).unwrap_or_default(),
         anonymous: dir.join(mounts::ANONYMOUS).exists(),
     })
 }

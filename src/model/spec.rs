@@ -278,6 +278,9 @@ pub enum MountSource {
         /// Whether it is filled from the image when it is empty (no `nocopy`).
         #[serde(default = "yes")]
         fill: bool,
+        /// It is no directory but a file system in memory, with these options of tmpfs(5).
+        #[serde(default)]
+        memory: Option<String>,
         /// Nobody named it: it is made for this container, and goes with it where that is asked for.
         #[serde(default)]
         anonymous: bool,
@@ -373,7 +376,7 @@ pub enum RestartPolicy {
 }
 
 /// What is kept of a command's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     /// Where it goes.
     pub driver: LogDriver,
@@ -381,6 +384,12 @@ pub struct Log {
     pub max_size: u64,
     /// Number of files.
     pub max_files: u32,
+    /// Further `--log-opt`, as they were given.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// What stands beside each line, by these.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Where a command's output goes, besides to who is attached.

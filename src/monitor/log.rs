@@ -5,11 +5,14 @@
 //! {"log":"text\n","stream":"stdout","time":"2024-05-20T10:00:00.123456789Z"}
 //! ```
 //!
+//! Where `--log-opt` asks for them, `"attrs":{"name":"value",…}` stands before the time.
+//!
 //! A record is what one read gave of one line; a line that did not end yet is a record without `\n`, and the
 //! next one goes on with it. So everything read is in the file at once, and nothing is held back. A byte that
 //! is no UTF-8 is written as the lone surrogate `\udcXX`: JSON has no other place for it, and [`decode`] gives
 //! it back.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -44,6 +47,8 @@ pub struct Record {
     pub stream: u8,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// What stands beside it.
+    pub attributes: BTreeMap<String, String>,
     /// RFC 3339.
     pub time: String,
 }
@@ -56,12 +61,24 @@ pub fn decode(line: &[u8]) -> Option<Record> {
         Some(rest) => (1, rest),
         None => (2, rest.strip_prefix(b",\"stream\":\"stderr\",")?),
     };
+    let (attributes, rest) = match rest.strip_prefix(b"\"attrs\":") {
+        Some(rest) => object(rest)?,
+        None => (BTreeMap::new(), rest),
+    };
     let time = rest.strip_prefix(b"\"time\":\"")?.strip_suffix(b"\"}")?;
     Some(Record {
         stream,
         bytes,
+        attributes,
         time: String::from_utf8(time.to_vec()).ok()?,
     })
+}
+
+/// An object of words and what follows its comma.
+fn object(text: &[u8]) -> Option<(BTreeMap<String, String>, &[u8])> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter();
+    let object = values.next()?.ok()?;
+    Some((object, text[values.byte_offset()..].strip_prefix(b",")?))
 }
 
 /// The bytes of a string up to its closing quote, and what follows that.
@@ -122,6 +139,8 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
 #[derive(Debug)]
 pub(super) struct Writer {
     config: spec::Log,
+    /// The attributes as they stand in each record, with the comma behind.
+    attributes: String,
     file: Option<File>,
     number: u64,
     size: u64,
@@ -132,10 +151,18 @@ pub(super) struct Writer {
 impl Writer {
     /// Nothing is made before something is written.
     pub fn new(config: spec::Log, name: &str, id: &str) -> Writer {
-        let journal =
-            (config.driver == LogDriver::Journald).then(|| super::journal::Journal::new(name, id));
+        let journal = (config.driver == LogDriver::Journald)
+            .then(|| super::journal::Journal::new(name, id, &config.attributes));
+        let attributes = match config.attributes.is_empty() {
+            true => String::new(),
+            false => {
+                let object = serde_json::to_string(&config.attributes).unwrap_or_default();
+                format!("\"attrs\":{object},")
+            }
+        };
         Writer {
             config,
+            attributes,
             file: None,
             number: 0,
             size: 0,
@@ -151,6 +178,8 @@ impl Writer {
             driver,
             max_size: 0,
             max_files: 0,
+            options: BTreeMap::new(),
+            attributes: BTreeMap::new(),
         };
         Writer::new(config, "", "")
     }
@@ -181,8 +210,9 @@ impl Writer {
 
     fn append(&mut self, stream: u8, bytes: &[u8]) -> Result<(), std::io::Error> {
         let tail = format!(
-            "\",\"stream\":\"{}\",\"time\":\"{}\"}}\n",
+            "\",\"stream\":\"{}\",{}\"time\":\"{}\"}}\n",
             ["stdout", "stderr"][usize::from(stream == 2)],
+            self.attributes,
             now_rfc3339_nanos()
         );
         let mut out = Vec::with_capacity(bytes.len() * 2 + 128);
@@ -285,5 +315,13 @@ mod tests {
             assert!(std::str::from_utf8(&line).is_ok());
         }
         assert!(decode(b"{\"log\":\"half").is_none());
+        let beside = br#"{"log":"x","stream":"stdout","attrs":{"a":"1, \"}","b":""},"time":"t"}"#;
+        let record = decode(beside).unwrap();
+        let attributes = [("a", "1, \"}"), ("b", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(record.attributes, attributes.into());
+        assert_eq!(
+            (record.bytes.as_slice(), record.time.as_str()),
+            (&b"x"[..], "t")
+        );
     }
 }

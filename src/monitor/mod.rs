@@ -178,7 +178,7 @@ fn run(task: &Task<'_>, client: Channel) {
     let mut log = match task.spec.log.driver {
         // Who stays attached writes it already.
         LogDriver::Passthrough if !task.detached => log::Writer::none(),
-        _ => log::Writer::new(task.spec.log, &task.spec.name, &task.spec.id),
+        _ => log::Writer::new(task.spec.log.clone(), &task.spec.name, &task.spec.id),
     };
     let mut policy = task.spec.restart;
     let mut sync = None;

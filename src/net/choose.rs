@@ -7,6 +7,7 @@
 //! route: slirp4netns carries both.
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::{Error, Mode};
@@ -168,6 +169,13 @@ fn deaf(only_family: Option<bool>) -> bool {
         true => !has_ipv6(),
         false => !has_ipv4(),
     })
+}
+
+/// The IPv4 address, its prefix's length and the gateway that every container of this mode has; `None` where each has its
+/// own, or the host's.
+pub fn same_for_all(mode: Mode) -> Option<(Ipv4Addr, u8, Ipv4Addr)> {
+    let slirp = (slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY);
+    matches!(mode, Mode::Slirp4netns | Mode::Passt).then_some(slirp)
 }
 
 /// Whether the host knows a way to everywhere, in either address family.

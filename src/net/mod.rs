@@ -20,12 +20,12 @@ mod pump;
 mod start;
 mod switch;
 
-pub use choose::{Choice, Link, choose, choose_named, routes};
+pub use choose::{Choice, Link, choose, choose_named, routes, same_for_all};
 pub use files::{
     AddHost, Dns, HostAddress, HostResolver, Resolver, hosts, member_resolver, resolver,
 };
 pub use member::{Member, mac};
-pub use publish::{Ports, Proto, Publish, Reserved, reserve};
+pub use publish::{Ports, Proto, Publish, Reserved, anywhere, reserve};
 pub use start::{Ended, Request, Running, Starting, addresses, start, wire};
 
 use std::fmt;

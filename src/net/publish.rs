@@ -9,10 +9,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::choose::{has_ipv4, has_ipv6};
+use super::{Error, Mode};
 
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +168,25 @@ impl Held {
             Held::Udp(socket) => socket.local_addr(),
         };
         address.map(|address: SocketAddr| address.port())
+    }
+}
+
+/// The addresses of the host on which a port that names none is published: what the helper of `mode` binds. pasta and
+/// passt take one socket for both families, and of the families only those that the host has a way out by (pasta(1)), as
+/// it is when this is asked first; slirp4netns, which a network with a name has too, forwards IPv4 alone.
+pub fn anywhere(mode: Mode) -> &'static [IpAddr] {
+    const BOTH: [IpAddr; 2] = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    static WAYS: OnceLock<(bool, bool)> = OnceLock::new();
+    match mode {
+        Mode::Pasta | Mode::Passt => match WAYS.get_or_init(|| (has_ipv4(), has_ipv6())) {
+            (true, true) => &BOTH,
+            (false, true) => &BOTH[1..],
+            _ => &BOTH[..1],
+        },
+        _ => &BOTH[..1],
     }
 }
 

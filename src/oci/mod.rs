@@ -367,8 +367,10 @@ fn own_mount(mount: &VolumeMount, view: &Path) -> Result<Mount, Error> {
             options.insert(0, if *recursive { "rbind" } else { "bind" }.into());
             builder.typ("bind").source(path).options(options).build()?
         }
-        MountSource::Volume { path, .. } => {
-            options.insert(0, "bind".into());
+        MountSource::Volume {
+            path, memory: None, ..
+        } => {
+            options.insert(0, "rbind".into());
             builder.typ("bind").source(path).options(options).build()?
         }
         MountSource::Overlay { path } => {
@@ -384,7 +386,10 @@ fn own_mount(mount: &VolumeMount, view: &Path) -> Result<Mount, Error> {
                 .options(options)
                 .build()?
         }
-        MountSource::Tmpfs { options: data } => {
+        MountSource::Tmpfs { options: data }
+        | MountSource::Volume {
+            memory: Some(data), ..
+        } => {
             options.extend(data.split(',').filter(|o| !o.is_empty()).map(str::to_owned));
             builder
                 .typ("tmpfs")

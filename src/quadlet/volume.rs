@@ -9,21 +9,26 @@ use super::{Error, Host, words};
 const NOT_YET: &[&str] = &[
     "ContainersConfModule",
     "Copy",
-    "Device",
     "Driver",
     "GID",
     "GlobalArgs",
     "Group",
     "Image",
-    "Options",
     "PodmanArgs",
-    "Type",
     "UID",
     "User",
 ];
 
 /// Keys of `[Volume]`.
-pub const KEYS: &[&str] = &["VolumeName", "ServiceName", "Label", "RlArgs"];
+pub const KEYS: &[&str] = &[
+    "Device",
+    "Label",
+    "Options",
+    "RlArgs",
+    "ServiceName",
+    "Type",
+    "VolumeName",
+];
 
 /// The text of the service.
 ///
@@ -35,6 +40,11 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
     for entry in unit.all("Volume", "Label") {
         let labels = entry.words()?.into_iter();
         line.extend(labels.map(|label| words::quote(&format!("--label={label}"))));
+    }
+    for (key, name) in [("Type", "type"), ("Device", "device"), ("Options", "o")] {
+        if let Some(entry) = unit.last("Volume", key) {
+            line.push(words::quote(&format!("--opt={name}={}", entry.value)));
+        }
     }
     for entry in unit.all("Volume", "RlArgs") {
         line.extend(entry.words()?.iter().map(|word| words::quote(word)));

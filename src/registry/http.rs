@@ -41,6 +41,8 @@ pub(super) struct Call<'a> {
     pub authorization: Option<&'a str>,
     /// The body of a POST, form-encoded.
     pub form: Option<&'a str>,
+    /// `uri` is without TLS because the caller has been told so.
+    pub plain: bool,
 }
 
 impl<'a> Call<'a> {
@@ -51,6 +53,7 @@ impl<'a> Call<'a> {
             headers: Vec::new(),
             authorization: None,
             form: None,
+            plain: false,
         }
     }
 }
@@ -197,6 +200,7 @@ impl Http {
         for _ in 0..=REDIRECTS {
             let host = authority(&uri);
             if uri.scheme_str() != Some("https")
+                && !call.plain
                 && !self.plain_allowed(uri.host().unwrap_or_default())
             {
                 return Err(Error::PlainHttp(super::error::escape(

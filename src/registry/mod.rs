@@ -12,6 +12,7 @@
 mod auth;
 mod blob;
 mod error;
+mod file;
 mod http;
 mod manifest;
 mod proxy;
@@ -28,6 +29,7 @@ use ureq::http::{Method, Response, StatusCode, Uri};
 pub use auth::{AuthFiles, Credentials, Found};
 pub use blob::{BlobReader, VerifyingReader};
 pub use error::{Error, Offered, Remote, Tried};
+pub use file::{Address, Download};
 pub use manifest::{
     DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, Image, Layer, OCI_CONFIG,
     OCI_INDEX, OCI_MANIFEST,

@@ -133,6 +133,10 @@ impl Error {
                     path.display()
                 ))
             }
+            Error::Torn(path) => {
+                let id = path.parent()?.file_name()?.to_str()?.get(..12)?;
+                Some(format!("end and remove that container: `rl rm -f {id}`"))
+            }
             Error::Damaged { path, .. } => {
                 let id = path.parent()?.file_name()?.to_str()?.get(..12)?;
                 Some(format!(
@@ -285,6 +289,9 @@ impl Containers {
         for id in self.ids()? {
             match self.read(&id) {
                 Ok(container) => out.containers.push(container),
+                Err(error @ Error::Torn(_)) if !self.abandoned(Path::new(&id)) => {
+                    out.damaged.push(error);
+                }
                 Err(error) if error.is_unfinished() => out.unfinished.extend(self.unfinished(&id)),
                 Err(error) => out.damaged.push(error),
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use super::files::{io, sync_dir};
+use super::files::{io, is_locked, lock_file, read_json, sync_dir};
 use super::{Container, Containers, Error, Locked, Subject};
 use crate::model::spec::ContainerSpec;
 
@@ -117,6 +117,16 @@ impl Containers {
         let found = found.ok_or_else(|| Error::NotFound(word.to_owned()))?;
         let _ = self.claim(&found.spec, &self.root.join("by-name").join(word), None);
         Ok(found)
+    }
+
+    /// Whether the container of this name or id has a monitor though its specification is not whole.
+    pub fn is_torn(&self, word: &str) -> bool {
+        let torn = |dir: std::path::PathBuf| {
+            let spec = read_json::<ContainerSpec>(&dir.join("spec.json"));
+            let held = lock_file(&dir).is_some_and(|file| is_locked(&file));
+            held && matches!(spec, Err(Error::Torn(_)))
+        };
+        self.dir_of(word).is_ok_and(torn)
     }
 
     /// Locks the container of this name or id, whose specification cannot be read.

@@ -1,25 +1,68 @@
 //! `rl ps --filter`.
 
-use crate::engine::only::Label;
-use crate::model::Reference;
+use std::collections::BTreeSet;
+
+use super::super::Context;
+use crate::engine::only::{self, Label, Pattern, PatternError, truth};
 use crate::model::spec::{MountSource, NetworkMode};
+use crate::model::{Digest, Reference};
 use crate::state::{Listed, Status};
+use crate::store::Store;
 
 /// A filter that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a filter: id, name, label, status, exited, ancestor, volume, network, health, publish, before or since, then `=` and a value"
-)]
-pub struct FilterError(String);
+pub enum FilterError {
+    /// Not one of these.
+    #[error(
+        "`{0}` is not a filter: id, name, label, status, exited, ancestor, volume, network, health, publish, expose, is-task, before or since, then `=` and a value"
+    )]
+    Unknown(String),
+    /// No ports.
+    #[error("`{0}`: expected ports such as `80`, `53/udp` or `8000-8080/tcp`")]
+    Ports(String),
+    /// A name to look for that is no regular expression.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+/// Ports inside, as `publish` and `expose` take them (docker-ps(1)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside {
+    first: u16,
+    last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    proto: String,
+}
+
+impl Inside {
+    /// `PORT[-PORT][/PROTO]`, tcp where none is said.
+    fn parse(text: &str) -> Option<Inside> {
+        let (ports, proto) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let inside = Inside {
+            first: first.parse().ok()?,
+            last: last.parse().ok()?,
+            proto: proto.to_ascii_lowercase(),
+        };
+        let known = ["tcp", "udp", "sctp"].contains(&&*inside.proto);
+        (known && inside.first <= inside.last).then_some(inside)
+    }
+
+    /// Whether some of another's are among them.
+    fn meets(&self, text: &str) -> bool {
+        Inside::parse(text).is_some_and(|other| {
+            other.proto == self.proto && other.first <= self.last && self.first <= other.last
+        })
+    }
+}
 
 /// A condition of `--filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// The id starts with this.
     Id(String),
-    /// The name contains this; as in a regular expression, `^` (or the `/` that docker has before names) is its beginning
-    /// and `$` its end.
-    Name(String),
+    /// The name contains something like this, with the `/` that docker has before names or without.
+    Name(Pattern),
     /// A label, perhaps with a value.
     Label(Label),
     /// `created`, `running` or `exited`.
@@ -34,8 +77,12 @@ pub enum Filter {
     Network(String),
     /// What its checks say: `starting`, `healthy`, `unhealthy` or `none`.
     Health(String),
-    /// A port that is published, inside: `80` or `53/udp`.
-    Publish(String),
+    /// Ports inside of which one is published.
+    Publish(Inside),
+    /// The same with those that its image names; these images are [looked up](settle).
+    Expose(Inside, BTreeSet<Digest>),
+    /// Whether it is of a swarm, which there is none of.
+    IsTask(bool),
     /// It was made before this container, or, once that has been [looked up](settle), this nanosecond.
     Before(String),
     /// It was made after.
@@ -46,12 +93,13 @@ impl std::str::FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let bad = || FilterError(text.to_owned());
+        let bad = || FilterError::Unknown(text.to_owned());
+        let ports = |value| Inside::parse(value).ok_or_else(|| FilterError::Ports(text.to_owned()));
         let (key, value) = text.split_once('=').ok_or_else(bad)?;
         let owned = value.to_owned();
         Ok(match key {
             "id" => Filter::Id(owned),
-            "name" => Filter::Name(owned),
+            "name" => Filter::Name(Pattern::parse(value)?),
             "label" => Filter::Label(Label::parse(value)),
             "status"
                 if ["created", "running", "paused", "restarting", "exited"].contains(&value) =>
@@ -61,7 +109,9 @@ impl std::str::FromStr for Filter {
             "health" if ["starting", "healthy", "unhealthy", "none"].contains(&value) => {
                 Filter::Health(owned)
             }
-            "publish" => Filter::Publish(owned),
+            "publish" => Filter::Publish(ports(value)?),
+            "expose" => Filter::Expose(ports(value)?, BTreeSet::new()),
+            "is-task" => Filter::IsTask(truth(value).ok_or_else(bad)?),
             "before" => Filter::Before(owned),
             "since" => Filter::Since(owned),
             "exited" => Filter::Exited(value.parse().map_err(|_| bad())?),
@@ -83,7 +133,9 @@ impl Filter {
         let spec = &container.spec;
         match self {
             Filter::Id(id) => spec.id.starts_with(id),
-            Filter::Name(pattern) => name_fits(&spec.name, pattern),
+            Filter::Name(pattern) => {
+                pattern.fits(&spec.name) || pattern.fits(&format!("/{}", spec.name))
+            }
             Filter::Label(label) => label.is_among(&spec.labels),
             Filter::Status(status) => super::row::state(container.state.status) == status,
             Filter::Exited(code) => {
@@ -110,27 +162,22 @@ impl Filter {
                 let verdict = container.state.health.as_ref().map(|health| health.verdict);
                 verdict.map_or("none", crate::state::Verdict::word) == word
             }
-            Filter::Publish(word) => super::published(&spec.network.publish)
-                .into_iter()
-                .any(|(inside, ..)| inside == *word || inside.split('/').next() == Some(word)),
+            Filter::Publish(ports) => publishes(container, ports),
+            Filter::Expose(ports, images) => {
+                let named = spec.image_id.is_some_and(|id| images.contains(&id));
+                named || publishes(container, ports)
+            }
+            Filter::IsTask(wanted) => !wanted,
             Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.made() < at),
             Filter::Since(at) => at.parse().is_ok_and(|at: u64| spec.made() > at),
         }
     }
 }
 
-fn name_fits(name: &str, pattern: &str) -> bool {
-    let (from_start, rest) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest.trim_start_matches("/?")),
-        None => (pattern.starts_with('/'), pattern),
-    };
-    let rest = rest.strip_prefix('/').unwrap_or(rest);
-    match (from_start, rest.strip_suffix('$')) {
-        (true, Some(whole)) => name == whole,
-        (true, None) => name.starts_with(rest),
-        (false, Some(end)) => name.ends_with(end),
-        (false, None) => name.contains(rest),
-    }
+fn publishes(container: &Listed, ports: &Inside) -> bool {
+    let network = &container.spec.network;
+    let published = super::published(&network.publish, network.mode);
+    published.iter().any(|(inside, ..)| ports.meets(inside))
 }
 
 /// Whether two words name one image: `debian`, `debian:latest` and `docker.io/library/debian` do.
@@ -139,14 +186,14 @@ fn same_name(one: &str, other: &str) -> bool {
     matches!(both, (Ok(one), Ok(other)) if one == other)
 }
 
-/// The filters with containers that they name replaced by when these were made.
+/// The filters with containers that they name replaced by when these were made, and with the images that name a port.
 ///
 /// # Errors
-/// No such container, and those of `all`.
+/// No such container; the containers or the store cannot be read.
 pub fn settle(
+    context: &Context<'_>,
     found: &[Listed],
     filters: &[Filter],
-    all: impl Fn() -> Result<Vec<Listed>, super::Error>,
 ) -> Result<Vec<Filter>, super::Error> {
     let mut everything = None;
     let mut created = |word: &String| -> Result<String, super::Error> {
@@ -155,7 +202,7 @@ pub fn settle(
             return Ok(container.spec.made().to_string());
         }
         if everything.is_none() {
-            everything = Some(all()?);
+            everything = Some(super::listed(context, true)?);
         }
         let container = everything.iter().flatten().find(named);
         let container = container.ok_or_else(|| crate::state::Error::NotFound(word.clone()))?;
@@ -165,23 +212,28 @@ pub fn settle(
         Ok(match filter {
             Filter::Before(word) => Filter::Before(created(word)?),
             Filter::Since(word) => Filter::Since(created(word)?),
+            Filter::Expose(ports, _) => Filter::Expose(ports.clone(), exposing(context, ports)?),
             other => other.clone(),
         })
     };
     filters.iter().map(settle).collect()
 }
 
-/// Whether a container passes: of several filters of one kind one has to fit, of labels all.
+/// The images that say that a program in them listens on one of these ports.
+fn exposing(context: &Context<'_>, ports: &Inside) -> Result<BTreeSet<Digest>, super::Error> {
+    let images = Store::open(&context.dirs.data)?.images()?.into_iter();
+    let names = images.filter(|image| {
+        let config = image.config.config().as_ref();
+        let exposed = config.and_then(|config| config.exposed_ports().as_ref());
+        exposed.is_some_and(|exposed| exposed.iter().any(|port| ports.meets(port)))
+    });
+    Ok(names.map(|image| image.id).collect())
+}
+
+/// Whether a container passes.
 pub fn passes(container: &Listed, filters: &[Filter]) -> bool {
-    filters.iter().all(|filter| {
-        let kind = std::mem::discriminant(filter);
-        match filter {
-            Filter::Label(..) => filter.fits(container),
-            _ => filters
-                .iter()
-                .any(|f| std::mem::discriminant(f) == kind && f.fits(container)),
-        }
-    })
+    let each = |filter: &Filter| matches!(filter, Filter::Label(..));
+    only::passes(filters, each, |filter| filter.fits(container))
 }
 
 /// The word for `--network`, of which this was asked.

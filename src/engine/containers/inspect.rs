@@ -1,6 +1,6 @@
 //! `rl inspect` of a container, in Docker's shape: what is known of it, and nothing else.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,12 @@ use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
 use crate::model::spec::{
-    CgroupMode, ContainerSpec, LogDriver, MountSource, Resources, RestartPolicy, RootfsSource,
+    CgroupMode, ContainerSpec, LogDriver, MountSource, NetworkMode, Resources, RestartPolicy,
+    RootfsSource,
 };
 use crate::model::time::to_rfc3339;
 use crate::monitor::log;
-use crate::net::Publish;
+use crate::net::{self, Publish, anywhere};
 use crate::state::{Container, Networks, Status};
 
 /// The fields, named as Docker names them. `networks` are those with a name.
@@ -65,13 +66,34 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
             "StopSignal": stop_signal(spec.stop_signal),
             "StopTimeout": spec.stop_timeout,
         },
-        "NetworkSettings": {
-            "Ports": ports(spec),
-            "Networks": network
-                .into_iter()
-                .collect::<serde_json::Map<String, Value>>(),
-        },
+        "NetworkSettings": network_settings(container, network),
     })
+}
+
+/// The fields above `Networks` are those of its only network, as for podman. Where none has a name, what is known is known
+/// of slirp4netns and passt, which give each container the same; with pasta it is an address of the machine.
+fn network_settings(container: &Container, named: Option<(String, Value)>) -> Value {
+    let spec = &container.spec;
+    let none = json!({ "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "MacAddress": "" });
+    let alive = container.state.is_alive();
+    let mut out = match (&named, net::same_for_all(spec.network.mode)) {
+        (Some((_, of)), _) => {
+            let field = |name: &&str| ((*name).to_owned(), of[*name].clone());
+            let names = ["IPAddress", "IPPrefixLen", "Gateway", "MacAddress"];
+            Value::Object(names.iter().map(field).collect())
+        }
+        (None, Some((address, prefix, gateway))) if alive => json!({
+            "IPAddress": address.to_string(),
+            "IPPrefixLen": prefix,
+            "Gateway": gateway.to_string(),
+            "MacAddress": "",
+        }),
+        _ => none,
+    };
+    let bound = published(&spec.network.publish, spec.network.mode).into_iter();
+    out["Ports"] = ports(bound.map(|(inside, ip, port)| (inside, ip.to_string(), port)));
+    out["Networks"] = Value::Object(named.into_iter().collect());
+    out
 }
 
 /// Docker's word for a point in time that has not come is the year 1.
@@ -133,6 +155,12 @@ fn host_config(spec: &ContainerSpec) -> Value {
         let mode = if mount.read_only { "ro" } else { "rw" };
         Some(format!("{source}:{}:{mode}", mount.target))
     });
+    let mut log_options = spec.log.options.clone();
+    log_options.insert("max-size".into(), spec.log.max_size.to_string());
+    log_options.insert("max-file".into(), spec.log.max_files.to_string());
+    let ip = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let bindings = self::bindings(&spec.network.publish).into_iter();
+    let bindings = bindings.map(|(inside, address, port)| (inside, ip(address), port));
     let driver = match spec.log.driver {
         LogDriver::JsonFile => "json-file",
         LogDriver::Journald => "journald",
@@ -142,13 +170,10 @@ fn host_config(spec: &ContainerSpec) -> Value {
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
-        "PortBindings": ports(spec),
+        "PortBindings": ports(bindings),
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
         "AutoRemove": spec.remove,
-        "LogConfig": { "Type": driver, "Config": {
-            "max-size": spec.log.max_size.to_string(),
-            "max-file": spec.log.max_files.to_string(),
-        } },
+        "LogConfig": { "Type": driver, "Config": log_options },
         "ReadonlyRootfs": spec.read_only,
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
@@ -184,6 +209,8 @@ fn limits(resources: &Resources) -> Value {
         "MemoryReservation": most(resources.memory_reservation),
         // As much again as swap, where nothing else was said.
         "MemorySwap": most(resources.memory_swap.or(resources.memory.map(|bytes| bytes.saturating_mul(2)))),
+        // As podman has it, beside the two that it comes of.
+        "NanoCpus": quota.max(0) as u64 * 1_000_000_000 / period.max(1),
         "CpuQuota": quota,
         "CpuPeriod": period,
         "CpuWeight": resources.cpu_weight.unwrap_or(0),
@@ -234,28 +261,39 @@ fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
     out
 }
 
-/// Every published port: inside (`80/tcp`), address of the machine, port of the machine.
-pub fn published(publish: &[String]) -> Vec<(String, IpAddr, u16)> {
+/// Every published port: inside (`80/tcp`), address of the machine where one is named, port of the machine.
+fn bindings(publish: &[String]) -> Vec<(String, Option<IpAddr>, u16)> {
     let mut out = Vec::new();
     for text in publish {
         let publish = text.parse::<Publish>().ok();
         let Some((publish, host)) = publish.and_then(|p| Some((p, p.host?))) else {
             continue;
         };
-        let ip = publish.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         for n in 0..publish.container.count {
             let inside = format!("{}/{}", publish.container.first + n, publish.proto);
-            out.push((inside, ip, host.first + n));
+            out.push((inside, publish.host_ip, host.first + n));
         }
     }
     out
 }
 
-/// By port inside.
-fn ports(spec: &ContainerSpec) -> Value {
+/// The same; where no address is named, with each that is bound.
+pub fn published(publish: &[String], mode: NetworkMode) -> Vec<(String, IpAddr, u16)> {
+    let everywhere = anywhere(mode);
+    let bindings = bindings(publish).into_iter();
+    let bound = bindings.flat_map(|(inside, ip, port)| {
+        let all = ip.map_or_else(|| everywhere.to_vec(), |ip| vec![ip]);
+        let bound = all.into_iter().map(move |ip| (inside.clone(), ip, port));
+        bound.collect::<Vec<_>>()
+    });
+    bound.collect()
+}
+
+/// Ports by what they are inside.
+fn ports(all: impl IntoIterator<Item = (String, String, u16)>) -> Value {
     let mut out = serde_json::Map::new();
-    for (inside, ip, port) in published(&spec.network.publish) {
-        let place = json!({ "HostIp": ip.to_string(), "HostPort": port.to_string() });
+    for (inside, ip, port) in all {
+        let place = json!({ "HostIp": ip, "HostPort": port.to_string() });
         if let Value::Array(list) = out.entry(inside).or_insert_with(|| json!([])) {
             list.push(place);
         }
@@ -266,4 +304,23 @@ fn ports(spec: &ContainerSpec) -> Value {
 fn stop_signal(number: i32) -> String {
     let name = nix::sys::signal::Signal::try_from(number);
     name.map_or_else(|_| number.to_string(), |signal| signal.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_in_billionths() {
+        let nano = |cpu| {
+            let resources = Resources {
+                cpu,
+                ..Resources::default()
+            };
+            limits(&resources)["NanoCpus"].clone()
+        };
+        assert_eq!(nano(Some((150_000, 100_000))), 1_500_000_000_u64);
+        assert_eq!(nano(Some((-1, 100_000))), 0);
+        assert_eq!(nano(None), 0);
+    }
 }

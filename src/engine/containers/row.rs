@@ -1,13 +1,13 @@
 //! A line of `rl ps`: the fields of `--format`, named as Docker names them.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::spec::{MountSource, VolumeMount};
+use crate::model::spec::{MountSource, NetworkMode, VolumeMount};
 use crate::model::time::{ago, now, to_rfc3339};
-use crate::net::{Ports, Publish};
+use crate::net::{Ports, Publish, anywhere};
 use crate::state::{Listed, Status, Verdict};
 
 /// The names of [`field`].
@@ -44,7 +44,8 @@ pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'
         "CreatedAt" => to_rfc3339(created).into(),
         "RunningFor" => ago(created, now()).into(),
         "Ports" => {
-            let ports = spec.network.publish.iter().map(|text| published(text));
+            let ports = spec.network.publish.iter();
+            let ports = ports.map(|text| published(text, spec.network.mode));
             ports.collect::<Vec<_>>().join(", ").into()
         }
         "State" => state(container.state.status).into(),
@@ -83,7 +84,7 @@ pub fn row(container: &Listed, whole: bool) -> (Map<String, Value>, Map<String, 
 }
 
 /// `0.0.0.0:8080->80/tcp`, as docker has it.
-fn published(text: &str) -> String {
+fn published(text: &str, mode: NetworkMode) -> String {
     let Ok(publish) = text.parse::<Publish>() else {
         return text.to_owned();
     };
@@ -95,10 +96,13 @@ fn published(text: &str) -> String {
     let Some(host) = publish.host else {
         return inside;
     };
-    let ip = publish.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    match ip {
+    let on = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => format!("{ip}:{}->{inside}", range(host)),
         IpAddr::V6(ip) => format!("[{ip}]:{}->{inside}", range(host)),
+    };
+    match &publish.host_ip {
+        Some(ip) => on(ip),
+        None => anywhere(mode).iter().map(on).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -29,10 +29,10 @@ use rustix::mount::OpenTreeFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::start::mount_point;
-use super::{Context, Error, containers, rungs};
+use super::{Context, Error, containers, image_for, rungs};
 use crate::model::spec::{ContainerSpec, MountSource, RootfsSource};
 use crate::runtime::{self, Rootfs};
-use crate::state::Container;
+use crate::state::{Container, Status};
 use crate::sys::caps::with_fs_ids;
 use crate::sys::fs::{CallError, Root};
 use crate::sys::mount::{self, Attr};
@@ -71,6 +71,11 @@ pub(super) fn visit(
     let spec = &container.spec;
     let caller = context.caller()?;
     let target = super::containers::hold(container);
+    if container.state.status == Status::Created {
+        // As its first start will.
+        let plan = containers::plan_for(context, spec)?;
+        image_for::own_root(context, &plan, spec, container.dir())?;
+    }
     let stranger = spec.uid_map.to_container(caller.uid).is_none()
         || spec.gid_map.to_container(caller.gid).is_none();
     let status = match stranger && (target.is_some() || caller.rank == Rank::HostRoot) {
@@ -259,7 +264,10 @@ fn root_of(container: &Container) -> Result<OwnedFd, Error> {
 /// What is mounted from outside, opened as the caller.
 fn binds(spec: &ContainerSpec) -> Result<Vec<(OwnedFd, &str, bool)>, Error> {
     let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } | MountSource::Volume { path, .. } => Some((path, mount)),
+        MountSource::Bind { path, .. }
+        | MountSource::Volume {
+            path, memory: None, ..
+        } => Some((path, mount)),
         _ => None,
     });
     sources

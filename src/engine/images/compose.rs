@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use oci_spec::image::MediaType;
+use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -123,11 +123,34 @@ fn configure(document: &mut Value, request: &Compose) -> Result<()> {
     Ok(())
 }
 
+/// Makes an image of a manifest that is stored with all that it names: unpacked first, where a `map` is given, so that what
+/// cannot be unpacked is no image and takes nobody's name.
+pub(super) fn keep(
+    store: &Store,
+    reference: Option<&Reference>,
+    target: &Descriptor,
+    map: Option<&MapKey>,
+) -> Result<()> {
+    let manifest = Image::layer_digest(target)?;
+    store.keep_untagged(target)?;
+    if let Some(map) = map
+        && let Some(image) = store.image_by_id(&manifest.to_string())?
+        && let Err(error) = store.ensure_layers(&image, map)
+    {
+        let _ = store.forget(&manifest);
+        return Err(error.into());
+    }
+    match reference {
+        Some(reference) => Ok(store.tag(reference, target)?),
+        None => Ok(()),
+    }
+}
+
 fn put(
     store: &Store,
     mut document: Value,
     diff_id: Digest,
-    layers: &[oci_spec::image::Descriptor],
+    layers: &[Descriptor],
     request: &Compose,
     map: &MapKey,
 ) -> Result<Loaded> {
@@ -140,13 +163,7 @@ fn put(
     let config = descriptor(MediaType::ImageConfig, bytes.len() as u64, &id);
     let target = put_manifest(store, &config, layers)?;
     let manifest = Image::layer_digest(&target)?;
-    match &request.reference {
-        Some(reference) => store.tag(reference, &target)?,
-        None => store.keep_untagged(&target)?,
-    }
-    if let Some(image) = store.image_by_id(&manifest.to_string())? {
-        store.ensure_layers(&image, map)?;
-    }
+    keep(store, request.reference.as_ref(), &target, Some(map))?;
     Ok(Loaded {
         references: request.reference.iter().cloned().collect(),
         manifest,

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
 use super::change::apply;
+use super::compose::keep;
 use super::load::put_manifest;
 use super::{ImageError, Loaded, Result, descriptor};
 use crate::model::time::now_rfc3339_nanos;
@@ -22,7 +23,7 @@ pub struct Import {
     pub reference: Option<Reference>,
     /// Dockerfile instructions that set the configuration (docker-import(1), `--change`).
     pub changes: Vec<String>,
-    /// The comment of its only history entry.
+    /// The comment of its only history entry; where the files come from by default.
     pub message: Option<String>,
     /// What made the files, for the history: `import` by default.
     pub created_by: Option<String>,
@@ -79,15 +80,7 @@ pub fn import(
         &[descriptor(media_type, size, &layer)],
     )?;
     let manifest = crate::store::Image::layer_digest(&target)?;
-    match &options.reference {
-        Some(reference) => store.tag(reference, &target)?,
-        None => store.keep_untagged(&target)?,
-    }
-    if let Some(map) = map
-        && let Some(image) = store.image_by_id(&manifest.to_string())?
-    {
-        store.ensure_layers(&image, map)?;
-    }
+    keep(store, options.reference.as_ref(), &target, map)?;
     Ok(Loaded {
         references: options.reference.iter().cloned().collect(),
         manifest,

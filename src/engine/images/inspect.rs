@@ -42,6 +42,8 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Value> {
     set("RepoTags", json!(names));
     set("RepoDigests", json!(digests));
     set("Digest", json!(image.manifest.to_string()));
+    // Docker's has one where it has built the image and knows of what; a manifest does not say.
+    set("Parent", json!(""));
     set("Comment", comment.unwrap_or_else(|| json!("")));
     set("Created", field("created"));
     set("Author", json!(text("author")));

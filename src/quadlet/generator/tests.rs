@@ -58,7 +58,10 @@ fn the_first_directory_counts_and_one_bad_file_is_no_reason_to_stop() {
         ("own/y.pod", "[Pod]\n"),
         ("own/notes.txt", ""),
         ("all/web.container", "[Container]\nImage=other\n"),
-        ("all/data.volume", "[Volume]\nLabel=a=b\n"),
+        (
+            "all/data.volume",
+            "[Volume]\nLabel=a=b\nType=none\nDevice=/srv/x\nOptions=bind,ro\n",
+        ),
     ]);
     let made = tree.make(&["own", "missing", "all"]);
     assert_eq!(
@@ -77,7 +80,7 @@ fn the_first_directory_counts_and_one_bad_file_is_no_reason_to_stop() {
     assert!(
         made.units[0]
             .1
-            .contains("ExecStart=/usr/bin/rl volume create --label=a=b systemd-data\n"),
+            .contains("ExecStart=/usr/bin/rl volume create --label=a=b --opt=type=none --opt=device=/srv/x --opt=o=bind,ro systemd-data\n"),
         "{:?}",
         made.units[0]
     );

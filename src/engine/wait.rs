@@ -1,0 +1,205 @@
+//! `rl wait`: for the end of containers, or for another point in their lives.
+//!
+//! The end is told by the monitor. Other points are looked for in what is noted of the container, from time to time;
+//! the connection to the monitor is held meanwhile, so that the exit status of one that is removed at its end is not missed.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::lifecycle::{connect, find};
+use super::{Context, Error};
+use crate::monitor::client::Client;
+use crate::state::{self, Container, Containers, Status, Verdict};
+use crate::sys::process::Ended;
+
+/// A point in a container's life, in podman's words (podman-wait(1), `--condition`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It stands there.
+    Is(Status),
+    /// Its checks say so.
+    Health(Verdict),
+    /// It is not there any more.
+    Removed,
+    /// What is noted of it cannot be read.
+    Unknown,
+}
+
+/// A word that is no condition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a condition: created, exited, healthy, initialized, paused, removing, restarting, running, stopped, unhealthy or unknown"
+)]
+pub struct ConditionError(String);
+
+impl FromStr for Condition {
+    type Err = ConditionError;
+
+    fn from_str(text: &str) -> Result<Self, ConditionError> {
+        Ok(match text {
+            // There is nothing between a container that is made and one whose command runs.
+            "configured" | "created" | "initialized" => Condition::Is(Status::Created),
+            "running" => Condition::Is(Status::Running),
+            "paused" => Condition::Is(Status::Paused),
+            "restarting" => Condition::Is(Status::Restarting),
+            "exited" | "stopped" => Condition::Is(Status::Exited),
+            "healthy" => Condition::Health(Verdict::Healthy),
+            "unhealthy" => Condition::Health(Verdict::Unhealthy),
+            "removing" => Condition::Removed,
+            "unknown" => Condition::Unknown,
+            other => return Err(ConditionError(other.to_owned())),
+        })
+    }
+}
+
+/// Waits for the end of containers; the exit status of each.
+pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
+    let ask = |word: &String| {
+        let container = find(context, word)?;
+        match connect(&container, word) {
+            Ok(client) => Ok(Waited::For(client)),
+            // It may have ended since it was found.
+            Err(Error::NotRunning(_)) => Ok(Waited::Since(find(context, word)?.state.ended)),
+            Err(error) => Err(error),
+        }
+    };
+    let asked: Vec<Result<Waited, Error>> = words.iter().map(ask).collect();
+    let wait = |waited: Waited| match waited {
+        Waited::For(client) => Ok(client.await_end()?.status()),
+        Waited::Since(ended) => Ok(ended.map_or(0, Ended::status)),
+    };
+    asked
+        .into_iter()
+        .map(|asked| asked.and_then(wait))
+        .collect()
+}
+
+/// What is waited for.
+enum Waited {
+    /// The end of a command that runs.
+    For(Client),
+    /// It has ended, if ever it was started.
+    Since(Option<Ended>),
+}
+
+/// Waits until one of the conditions holds for each container, looking every `interval`: the exit status where it has
+/// ended, else -1, as podman has it.
+pub fn wait_for(
+    context: &Context<'_>,
+    words: &[String],
+    conditions: &[Condition],
+    interval: Duration,
+) -> Vec<Result<i32, Error>> {
+    let begin = |word: &String| Pending::new(context, word, conditions);
+    let mut all: Vec<(&String, Pending)> = words.iter().map(|w| (w, begin(w))).collect();
+    loop {
+        let mut open = false;
+        for (word, pending) in &mut all {
+            pending.look(context, word, conditions);
+            open |= pending.result.is_none();
+        }
+        if !open {
+            let results = all.into_iter().filter_map(|(_, pending)| pending.result);
+            return results.collect();
+        }
+        std::thread::sleep(interval);
+    }
+}
+
+/// What is waited for of one container.
+struct Pending {
+    /// Its id, by which it is found whatever it is called by then.
+    id: String,
+    /// To its monitor, while there is one.
+    client: Option<Client>,
+    result: Option<Result<i32, Error>>,
+}
+
+impl Pending {
+    fn new(context: &Context<'_>, word: &str, conditions: &[Condition]) -> Pending {
+        let found = find(context, word);
+        let health = |c: &Condition| matches!(c, Condition::Health(_));
+        let result = match &found {
+            Ok(container) if container.spec.health.is_none() && conditions.iter().all(health) => {
+                Some(Err(Error::Unfit {
+                    name: word.to_owned(),
+                    why: "has no check of its health (`--health-cmd`)",
+                }))
+            }
+            _ => None,
+        };
+        Pending {
+            id: found.map_or_else(|_| word.to_owned(), |container| container.spec.id),
+            client: None,
+            result,
+        }
+    }
+
+    fn look(&mut self, context: &Context<'_>, word: &str, conditions: &[Condition]) {
+        if self.result.is_some() {
+            return;
+        }
+        let ends = conditions.contains(&Condition::Is(Status::Exited));
+        let found = find(context, &self.id);
+        let unreadable = || {
+            let containers = Containers::new(context.dirs.containers());
+            let damaged = matches!(found, Err(Error::State(state::Error::Damaged { .. })));
+            damaged || containers.is_torn(&self.id)
+        };
+        if conditions.contains(&Condition::Unknown) && found.is_err() && unreadable() {
+            self.result = Some(Ok(-1));
+            return;
+        }
+        self.result = match found {
+            Ok(container) => self.judge(&container, word, conditions),
+            Err(Error::State(state::Error::NotFound(_)))
+                if conditions.contains(&Condition::Removed) =>
+            {
+                Some(Ok(-1))
+            }
+            Err(Error::State(state::Error::NotFound(_))) if ends && self.client.is_some() => {
+                let client = self.client.take();
+                client.map(|client| Ok(client.await_end()?.status().into()))
+            }
+            Err(Error::State(state::Error::NotFound(_))) => {
+                Some(Err(state::Error::NotFound(word.to_owned()).into()))
+            }
+            Err(error) => Some(Err(error)),
+        };
+    }
+
+    fn judge(
+        &mut self,
+        container: &Container,
+        word: &str,
+        conditions: &[Condition],
+    ) -> Option<Result<i32, Error>> {
+        let state = &container.state;
+        if !state.is_alive() {
+            self.client = None;
+        } else if self.client.is_none() {
+            self.client = connect(container, word).ok();
+        }
+        let verdict = state.health.as_ref().map(|health| health.verdict);
+        let holds = |condition: &Condition| match condition {
+            Condition::Is(status) => *status == state.status,
+            Condition::Health(wanted) => state.is_alive() && verdict == Some(*wanted),
+            Condition::Removed | Condition::Unknown => false,
+        };
+        if conditions.iter().any(holds) {
+            let code = match state.status {
+                Status::Exited => state.ended.map_or(0, Ended::status).into(),
+                _ => -1,
+            };
+            return Some(Ok(code));
+        }
+        let health = |c: &Condition| matches!(c, Condition::Health(_));
+        let over = state.status == Status::Exited && conditions.iter().all(health);
+        over.then(|| {
+            Err(Error::Unfit {
+                name: word.to_owned(),
+                why: "has ended, so that nobody looks after its health any more",
+            })
+        })
+    }
+}
