@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 
-use super::bootstrap::{Error, Recipe, find, install, without_password};
+use super::bootstrap::{Error, Options, Recipe, find, install, without_password};
 use super::sources;
 use crate::security::seccomp;
 use crate::sys;
@@ -220,6 +220,13 @@ impl Way {
     }
 }
 
+/// Packages beyond the variant's. Ubuntu's apt has the priority `important`, so that the required ones come without.
+fn include(options: &Options) -> Vec<&str> {
+    let few = ["minbase", "required"].contains(&options.variant.as_str());
+    let asked = options.include.iter().map(String::as_str);
+    few.then_some("apt").into_iter().chain(asked).collect()
+}
+
 fn command(recipe: &Recipe, dir: &Path, way: Way) -> Command {
     let options = &recipe.options;
     let mut command = Command::new(&recipe.program);
@@ -236,8 +243,9 @@ fn command(recipe: &Recipe, dir: &Path, way: Way) -> Command {
             .arg(format!("--setup-hook={DEVICES}"))
             .arg(format!("--customize-hook={NO_DEVICES}"));
     }
-    if !options.include.is_empty() {
-        command.arg(format!("--include={}", options.include.join(",")));
+    let include = include(options);
+    if !include.is_empty() {
+        command.arg(format!("--include={}", include.join(",")));
     }
     if recipe.release.slim {
         command.args(SLIM.iter().map(|rule| format!("--dpkgopt={rule}")));
@@ -487,6 +495,17 @@ fn brief(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn apt_is_in_every_image_but_the_smallest() {
+        let options = |variant: &str| Options {
+            variant: variant.into(),
+            include: vec!["curl".into()],
+            mirror: None,
+        };
+        assert_eq!(include(&options("minbase")), ["apt", "curl"]);
+        assert_eq!(include(&options("essential")), ["curl"]);
+    }
 
     #[test]
     fn ways() {
