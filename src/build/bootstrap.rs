@@ -175,11 +175,7 @@ impl Error {
 
 /// The line that installs a program on this kind of machine.
 pub(super) fn install(program: &str) -> String {
-    if Path::new("/usr/bin/dnf").exists() {
-        format!("sudo dnf install {program}")
-    } else {
-        format!("sudo apt-get install {program}")
-    }
+    format!("sudo {}", helper_process::packages::install(program))
 }
 
 /// Everything decided.

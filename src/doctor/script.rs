@@ -1,5 +1,7 @@
 //! What is for root, as one script.
 
+use helper_process::packages;
+
 use super::{Finding, Verdict};
 use crate::host::Fix;
 
@@ -19,9 +21,14 @@ pub fn admin_script(findings: &[Finding]) -> String {
         if done.contains(&&*fix.line) {
             continue;
         }
-        if is_package(fix) && !done.iter().any(|line| line.starts_with(INSTALL)) {
+        if packages::unattended(&fix.line).is_some()
+            && !done.iter().any(|line| packages::unattended(line).is_some())
+        {
             out += "\n# Packages are taken from lists of today. What asks for input must not read this script.\n";
-            out += "export DEBIAN_FRONTEND=noninteractive\napt-get update </dev/null\n";
+            out += "export DEBIAN_FRONTEND=noninteractive\n";
+            if let Some((Some(refresh), _)) = packages::unattended(&fix.line) {
+                out += &format!("{refresh} </dev/null\n");
+            }
         }
         done.push(&fix.line);
         out.push_str(&format!("\n{}", words(finding)));
@@ -60,16 +67,10 @@ pub fn admin_script(findings: &[Finding]) -> String {
     out
 }
 
-const INSTALL: &str = "apt-get install ";
-
-fn is_package(fix: &Fix) -> bool {
-    fix.line.starts_with(INSTALL)
-}
-
 /// The line for a script, in which nobody is asked.
 fn unattended(fix: &Fix) -> String {
-    match fix.line.strip_prefix(INSTALL) {
-        Some(packages) => format!("{INSTALL}-y {packages} </dev/null"),
+    match packages::unattended(&fix.line) {
+        Some((_, line)) => format!("{line} </dev/null"),
         None => fix.line.clone(),
     }
 }

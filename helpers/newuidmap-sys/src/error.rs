@@ -100,7 +100,7 @@ impl Error {
     /// The command that mends it, for the user called `user`; to be run as root.
     pub fn hint(&self, user: &str) -> Option<String> {
         match self {
-            Error::Missing { .. } => Some("apt-get install uidmap".to_owned()),
+            Error::Missing { .. } => Some(helper_process::packages::install("uidmap")),
             Error::Spawn { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("chmod 4755 {}", path.display()))
             }
