@@ -234,10 +234,24 @@ fn root_file_system(facts: &Facts) -> Vec<Finding> {
             Verdict::Degraded,
             &o.why,
             "not there to stand in for the kernel's overlay",
-            o.fix.clone(),
+            device(facts, o),
         ),
     });
     found
+}
+
+/// What mends a lack; a device that root of a container cannot make comes from around it.
+fn device(facts: &Facts, o: &Obstacle) -> Option<Fix> {
+    let device = [helper_process::TUN, helper_process::FUSE]
+        .map(|device| device.path)
+        .into_iter()
+        .find(|path| o.fix.as_ref().is_some_and(|fix| fix.line.contains(path)));
+    match device {
+        Some(path) if facts.ids.rank == Rank::NestedRoot => Some(Fix::own(format!(
+            "start the outer container with `--device {path}`, or open it to all on the machine around"
+        ))),
+        _ => o.fix.clone(),
+    }
 }
 
 fn overlay_fix(refused: &Refused, store: &FileSystem) -> Fix {
@@ -278,9 +292,9 @@ fn network(facts: &Facts) -> Vec<Finding> {
             Verdict::Degraded,
             &o.why,
             "passt carries the network over a veth pair: slower",
-            o.fix.clone(),
+            device(facts, o),
         ),
-        (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, o.fix.clone()),
+        (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, device(facts, o)),
     });
     found.push(match &facts.named {
         Ok(evidence) => ok("named-networks", evidence.as_str()),

@@ -209,6 +209,10 @@ fn network_and_its_device() {
             "as root: chmod 0666 /dev/net/tun".into()
         )]
     );
+    // Root of a container cannot make one.
+    facts.ids.rank = Rank::NestedRoot;
+    let fix = ill(&facts).remove(0).2;
+    assert!(fix.contains("`--device /dev/net/tun`"), "{fix}");
     facts = good();
     facts.network = Err(NoNetwork::Program(lacks(
         "none",
