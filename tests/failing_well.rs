@@ -275,6 +275,29 @@ identities! {
         assert_eq!(unfinished(), 0);
     }
 
+    /// A pull that goes well says on a terminal how far it is, and elsewhere nothing but the id.
+    fn progress_is_for_a_terminal(t: [sub nosub]) {
+        let layer = layer(&[7; 5000]);
+        let (documents, _) = image(native(), &layer, &layer);
+        let server = serve(documents);
+        let name = format!("{}/app", server.address);
+        let shown = |quiet: &str| {
+            // One that can move its cursor.
+            let script = format!("TERM=xterm exec \"$RL\" pull {quiet} {name}");
+            let mut terminal = t.sh(&script).terminal();
+            terminal.wait();
+            t.rl(["rmi", &name]).run().ok();
+            terminal.shown()
+        };
+        let id = t.rl(["pull", &name]).run().ok();
+        assert_eq!((id.err().as_str(), id.out().len()), ("", 64));
+        t.rl(["rmi", &name]).run().ok();
+        let told = format!("{}: pulled ", &digest(&layer)["sha256:".len()..][..12]);
+        let all = shown("");
+        assert!(all.contains(&told), "{all:?}");
+        assert_eq!(shown("--quiet").trim_end(), id.out());
+    }
+
     fn an_image_for_another_platform(t: [sub nosub]) {
         let layer = layer(b"x");
         let (mut documents, descriptor) = image(foreign(), &layer, &layer);

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::{Env, images};
+use support::{Env, Identity, images};
 
 /// Runs it as from a clone, with this image; its output. No package helps where the image cannot be had.
 #[track_caller]
@@ -47,6 +47,38 @@ fn inside<'a>(output: &'a str, image: &str) -> &'a str {
         .split_once(&head)
         .unwrap_or_else(|| panic!("no `{head}`:\n{output}"));
     rest.split("\n==> ").next().unwrap_or_default()
+}
+
+/// A user without an administrator, on a machine without the helpers, sees a container all the same.
+#[test]
+fn without_what_carries_a_network() {
+    let Some(t) = Env::new(Identity::NoSub) else {
+        return;
+    };
+    if !support::identity::is_root() {
+        return support::skip("hiding programs needs root");
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let hide = "mount --make-rprivate /; for p in pasta passt slirp4netns; do \
+        f=$(command -v $p) || continue; f=$(readlink -f \"$f\"); \
+        [ ! -x \"$f\" ] || mount --bind /dev/null \"$f\"; done";
+    let status = std::process::Command::new("/bin/sh")
+        .args(["-ec", hide])
+        .status();
+    assert!(status.unwrap().success());
+    let image = images::busybox();
+    let output = quickstart(&t, image);
+    let line = "apt-get install -y --no-install-recommends passt slirp4netns";
+    assert!(output.contains(line), "{output}");
+    let inside = inside(&output, image);
+    assert!(
+        inside.contains("hint: as root: apt-get install passt")
+            && inside.contains("once more, without a network\n"),
+        "{output}"
+    );
+    assert!(inside.contains("process: 1 of "), "{output}");
+    let command = format!("/rl run --rm --network none {image} sh");
+    assert!(output.trim_end().ends_with(&command), "{output}");
 }
 
 identities! {

@@ -298,6 +298,71 @@ identities! {
     }
 }
 
+/// As in a container without a volume: overlay refuses to be mounted on an overlay, and takes no whiteouts from above.
+#[test]
+fn a_store_on_an_overlay() {
+    let Some(t) = Env::new(Identity::Sub) else {
+        return;
+    };
+    if !support::identity::is_root() {
+        return support::skip("mounting an overlay needs root");
+    }
+    let below = Layer::new()
+        .file("gone", 0o644, "old")
+        .dir("hidden", 0o755)
+        .file("hidden/old", 0o644, "old")
+        .dir("again", 0o755)
+        .file("again/old", 0o644, "old");
+    let above = Layer::new()
+        .file(".wh.gone", 0o644, "")
+        .dir("hidden", 0o755)
+        .file("hidden/.wh..wh..opq", 0o644, "")
+        .file("hidden/new", 0o644, "new")
+        .file(".wh.again", 0o644, "")
+        .dir("again", 0o755)
+        .file("again/new", 0o644, "new");
+    let image = Image::busybox().layer(below).layer(above);
+    let image = image.write_for(&t, "image");
+    let data = t.dir().join("data").display().to_string();
+    let [upper, work] = ["upper", "work"].map(|d| t.directory(d).display().to_string());
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let sh = |line: &str| {
+        let status = std::process::Command::new("/bin/sh")
+            .args(["-ec", line])
+            .status();
+        assert!(status.unwrap().success(), "{line}");
+    };
+    sh(&format!(
+        "mount --make-rprivate /; mount -t overlay -o lowerdir={data},upperdir={upper},workdir={work} none {data}"
+    ));
+    let run = |verbose: &str| {
+        let words = [
+            "run",
+            "--rm",
+            verbose,
+            "--network",
+            "none",
+            &image,
+            "sh",
+            "-c",
+        ];
+        let look = "ls -d /gone 2>/dev/null; ls /hidden /again; find / -xdev -type s";
+        t.rl(words).arg(look).run().ok()
+    };
+    // Once with unpacking, once without.
+    for _ in 0..2 {
+        let output = run("--verbose");
+        assert_eq!(output.out(), "/again:\nnew\n\n/hidden:\nnew");
+        let err = output.err();
+        let rungs = told(&err);
+        let last = rungs.last().unwrap();
+        assert!(last.starts_with("copy of the layers (layer "), "{err}");
+        assert!(last.ends_with("takes no whiteouts)"), "{err}");
+    }
+    t.quiet();
+    sh(&format!("umount {data}"));
+}
+
 #[test]
 fn a_volume_leads_nowhere_else() {
     let Some(t) = Env::new(Identity::Sub) else {

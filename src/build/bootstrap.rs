@@ -53,12 +53,6 @@ pub enum Error {
         /// Which.
         program: &'static str,
     },
-    /// Not enough ids, and nothing to make up for it.
-    #[error("packages belong to more users than there are ids: {why}")]
-    Ids {
-        /// What is missing, with the line that mends it.
-        why: String,
-    },
     /// The archive has no such suite.
     #[error("`{mirror}` has no suite `{suite}`")]
     NoSuite {
@@ -137,10 +131,6 @@ impl Error {
             }
             Error::BadMirror(_) => "give the address below which `dists/` lies".into(),
             Error::NoProgram { program } => install(program),
-            Error::Ids { .. } => format!(
-                "or do without these ids: {}",
-                install("fakechroot fakeroot")
-            ),
             Error::NoSuite { mirror, .. } => format!(
                 "`{}/dists/` lists what it has; another mirror is given with `--mirror URL`",
                 mirror.trim_end_matches('/')
@@ -184,12 +174,8 @@ impl Error {
 }
 
 /// The line that installs a program on this kind of machine.
-fn install(program: &str) -> String {
-    if Path::new("/usr/bin/dnf").exists() {
-        format!("sudo dnf install {program}")
-    } else {
-        format!("sudo apt-get install {program}")
-    }
+pub(super) fn install(program: &str) -> String {
+    format!("sudo {}", helper_process::packages::install(program))
 }
 
 /// Everything decided.
@@ -199,6 +185,8 @@ pub struct Recipe {
     pub(super) program: PathBuf,
     /// What to make.
     pub release: Release,
+    /// It is the release of this machine.
+    pub(super) own: bool,
     pub(super) options: Options,
     /// Where packages come from, here and later in the image.
     pub sources: Vec<Entry>,
@@ -234,6 +222,7 @@ impl Recipe {
         Ok(Recipe {
             program,
             sources: sources::choose(&release, options.mirror.as_deref(), &host, architecture),
+            own: code_name("/etc/os-release").as_ref() == Some(&release.suite),
             release,
             options: options.clone(),
             apt_here,
@@ -300,6 +289,15 @@ pub fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
         .find(|file| {
             rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
         })
+}
+
+/// The code name of a release by its os-release(5).
+fn code_name(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    Some(name.trim_matches('"').to_owned())
 }
 
 fn dump(apt_config: &Path) -> String {

@@ -2,7 +2,7 @@
 //!
 //! 1. The caller stands inside a user namespace, single-threaded, and forks a child into a mount and a
 //!    pid namespace of its own: what mmdebstrap mounts is gone with it, and nothing it starts outlives it.
-//! 2. The child becomes root inside, leaves the terminal's session, and runs the program: sources on standard
+//! 2. The child becomes root inside, takes the filter of [`Way::Ownerless`] where that is the way, leaves the terminal's session, and runs the program: sources on standard
 //!    input, the tar on standard output.
 //! 3. The caller reads the tar ([`Engine`] is a reader) while one thread listens to what the program says, and another
 //!    one to signals: the first signal kills the child and all that is below it.
@@ -19,9 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 
-use super::bootstrap::{Error, Recipe, find, without_password};
+use super::bootstrap::{Error, Options, Recipe, find, install, without_password};
 use super::sources;
+use crate::security::seccomp;
+use crate::sys;
 use crate::sys::process::{Child, Fork, Namespaces, exit_now, fork, ignore_signal, reset_signals};
+use crate::sys::seccomp::SockFilter;
 use crate::userns;
 
 /// Ids that packages take for granted: everything up to `nogroup`.
@@ -40,6 +43,19 @@ rm -f "$1/etc/apt/apt.conf.d/90here" "$1/etc/resolv.conf" "$1/etc/hostname"
 : >"$1/etc/resolv.conf"
 for file in "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*; do
     [ ! -f "$file" ] || sed -i -E 's#(://)[^/@ ]*@#\1#' "$file"
+done"#;
+
+/// Before and after [`SETUP`] and [`CUSTOMIZE`] without ids: devices, which mmdebstrap would have belong to the user 5.
+const DEVICES: &str = r#"set -e
+mkdir -p "$1/dev"
+for device in null zero full random urandom tty; do
+    : >"$1/dev/$device"
+    mount --bind "/dev/$device" "$1/dev/$device"
+done"#;
+const NO_DEVICES: &str = r#"set -e
+for device in null zero full random urandom tty; do
+    umount "$1/dev/$device"
+    rm "$1/dev/$device"
 done"#;
 
 /// What the `slim` images of Docker Hub leave out.
@@ -74,14 +90,14 @@ pub struct Engine {
 /// the program says.
 ///
 /// # Errors
-/// Too few ids without fakechroot to make up for them, or a failing call.
+/// A failing call.
 pub fn start(
     recipe: &Recipe,
     dir: &Path,
     plan: &userns::Plan,
+    way: Way,
     lines: impl Fn(&str) + Send + 'static,
 ) -> Result<Engine, Error> {
-    let mode = mode(plan)?;
     let failed = |call: &str| {
         let call = call.to_owned();
         move |source: io::Error| Error::Call { call, source }
@@ -107,14 +123,28 @@ pub fn start(
     };
     let (tar, tar_in) = pipe().map_err(errno("pipe2()"))?;
     let (log, log_in) = pipe().map_err(errno("pipe2()"))?;
-    let command = command(recipe, dir, mode);
+    let command = command(recipe, dir, way);
+    let filter = match way {
+        Way::Ownerless => Some(seccomp::compile_one_id().map_err(|error| Error::Call {
+            call: "compile a filter".into(),
+            source: io::Error::other(error),
+        })?),
+        Way::Real | Way::Remembered => None,
+    };
     let setgroups = plan.setgroups;
     let child = match fork(Namespaces::MOUNT | Namespaces::PID)
         .map_err(errno("clone3(CLONE_NEWNS | CLONE_NEWPID)"))?
     {
         Fork::Child => {
             drop((tar, log));
-            exit_now(run(command, setgroups, sources, tar_in, log_in))
+            exit_now(run(
+                command,
+                setgroups,
+                filter.as_deref(),
+                sources,
+                tar_in,
+                log_in,
+            ))
         }
         Fork::Parent(child) => Arc::new(child),
     };
@@ -133,44 +163,89 @@ pub fn start(
     })
 }
 
-/// How mmdebstrap changes owners: really, or, where the ids are missing, by remembering them
-/// (fakeroot(1)); the tar has them right either way.
-fn mode(plan: &userns::Plan) -> Result<&'static str, Error> {
-    let count = |map: &crate::model::IdMap| {
-        map.ranges()
-            .iter()
-            .map(|r| u64::from(r.length))
-            .sum::<u64>()
-    };
-    if count(&plan.uid).min(count(&plan.gid)) >= ENOUGH_IDS {
-        return Ok("root");
-    }
-    let path = std::env::var_os("PATH");
-    let there = |program| find(program, path.as_deref()).is_some();
-    if there("fakechroot") && there("fakeroot") {
-        return Ok("fakechroot");
-    }
-    let why = plan.notice.clone().unwrap_or_else(|| {
-        format!(
-            "{} of {ENOUGH_IDS} are mapped",
-            count(&plan.uid).min(count(&plan.gid))
-        )
-    });
-    Err(Error::Ids { why })
+/// How mmdebstrap changes owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Really: the ids are there.
+    Real,
+    /// By remembering them (fakeroot(1)), so that the tar has them right.
+    Remembered,
+    /// Not at all: giving files away succeeds and does nothing, as in a container with one id.
+    Ownerless,
 }
 
-fn command(recipe: &Recipe, dir: &Path, mode: &str) -> Command {
+impl Way {
+    /// The way for this map of ids, with what has to be said of it. `path` is the value of PATH.
+    pub fn choose(
+        recipe: &Recipe,
+        plan: &userns::Plan,
+        path: Option<&std::ffi::OsStr>,
+    ) -> (Way, Option<String>) {
+        let count = |map: &crate::model::IdMap| {
+            let lengths = map.ranges().iter().map(|r| u64::from(r.length));
+            lengths.sum::<u64>()
+        };
+        let ids = count(&plan.uid).min(count(&plan.gid));
+        let there = ["fakechroot", "fakeroot"].map(|program| find(program, path).is_some());
+        let way = Way::of(ids, recipe.own, there == [true; 2]);
+        if way != Way::Ownerless {
+            return (way, None);
+        }
+        let why = plan.notice.clone();
+        let why = why.unwrap_or_else(|| format!("{ids} of {ENOUGH_IDS} ids are mapped"));
+        let or = match recipe.own {
+            true => format!("; or {}", install("fakechroot fakeroot")),
+            false => String::new(),
+        };
+        let notice = format!("every file of the image belongs to root: {why}{or}");
+        (way, Some(notice))
+    }
+
+    /// The way with so many ids, for the release of this machine or another, with or without fakechroot(1) and fakeroot(1).
+    fn of(ids: u64, own: bool, fake: bool) -> Way {
+        match () {
+            () if ids >= ENOUGH_IDS => Way::Real,
+            // fakechroot has programs of this machine run with libraries of the tree.
+            () if own && fake => Way::Remembered,
+            () => Way::Ownerless,
+        }
+    }
+
+    /// As mmdebstrap(1) calls it, "MODES".
+    fn mode(self) -> &'static str {
+        match self {
+            Way::Real | Way::Ownerless => "root",
+            Way::Remembered => "fakechroot",
+        }
+    }
+}
+
+/// Packages beyond the variant's. Ubuntu's apt has the priority `important`, so that the required ones come without.
+fn include(options: &Options) -> Vec<&str> {
+    let few = ["minbase", "required"].contains(&options.variant.as_str());
+    let asked = options.include.iter().map(String::as_str);
+    few.then_some("apt").into_iter().chain(asked).collect()
+}
+
+fn command(recipe: &Recipe, dir: &Path, way: Way) -> Command {
     let options = &recipe.options;
     let mut command = Command::new(&recipe.program);
     command
-        .arg(format!("--mode={mode}"))
+        .arg(format!("--mode={}", way.mode()))
         .arg(format!("--variant={}", options.variant))
         .args(["--format=tar", "--skip=output/dev"])
         .arg(format!("--aptopt={}", dir.join("there.conf").display()))
         .arg(format!("--setup-hook={SETUP}"))
         .arg(format!("--customize-hook={CUSTOMIZE}"));
-    if !options.include.is_empty() {
-        command.arg(format!("--include={}", options.include.join(",")));
+    if way == Way::Ownerless {
+        command
+            .arg("--skip=chroot/mount/dev")
+            .arg(format!("--setup-hook={DEVICES}"))
+            .arg(format!("--customize-hook={NO_DEVICES}"));
+    }
+    let include = include(options);
+    if !include.is_empty() {
+        command.arg(format!("--include={}", include.join(",")));
     }
     if recipe.release.slim {
         command.args(SLIM.iter().map(|rule| format!("--dpkgopt={rule}")));
@@ -190,12 +265,26 @@ fn command(recipe: &Recipe, dir: &Path, mode: &str) -> Command {
 }
 
 /// The child: PID 1 of its namespace, so that whatever the program leaves running ends with it.
-fn run(mut command: Command, setgroups: bool, sources: File, tar: OwnedFd, log: OwnedFd) -> u8 {
+fn run(
+    mut command: Command,
+    setgroups: bool,
+    filter: Option<&[SockFilter]>,
+    sources: File,
+    tar: OwnedFd,
+    log: OwnedFd,
+) -> u8 {
     reset_signals();
     // A reader that has gone is an error to see, not a signal to die of.
     ignore_signal(libc::SIGPIPE);
     let mut errors = File::from(log);
     let prepared = become_root(setgroups).and_then(|()| Ok(crate::sys::mount::make_private()?));
+    let prepared = prepared.and_then(|()| match filter {
+        Some(filter) => Ok(sys::seccomp::install(
+            filter,
+            sys::seccomp::Flags::default(),
+        )?),
+        None => Ok(()),
+    });
     let started = prepared.and_then(|()| {
         command
             .stdin(sources)
@@ -401,4 +490,30 @@ fn brief(line: &str) -> String {
         .fold(line.trim(), |line, mark| line.trim_start_matches(mark));
     let words: Vec<String> = line.split_whitespace().map(without_password).collect();
     words.join(" ").trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apt_is_in_every_image_but_the_smallest() {
+        let options = |variant: &str| Options {
+            variant: variant.into(),
+            include: vec!["curl".into()],
+            mirror: None,
+        };
+        assert_eq!(include(&options("minbase")), ["apt", "curl"]);
+        assert_eq!(include(&options("essential")), ["curl"]);
+    }
+
+    #[test]
+    fn ways() {
+        for own in [true, false] {
+            assert_eq!(Way::of(65_536, own, false), Way::Real);
+            assert_eq!(Way::of(1, own, false), Way::Ownerless);
+        }
+        assert_eq!(Way::of(1, true, true), Way::Remembered);
+        assert_eq!(Way::of(1, false, true), Way::Ownerless);
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::progress::Steps;
 use super::{Terminal, complain, print};
 use crate::build::bootstrap::{Error as BuildError, Options, Recipe};
-use crate::build::mmdebstrap;
+use crate::build::mmdebstrap::{self, Way};
 use crate::engine::images::{self, Import};
 use crate::engine::{Context, Error};
 use crate::model::{Reference, chain};
@@ -63,8 +63,12 @@ pub fn bootstrap(context: &Context<'_>, ui: &Terminal, args: &BootstrapArgs) -> 
         ));
     }
     let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
+    let (way, notice) = Way::choose(&recipe, &plan, path);
+    if let Some(notice) = notice {
+        context.ui.notice(&notice);
+    }
     let status = userns::run_inside_passing_signals(&plan, || {
-        match make(context, ui, &args.reference, &recipe, &plan) {
+        match make(context, ui, &args.reference, &recipe, &plan, way) {
             Ok(()) => 0,
             Err(Failure::Build(error)) => fail(&error),
             Err(Failure::Engine(error)) => context.ui.fail(&error),
@@ -91,12 +95,13 @@ fn make(
     reference: &Reference,
     recipe: &Recipe,
     plan: &userns::Plan,
+    way: Way,
 ) -> Result<(), Failure> {
     let store = Store::open(&context.dirs.data)?;
     let work = store.work_dir()?;
     let steps = Steps::for_stderr(&reference.familiar(), ui.quiet, ui.verbose);
     let told = steps.clone();
-    let mut engine = mmdebstrap::start(recipe, work.path(), plan, move |line| told.line(line))
+    let mut engine = mmdebstrap::start(recipe, work.path(), plan, way, move |line| told.line(line))
         .map_err(Failure::Build)?;
     // Not earlier: the start forks, and there must be no thread then.
     steps.begin();

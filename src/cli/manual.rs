@@ -27,10 +27,8 @@ Signal \\fIn\\fR ended the command, or rl.
 
 const FILES: &str = ".TP
 .I ~/.local/share/rl
-Images, layers and containers; \\fI/var/lib/rl\\fR for root. \\fIimages\\fR in it is an OCI image layout.
-.TP
-.I /run/user/UID/rl
-Sockets of running containers; \\fI/run/rl\\fR for root.
+Images, layers and containers, each with the socket of its monitor, so that it is found from every login;
+\\fI/var/lib/rl\\fR for root. \\fIimages\\fR in it is an OCI image layout.
 .TP
 .I ~/.docker/config.json\\fR, \\fI/run/user/UID/containers/auth.json
 Credentials for registries, as \\fBdocker login\\fR and \\fBpodman login\\fR save them.
@@ -54,7 +52,7 @@ const ENVIRONMENT: &str = ".TP
 Where \\fIrl\\fR with images and containers lies, instead of \\fI~/.local/share\\fR.
 .TP
 .B XDG_RUNTIME_DIR
-Where sockets lie, instead of \\fI/run/user/UID\\fR.
+Where the credentials of \\fBpodman login\\fR are looked for, and your systemd, before \\fI/run/user/UID\\fR.
 .TP
 .B REGISTRY_AUTH_FILE\\fR, \\fBDOCKER_CONFIG
 The file, or the directory of \\fIconfig.json\\fR, with credentials for registries.

@@ -1,5 +1,5 @@
-//! What a pull shows on standard error: bars on a terminal, one line for each layer elsewhere,
-//! nothing with `--quiet`. Standard output stays for data.
+//! What a pull shows on standard error: bars on a terminal, nothing elsewhere or with `--quiet`. Standard output
+//! stays for data.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -13,12 +13,9 @@ use crate::model::text::escape;
 
 /// The progress that fits standard error now.
 pub fn for_stderr(quiet: bool) -> Box<dyn Progress> {
-    if quiet {
-        Box::new(Silent)
-    } else if std::io::stderr().is_terminal() {
-        Box::new(Bars::new())
-    } else {
-        Box::new(Lines::new(std::io::stderr()))
+    match !quiet && std::io::stderr().is_terminal() {
+        true => Box::new(Bars::new()),
+        false => Box::new(Silent),
     }
 }
 
@@ -89,44 +86,6 @@ impl Drop for Bars {
     }
 }
 
-/// One line for each layer when it is done.
-#[derive(Debug)]
-struct Lines<W> {
-    out: Mutex<W>,
-    sizes: Mutex<HashMap<Digest, u64>>,
-}
-
-impl<W: Write> Lines<W> {
-    fn new(out: W) -> Self {
-        Lines {
-            out: Mutex::new(out),
-            sizes: Mutex::default(),
-        }
-    }
-
-    fn line(&self, layer: &Digest, text: &str) {
-        // As above: not worth failing for.
-        let _ = writeln!(lock(&self.out), "{}: {text}", layer.short());
-    }
-}
-
-impl<W: Write + Send> Progress for Lines<W> {
-    fn exists(&self, layer: &Digest) {
-        self.line(layer, "already here");
-    }
-
-    fn started(&self, layer: &Digest, total: u64) {
-        lock(&self.sizes).insert(*layer, total);
-    }
-
-    fn advanced(&self, _: &Digest, _: u64) {}
-
-    fn done(&self, layer: &Digest) {
-        let size = lock(&self.sizes).remove(layer).unwrap_or_default();
-        self.line(layer, &format!("pulled {}", HumanBytes(size)));
-    }
-}
-
 /// The steps of a longer work: the present one on a terminal, everything with `--verbose`, else nothing.
 #[derive(Clone, Debug)]
 pub enum Steps {
@@ -185,24 +144,4 @@ impl Steps {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_without_a_terminal() {
-        let digest = Digest::from_bytes([0xab; 32]);
-        let lines = Lines::new(Vec::new());
-        lines.started(&digest, 3 << 20);
-        lines.advanced(&digest, 3 << 20);
-        lines.done(&digest);
-        lines.exists(&digest);
-        let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
-        assert_eq!(
-            text,
-            "abababababab: pulled 3.00 MiB\nabababababab: already here\n"
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! Facts into verdicts.
 
+use std::path::Path;
+
 use super::{Facts, Finding, NoNetwork, Verdict, works};
 use crate::cgroup;
 use crate::host::{self, Around, FILES, FileSystem, Fix, Mend, Obstacle, Refused, UMASK};
@@ -232,10 +234,24 @@ fn root_file_system(facts: &Facts) -> Vec<Finding> {
             Verdict::Degraded,
             &o.why,
             "not there to stand in for the kernel's overlay",
-            o.fix.clone(),
+            device(facts, o),
         ),
     });
     found
+}
+
+/// What mends a lack; a device that root of a container cannot make comes from around it.
+fn device(facts: &Facts, o: &Obstacle) -> Option<Fix> {
+    let device = [helper_process::TUN, helper_process::FUSE]
+        .map(|device| device.path)
+        .into_iter()
+        .find(|path| o.fix.as_ref().is_some_and(|fix| fix.line.contains(path)));
+    match device {
+        Some(path) if facts.ids.rank == Rank::NestedRoot => Some(Fix::own(format!(
+            "start the outer container with `--device {path}`, or open it to all on the machine around"
+        ))),
+        _ => o.fix.clone(),
+    }
 }
 
 fn overlay_fix(refused: &Refused, store: &FileSystem) -> Fix {
@@ -276,9 +292,9 @@ fn network(facts: &Facts) -> Vec<Finding> {
             Verdict::Degraded,
             &o.why,
             "passt carries the network over a veth pair: slower",
-            o.fix.clone(),
+            device(facts, o),
         ),
-        (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, o.fix.clone()),
+        (Err(o), Err(_)) => bad("tun", Verdict::Missing, &o.why, effect, device(facts, o)),
     });
     found.push(match &facts.named {
         Ok(evidence) => ok("named-networks", evidence.as_str()),
@@ -460,6 +476,7 @@ fn session(facts: &Facts) -> Vec<Finding> {
         ..ok(id, evidence)
     };
     let (session, groups) = (&facts.host.session, &facts.host.cgroup);
+    let set = |dir: &Path| format!("export XDG_RUNTIME_DIR={}", dir.display());
     let mut found = Vec::new();
     found.push(match &session.runtime_dir {
         Some((dir, true)) => ok(
@@ -472,25 +489,31 @@ fn session(facts: &Facts) -> Vec<Finding> {
                 "XDG_RUNTIME_DIR: `{}` is not a directory of yours alone",
                 dir.display()
             ),
-            None,
+            Some(Fix::own(match &session.usual_dir {
+                Some(usual) => set(usual),
+                None => "unset XDG_RUNTIME_DIR".to_owned(),
+            })),
         ),
         None => note(
             "runtime-dir",
             "XDG_RUNTIME_DIR is not set; it is found without, where there is one".into(),
-            None,
+            session
+                .usual_dir
+                .as_deref()
+                .map(|usual| Fix::own(set(usual))),
         ),
     });
+    let linger = || Fix::root(host::linger_line(&facts.ids.user));
     found.push(if session.systemd {
         ok("systemd", "the user's manager answers")
     } else {
         note(
             "systemd",
             "no manager of the user's answers: nothing ends with the login, and limits need a group of ours".into(),
-            None,
+            // It starts one, where systemd is there to be told.
+            (session.booted && !session.linger).then(linger),
         )
     });
-    // Only where systemd is there to be told.
-    let linger = || Fix::root(host::linger_line(&facts.ids.user));
     if session.linger {
         found.push(ok("linger", "the user's manager stays after a logout"));
     } else if session.systemd {
@@ -502,7 +525,9 @@ fn session(facts: &Facts) -> Vec<Finding> {
         _ if !groups.unified => note(
             "cgroup",
             "/sys/fs/cgroup is not version 2: no limits".into(),
-            None,
+            session
+                .booted
+                .then(|| Fix::own("start the kernel with `systemd.unified_cgroup_hierarchy=1`")),
         ),
         None => {
             let text = format!(

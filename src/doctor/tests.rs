@@ -209,6 +209,10 @@ fn network_and_its_device() {
             "as root: chmod 0666 /dev/net/tun".into()
         )]
     );
+    // Root of a container cannot make one.
+    facts.ids.rank = Rank::NestedRoot;
+    let fix = ill(&facts).remove(0).2;
+    assert!(fix.contains("`--device /dev/net/tun`"), "{fix}");
     facts = good();
     facts.network = Err(NoNetwork::Program(lacks(
         "none",
@@ -304,20 +308,72 @@ fn session_and_cgroups_are_notes_with_lines() {
 }
 
 #[test]
+fn a_session_that_is_not_there_has_its_lines() {
+    let mut facts = good();
+    let fix = |facts: &Facts, id| {
+        let found = examine(facts).into_iter().find(|f| f.id == id).unwrap();
+        assert_eq!(found.verdict, Verdict::Note);
+        found.fix.map(|fix| fix.hint())
+    };
+    // Without systemd nothing is there to be told.
+    for id in ["runtime-dir", "systemd", "cgroup"] {
+        assert_eq!(fix(&facts, id), None, "{id}");
+    }
+    facts.host.session.runtime_dir = Some(("/tmp".into(), false));
+    let unset = Some("unset XDG_RUNTIME_DIR".to_owned());
+    assert_eq!(fix(&facts, "runtime-dir"), unset);
+    facts.host.session.booted = true;
+    facts.host.session.usual_dir = Some("/run/user/7".into());
+    let set = Some("export XDG_RUNTIME_DIR=/run/user/7".to_owned());
+    assert_eq!(fix(&facts, "runtime-dir"), set);
+    facts.host.session.runtime_dir = None;
+    assert_eq!(fix(&facts, "runtime-dir"), set);
+    let linger = Some("as root: loginctl enable-linger ann".to_owned());
+    assert_eq!(fix(&facts, "systemd"), linger);
+    assert!(
+        fix(&facts, "cgroup")
+            .unwrap()
+            .contains("unified_cgroup_hierarchy=1")
+    );
+    facts.host.session.linger = true;
+    assert_eq!(fix(&facts, "systemd"), None);
+}
+
+#[test]
 fn the_script_has_each_line_once_and_text_stays_in_comments() {
     let mut facts = good();
     facts.ids.programs = Err(lacks("odd\nrm -rf /", Fix::root("apt-get install uidmap")));
     facts.ids.tried = Err(lacks("same", Fix::root("apt-get install uidmap")));
     facts.host.overlay = Err(refused(libc::ENODEV));
     let script = admin_script(&examine(&facts));
-    assert!(script.starts_with("#!/bin/sh\n") && script.contains("\nset -eu\n"));
-    assert_eq!(
-        script.matches("\napt-get install uidmap\n").count(),
-        1,
-        "{script}"
-    );
+    assert!(script.starts_with("#!/bin/sh\n") && script.contains("\nset -u\n"));
+    // Nobody is asked, and nothing that asks reads the script when it comes by a pipe.
+    let install = "\napt-get install -y uidmap </dev/null\n";
+    assert_eq!(script.matches(install).count(), 1, "{script}");
+    assert_eq!(script.matches("\napt-get update </dev/null\n").count(), 1);
     assert!(!script.contains("\nrm"), "{script}");
     assert!(script.contains("\nmodprobe overlay\n"));
+}
+
+#[test]
+fn the_script_goes_on_after_what_fails_and_names_it() {
+    let mut facts = good();
+    facts.ids.grant = Fix::root("false");
+    facts.ids.uids = 0;
+    facts.tun = Err(lacks("gone", Fix::root("echo mended")));
+    facts.host.session.systemd = true;
+    let script = admin_script(&examine(&facts));
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{script}");
+    assert_eq!(output.stdout, b"mended\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, "rl doctor: not mended: subordinate-ids\n");
+    // What is only noted is root's to choose.
+    let linger = "\n#loginctl enable-linger ann\n";
+    assert!(script.contains(linger), "{script}");
 }
 
 #[test]

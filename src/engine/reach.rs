@@ -58,9 +58,8 @@ pub fn need(
         | MountSource::Overlay { path }
         | MountSource::Volume { path, .. } = &mount.source
         {
-            shut = way_in
-                .to_source(path)
-                .map(|dir| (path.as_path(), dir, SOURCE));
+            let dir = way_in.to_source(path)?;
+            shut = dir.map(|dir| (path.as_path(), dir, SOURCE));
         }
         if shut.is_none() && on_host {
             let dir = way_in.to_target(target)?;
@@ -101,13 +100,14 @@ impl Way<'_> {
     }
 
     /// The first directory on the way to `path` that is closed to who opens what is mounted.
-    fn to_source(&self, path: &Path) -> Option<PathBuf> {
+    fn to_source(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         let mut above = way(path);
         above.pop();
-        first_shut(above, |meta| {
+        let passes = |meta: &Metadata| {
             let its_own = meta.uid() == self.root && meta.mode() & 0o100 != 0;
             its_own || passes(self.plan, meta)
-        })
+        };
+        self.first_shut(above, passes, Who::Opens)
     }
 
     /// The same for who mounts on it, who is root of the container.
@@ -124,23 +124,60 @@ impl Way<'_> {
 
     fn inside(&self, mut way: Vec<PathBuf>) -> Result<Option<PathBuf>, Error> {
         way.retain(|dir| !self.mounts.iter().any(|m| dir.starts_with(&m.target)));
-        let Some(shut) = first_shut(way, |meta| passes(self.plan, meta)) else {
-            return Ok(None);
+        self.first_shut(way, |meta| passes(self.plan, meta), Who::RootInside)
+    }
+
+    /// The first directory of `way` that is closed: by owner and mode, for which `passes` decides, and by trial as well, since
+    /// an access control list or a group may open it.
+    fn first_shut(
+        &self,
+        way: Vec<PathBuf>,
+        passes: impl Fn(&Metadata) -> bool,
+        who: Who,
+    ) -> Result<Option<PathBuf>, Error> {
+        let shut = |dir: &PathBuf| {
+            std::fs::metadata(dir).is_ok_and(|meta| meta.is_dir() && !passes(&meta))
         };
-        // An access control list may open it: tried by who it is about, without capabilities, since there the ids of the
-        // machine's root are mapped as well.
-        let beyond = shut.join(".");
-        let opens = || {
-            let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
-            let become_root = nix::unistd::setgroups(&[])
+        let mut doubtful: Vec<PathBuf> = way.into_iter().filter(shut).collect();
+        if doubtful.is_empty() {
+            return Ok(None);
+        }
+        let closed = || {
+            // Without capabilities, since there the ids of the machine's root are mapped as well.
+            let ready = who.become_this() && caps::set(caps::Sets::default()).is_ok();
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let closed =
+                |dir: &PathBuf| rustix::fs::open(dir.join("."), flags, Mode::empty()).is_err();
+            Ok(doubtful.iter().position(closed).filter(|_| ready))
+        };
+        let closed = image_for::found_inside(self.context, self.plan, closed)?;
+        Ok(closed.map(|at| doubtful.swap_remove(at)))
+    }
+}
+
+/// Who goes a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// The machine's root in the user namespace, who opens what is mounted.
+    Opens,
+    /// Root of the container.
+    RootInside,
+}
+
+impl Who {
+    /// Makes this process the one; false where that is not possible.
+    fn become_this(self) -> bool {
+        let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+        let become_root = || {
+            nix::unistd::setgroups(&[])
                 .and_then(|()| nix::unistd::setresgid(gid, gid, gid))
                 .and_then(|()| nix::unistd::setresuid(uid, uid, uid))
-                .is_ok_and(|()| caps::set(caps::Sets::default()).is_ok());
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            Ok(!become_root || rustix::fs::open(&beyond, flags, Mode::empty()).is_ok())
+                .is_ok()
         };
-        let opens = image_for::found_inside(self.context, self.plan, opens)?;
-        Ok((!opens).then_some(shut))
+        match self {
+            Who::Opens => true,
+            Who::RootInside => become_root(),
+        }
     }
 }
 
@@ -159,10 +196,4 @@ fn way(path: &Path) -> Vec<PathBuf> {
     let mut way: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
     way.reverse();
     way
-}
-
-fn first_shut(way: Vec<PathBuf>, passes: impl Fn(&Metadata) -> bool) -> Option<PathBuf> {
-    let shut =
-        |dir: &PathBuf| std::fs::metadata(dir).is_ok_and(|meta| meta.is_dir() && !passes(&meta));
-    way.into_iter().find(shut)
 }

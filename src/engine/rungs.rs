@@ -86,7 +86,8 @@ impl Ladder {
         match &spec.rootfs {
             RootfsSource::Directory(_) => ladder.rung = Rung::Directory,
             RootfsSource::Host => ladder.rung = Rung::Host,
-            RootfsSource::Layers { .. } => {
+            RootfsSource::Layers { base, names } => {
+                let copied = names.iter().find(|name| store::is_for_copies(base, name));
                 if !is_fresh(dir) {
                     ladder.fixed = true;
                     ladder.rung = match (is_copy(dir), is_fuse(dir)) {
@@ -94,6 +95,11 @@ impl Ladder {
                         (_, true) => Rung::Fuse,
                         _ => Rung::Overlay,
                     };
+                } else if let Some(name) = copied {
+                    ladder.rung = Rung::Copy;
+                    ladder.why.push(format!(
+                        "layer {name} was unpacked on a file system that takes no whiteouts"
+                    ));
                 } else if let Some(why) = recall(&ladder.refusal) {
                     let name = ladder.rung.name();
                     ladder.why.push(format!("{name}, tried before: {why}"));

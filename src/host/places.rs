@@ -164,6 +164,10 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Session {
     /// XDG_RUNTIME_DIR, and whether it is a directory of the user's that nobody else can enter.
     pub runtime_dir: Option<(PathBuf, bool)>,
+    /// `/run/user/UID`, where it is such a directory: what logind makes for a login (pam_systemd(8)).
+    pub usual_dir: Option<PathBuf>,
+    /// systemd runs this machine (sd_booted(3)).
+    pub booted: bool,
     /// The user's systemd answers a connection.
     pub systemd: bool,
     /// It stays when the user logs out.
@@ -180,7 +184,10 @@ impl Session {
         let systemd = address
             .is_some_and(|address| systemd_user::Connection::open(&address, uid, PATIENCE).is_ok());
         let dir = dir.map(PathBuf::from);
+        let usual = PathBuf::from(format!("/run/user/{uid}"));
         Session {
+            usual_dir: is_private(&usual).then_some(usual),
+            booted: Path::new("/run/systemd/system").is_dir(),
             runtime_dir: dir.map(|dir| {
                 let private = is_private(&dir);
                 (dir, private)

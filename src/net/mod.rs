@@ -41,6 +41,8 @@ pub const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 pub const PASTA_DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x53);
 
 pub use crate::model::spec::NetworkMode as Mode;
+use helper_process::packages::install;
+
 use crate::model::subnet::Subnet;
 
 impl Mode {
@@ -253,12 +255,14 @@ impl Error {
                     "passt"
                 };
                 Some(format!(
-                    "as root: apt-get install {package}; or run with `--network none`"
+                    "as root: {}; or run with `--network none`",
+                    install(package)
                 ))
             }
             Error::NoTun(source) => Some(format!(
-                "as root: {} (or apt-get install passt, which can do without); or run with `--network none`",
-                helper_process::TUN.fix(source)
+                "as root: {} (or {}, which can do without); or run with `--network none`",
+                helper_process::TUN.fix(source),
+                install("passt")
             )),
             Error::Privileged { port, .. } => Some(format!(
                 "as root: sysctl net.ipv4.ip_unprivileged_port_start={port}"
@@ -272,10 +276,10 @@ impl Error {
             Error::NoGateway { .. } => {
                 Some("connect the host to a network, or leave it out".into())
             }
-            Error::NoUplink => Some(
-                "as root: apt-get install slirp4netns; or make it `--internal`, without a way out"
-                    .into(),
-            ),
+            Error::NoUplink => Some(format!(
+                "as root: {}; or make it `--internal`, without a way out",
+                install("slirp4netns")
+            )),
             Error::NotNamed(_) => Some("rl network create NAME; rl run --network NAME …".into()),
             Error::Internal(_) => {
                 Some("leave `--publish` out: its containers reach each other at any port".into())

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Result;
 use crate::sys::copy::{self, Device, Rules};
-use crate::sys::fs::{CallError, Root, is_whiteout};
+use crate::sys::fs::{CallError, Root, is_layer_whiteout};
 
 /// By which overlay (mounted with `userxattr`) knows an opaque directory.
 const OPAQUE_XATTR: &str = "user.overlay.opaque";
@@ -30,7 +30,7 @@ pub fn lay_over(layer: &Path, target: &Path) -> Result<Vec<String>> {
     let (from, to) = (Root::open(layer)?, Root::open(target)?);
     let rules = Rules {
         device: &|stat| {
-            if is_whiteout(stat) {
+            if is_layer_whiteout(stat) {
                 Device::Remove
             } else {
                 Device::Make

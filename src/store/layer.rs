@@ -75,6 +75,9 @@ pub struct Layer {
     /// Everything below is hidden: the root directory itself is opaque, which overlay cannot mark.
     #[serde(default)]
     pub opaque_root: bool,
+    /// Only [`super::lay_over`] knows its whiteouts, for which something else stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stand_ins: bool,
     /// Bytes of its regular files.
     pub bytes: u64,
     /// Entries of its tar.
@@ -82,6 +85,12 @@ pub struct Layer {
     /// What could not be kept, such as extended attributes the file system has no place for.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// Whether the layer `name` in the directory `base` shows what it is to show only when it is copied.
+pub fn is_for_copies(base: &Path, name: &str) -> bool {
+    let bytes = std::fs::read(base.join(format!("{name}.json"))).unwrap_or_default();
+    serde_json::from_slice::<Layer>(&bytes).is_ok_and(|layer| layer.stand_ins)
 }
 
 impl Store {
@@ -257,6 +266,7 @@ impl Store {
                     diff_id: *diff_id,
                     unsettled: Some(self.boot_id().to_owned()),
                     opaque_root: report.opaque_root,
+                    stand_ins: report.stand_ins,
                     bytes: report.bytes,
                     entries: report.entries,
                     notes: report.notes,

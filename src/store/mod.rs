@@ -56,7 +56,7 @@ pub use gc::GcReport;
 pub use image::Image;
 pub use index::{REF_NAME, set_origin};
 pub use lay::lay_over;
-pub use layer::{Layer, MapKey};
+pub use layer::{Layer, MapKey, is_for_copies};
 pub use scratch::WorkDir;
 
 use crate::sys::fs::CallError;

@@ -46,7 +46,7 @@ pub enum Device {
 
 /// How a tree is copied.
 pub struct Rules<'a> {
-    /// What becomes of a device node with this status.
+    /// What becomes of a device node with this status. A socket may be [`Device::Remove`]d as well; otherwise it is left out.
     pub device: &'a dyn Fn(&Stat) -> Device,
     /// Whether a directory of the source hides a directory of the same name in the target instead
     /// of being merged with it.
@@ -246,6 +246,9 @@ impl<'a> Copier<'a> {
                     return Ok(());
                 }
             },
+            FileType::Socket if (self.rules.device)(stat) == Device::Remove => {
+                return remove_tree(to, name.to_bytes());
+            }
             FileType::Socket => {
                 self.note("sockets are not copied".into());
                 return Ok(());

@@ -277,6 +277,21 @@ pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// Makes what stands for a whiteout in an unpacked layer where none can be made, as on an overlay, whose own it would be: a
+/// socket of mode 0, which no archive has. Only who knows [`is_layer_whiteout`] understands it.
+///
+/// # Errors
+/// The failing `mknodat`.
+pub fn make_stand_in(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    rustix::fs::mknodat(dir, name, FileType::Socket, Mode::empty(), 0)
+}
+
+/// Whether this is a whiteout of an unpacked layer, or what stands for one.
+pub fn is_layer_whiteout(stat: &Stat) -> bool {
+    let stands = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    is_whiteout(stat) || (stands && stat.st_mode & 0o7777 == 0)
+}
+
 /// Whether a directory of a writable layer hides those below it (Documentation/filesystems/overlayfs.rst,
 /// "whiteouts and opaque directories"; fuse-overlayfs has a name of its own for the mark).
 pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {

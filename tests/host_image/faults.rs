@@ -207,6 +207,14 @@ fn what_is_closed_to_root_of_a_container() {
     assert_eq!(run(&below_roots).ok().out(), "/mnt");
     let refused = run(&below).refuses(125, "is closed to root of the container");
     refused.complains("hint: mount another directory, or let others pass that one");
+    // A list may let the machine's root pass to what is mounted; a directory further down may be shut still.
+    let (deeper, last) = private(&t, "theirs/inner/deeper", other.uid);
+    let_pass(&theirs, 0);
+    assert_eq!(run(&below).ok().out(), "/mnt");
+    let said = format!("`{}` is closed to root", deeper.display());
+    run(&last).refuses(125, &said);
+    let_pass(&deeper, 0);
+    assert_eq!(run(&last).ok().out(), "/mnt");
     // A list may let it pass.
     let root = closed(&[], &below_roots, &below_roots, there);
     let_pass(&roots, root);

@@ -59,7 +59,7 @@ impl Error {
     /// The line that mends it, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Spawn { .. } => Some("apt-get install fuse-overlayfs".to_owned()),
+            Error::Spawn { .. } => Some(helper_process::packages::install(PROGRAM)),
             Error::Device(source) => Some(format!("as root: {}", helper_process::FUSE.fix(source))),
             _ => None,
         }

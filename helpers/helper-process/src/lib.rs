@@ -5,6 +5,8 @@
 //! pidfd from the first moment on. [`Starting`] is one that says on a [`pipe`] when it is ready. Whoever watches the
 //! helper polls [`Helper::end_fd`], and asks [`Helper::has_ended`]; [`Helper::stop`] ends and reaps it.
 
+pub mod packages;
+
 use std::ffi::OsStr;
 use std::io;
 use std::net::IpAddr;
@@ -206,7 +208,7 @@ impl Error {
     /// The line that mends it, where that is the same for all programs.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Spawn { package, .. } => Some(format!("apt-get install {package}")),
+            Error::Spawn { package, .. } => Some(packages::install(package)),
             Error::Died { stderr, .. } if stderr.contains(TUN.path) => {
                 Some(format!("as root: modprobe tun; chmod 0666 {}", TUN.path))
             }

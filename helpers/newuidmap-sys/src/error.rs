@@ -37,11 +37,11 @@ pub enum Error {
         /// What execve(2) or waitpid(2) said.
         source: io::Error,
     },
-    /// It is there and could not do its work.
-    #[error("{}", found(*cause, path))]
+    /// One of them, or both, are there and could not do their work.
+    #[error("{}", found(*cause, paths))]
     Powerless {
-        /// The program file.
-        path: PathBuf,
+        /// The program files that the cause is true of.
+        paths: Vec<PathBuf>,
         /// Why.
         cause: Cause,
     },
@@ -64,13 +64,19 @@ pub enum Error {
 }
 
 /// A cause in words.
-fn found(cause: Cause, path: &Path) -> String {
-    let path = path.display();
+fn found(cause: Cause, paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|p| format!("`{}`", p.display())).collect();
+    let names = names.join(" and ");
+    let one = paths.len() == 1;
     match cause {
-        Cause::NotPrivileged => {
-            format!("`{path}` has neither the set-user-id bit nor a file capability")
+        Cause::NotPrivileged if one => {
+            format!("{names} has neither the set-user-id bit nor a file capability")
         }
-        Cause::NosuidMount => format!("`{path}` is on a file system mounted nosuid"),
+        Cause::NotPrivileged => {
+            format!("{names} have neither the set-user-id bit nor a file capability")
+        }
+        Cause::NosuidMount if one => format!("{names} is on a file system mounted nosuid"),
+        Cause::NosuidMount => format!("{names} are on a file system mounted nosuid"),
         Cause::NoNewPrivs => "this process has no_new_privs set".to_owned(),
         Cause::RangeNotAllowed | Cause::Unknown => String::new(),
     }
@@ -78,7 +84,7 @@ fn found(cause: Cause, path: &Path) -> String {
 
 /// The tail of [`Error::Failed`]'s message.
 fn because(cause: Cause, path: &Path, stderr: &str) -> String {
-    let found = match found(cause, path) {
+    let found = match found(cause, &[path.to_owned()]) {
         empty if empty.is_empty() => empty,
         words => format!("; {words}"),
     };
@@ -94,30 +100,43 @@ impl Error {
     /// The command that mends it, for the user called `user`; to be run as root.
     pub fn hint(&self, user: &str) -> Option<String> {
         match self {
-            Error::Missing { .. } => Some("apt-get install uidmap".to_owned()),
+            Error::Missing { .. } => Some(helper_process::packages::install("uidmap")),
             Error::Spawn { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("chmod 4755 {}", path.display()))
             }
             Error::Spawn { .. } => None,
-            Error::Powerless { cause, path } | Error::Failed { cause, path, .. } => match cause {
-                Cause::NotPrivileged => Some(format!("chmod u+s {}", path.display())),
-                Cause::NosuidMount => {
-                    Some(format!("mount -o remount,suid {}", mount_of(path)?))
-                }
-                Cause::NoNewPrivs => Some(
-                    "start it outside of what set no_new_privs (a sandbox, a unit with NoNewPrivileges=yes)"
-                        .to_owned(),
-                ),
-                Cause::RangeNotAllowed => {
-                    let kind = match self {
-                        Error::Failed { kind, .. } => *kind,
-                        _ => return None,
-                    };
-                    Some(grant(&Files::default(), &[kind], user))
-                }
-                Cause::Unknown => None,
-            },
+            Error::Powerless { cause, paths } => remedy(*cause, paths),
+            Error::Failed {
+                kind,
+                cause: Cause::RangeNotAllowed,
+                ..
+            } => Some(grant(&Files::default(), &[*kind], user)),
+            Error::Failed { cause, path, .. } => remedy(*cause, std::slice::from_ref(path)),
         }
+    }
+}
+
+/// What root does about a cause that shows in the program files.
+fn remedy(cause: Cause, paths: &[PathBuf]) -> Option<String> {
+    match cause {
+        Cause::NotPrivileged => {
+            let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+            Some(format!("chmod u+s {}", paths.join(" ")))
+        }
+        Cause::NosuidMount => {
+            let mut mounts: Vec<String> = paths.iter().filter_map(|p| mount_of(p)).collect();
+            mounts.dedup();
+            let lines: Vec<String> = mounts
+                .iter()
+                .map(|mount| format!("mount -o remount,suid {mount}"))
+                .collect();
+            (!lines.is_empty()).then(|| lines.join(" && "))
+        }
+        Cause::NoNewPrivs => Some(
+            "start it outside of what set no_new_privs (a sandbox, a unit with NoNewPrivileges=yes)"
+                .to_owned(),
+        ),
+        Cause::RangeNotAllowed | Cause::Unknown => None,
     }
 }
 
@@ -144,6 +163,27 @@ pub fn grant(files: &Files, kinds: &[Kind], user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_true_of_both_is_mended_for_both() {
+        let paths = ["/b/newuidmap", "/b/newgidmap"].map(PathBuf::from);
+        let error = |paths: &[PathBuf]| Error::Powerless {
+            paths: paths.to_vec(),
+            cause: Cause::NotPrivileged,
+        };
+        let both = error(&paths);
+        assert!(
+            both.to_string()
+                .starts_with("`/b/newuidmap` and `/b/newgidmap` have neither ")
+        );
+        assert_eq!(
+            both.hint("ann").unwrap(),
+            "chmod u+s /b/newuidmap /b/newgidmap"
+        );
+        let one = error(&paths[1..]);
+        assert!(one.to_string().starts_with("`/b/newgidmap` has neither "));
+        assert_eq!(one.hint("ann").unwrap(), "chmod u+s /b/newgidmap");
+    }
 
     #[test]
     fn only_the_kind_that_is_lacking_is_granted() {

@@ -45,14 +45,16 @@ impl Programs {
     /// # Errors
     /// [`Error::Powerless`].
     pub fn check(&self) -> Result<(), Error> {
-        for kind in [Kind::Uid, Kind::Gid] {
+        let found = [Kind::Uid, Kind::Gid].map(|kind| {
             let path = self.path(kind);
-            if let Some(cause) = obstacle(kind, path) {
-                let path = path.to_owned();
-                return Err(Error::Powerless { path, cause });
-            }
-        }
-        Ok(())
+            Some((obstacle(kind, path)?, path.to_owned()))
+        });
+        let Some(cause) = found.iter().flatten().map(|(cause, _)| *cause).next() else {
+            return Ok(());
+        };
+        let same = found.into_iter().flatten().filter(|(c, _)| *c == cause);
+        let paths = same.map(|(_, path)| path).collect();
+        Err(Error::Powerless { paths, cause })
     }
 
     /// The path of the program for `kind`.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::Reason;
 use crate::model::text::escape_bytes;
-use crate::sys::fs::{CallError, Root, is_whiteout, lchown, remove_tree};
+use crate::sys::fs::{CallError, Root, is_layer_whiteout, lchown, remove_tree};
 
 const GENERATION: usize = 64;
 
@@ -108,7 +108,7 @@ impl Dirs {
                 Ok(true)
             }
             Err(Errno::EXIST) => {
-                if !is_whiteout(&stat(parent, name)?) {
+                if !is_layer_whiteout(&stat(parent, name)?) {
                     return Ok(false);
                 }
                 self.over_whiteout(parent, name)?;
@@ -140,7 +140,7 @@ impl Dirs {
                 let there = stat(parent, name)?;
                 if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
                     Ok(())
-                } else if is_whiteout(&there) {
+                } else if is_layer_whiteout(&there) {
                     self.over_whiteout(parent, name)
                 } else {
                     self.remove(parent, name)?;

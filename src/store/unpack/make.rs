@@ -11,7 +11,7 @@ use super::name::{self, Name};
 use super::stream::{Entry, Kind, TarStream};
 use super::{Reason, Unpacker};
 use crate::model::text::escape_bytes;
-use crate::sys::fs::{CallError, is_whiteout, make_whiteout};
+use crate::sys::fs::{CallError, is_layer_whiteout, make_stand_in, make_whiteout};
 
 /// Runs of zeros are looked for in pieces of this many bytes, aligned in the file.
 const HOLE: u64 = 64 << 10;
@@ -97,7 +97,15 @@ impl Unpacker<'_> {
     /// already becomes opaque, anything else hides what is below by itself.
     pub(super) fn whiteout(&mut self, dir: &[u8], name: &[u8]) -> Result<(), Reason> {
         let parent = self.dirs.get(dir)?;
-        match make_whiteout(parent.as_fd(), name) {
+        let made = match make_whiteout(parent.as_fd(), name) {
+            Err(Errno::PERM) => {
+                let made = make_stand_in(parent.as_fd(), name);
+                self.report.stand_ins |= made.is_ok();
+                made
+            }
+            made => made,
+        };
+        match made {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => {
                 let kind = FileType::from_raw_mode(stat(&parent, name)?.st_mode);
@@ -150,7 +158,7 @@ impl Unpacker<'_> {
             .map_err(|_| Reason::LinkTarget(shown()))?;
         let there = stat(&from, &target).map_err(|_| Reason::LinkTarget(shown()))?;
         // A second whiteout must not come about by a link to one.
-        if is_whiteout(&there) {
+        if is_layer_whiteout(&there) {
             return Err(Reason::LinkTarget(shown()));
         }
         if FileType::from_raw_mode(there.st_mode) == FileType::Directory {

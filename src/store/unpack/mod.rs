@@ -16,6 +16,7 @@
 //! | in the archive | on disk |
 //! | --- | --- |
 //! | `.wh.NAME` | `NAME` as character device 0:0, overlay's whiteout |
+//! | `.wh.NAME` where that is refused | a socket of mode 0, and [`Report::stand_ins`] |
 //! | `.wh..wh..opq` | `user.overlay.opaque=y` on the directory; for the root, [`Report::opaque_root`] |
 //! | other `.wh..wh.*` | nothing (aufs' own files) |
 //! | whiteout and entry of one name | the entry; opaque if it is a directory |
@@ -67,6 +68,8 @@ pub struct Report {
     pub bytes: u64,
     /// The archive hides everything below it.
     pub opaque_root: bool,
+    /// Something else stands for whiteouts, which cannot be made here.
+    pub stand_ins: bool,
     /// What could not be kept, each kind once.
     pub notes: Vec<String>,
 }

@@ -49,7 +49,7 @@ sysctl -qw kernel.unprivileged_userns_clone=0
 for _ in 1 2; do
     # What needs user namespaces shows when these are there.
     { alice --admin-script || true; } >script
-    check "the script" sh -e script
+    check "the script" sh script
 done
 check "nothing is missing" alice
 
@@ -63,6 +63,18 @@ mends linger
 look bob
 same "cgroup of bob after its line" "$(finding cgroup verdict)" ok
 same "linger of bob after its line" "$(finding linger verdict)" ok
+
+# Whoever has no manager gets one by the line.
+loginctl disable-linger bob
+systemctl stop user@1001.service
+su_bob() { setpriv --reuid bob --regid bob --init-groups env -C / HOME=/home/bob rl doctor "$@"; }
+look su_bob
+same "systemd of bob without a login" "$(finding systemd verdict)" note
+mends systemd
+wait_for "the manager of bob" test -S /run/user/1001/systemd/private
+look su_bob
+same "systemd of bob after its line" "$(finding systemd verdict)" ok
+same "what bob is told to set" "$(finding runtime-dir fix)" "export XDG_RUNTIME_DIR=/run/user/1001"
 
 # What a unit keeps from its processes is said to be the unit's.
 # within ID PROPERTY WORDS: the finding ID, under a unit with PROPERTY, has WORDS in its fix.
