@@ -45,7 +45,7 @@ use systemd_user::{Connection, Scope, Share};
 
 use crate::model::spec::Resources;
 
-use plan::{Manager, SLICE, group_of, own_group, slice_exists, systemd};
+use plan::{Manager, SLICE, group_of, missing_slices, own_group, systemd};
 
 /// Where version 2 is mounted (systemd.io, CGROUP_DELEGATION).
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -90,7 +90,7 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
                 name: &name,
                 description: &plan.description,
                 slice,
-                new_slice: slice == SLICE && !slice_exists(*uid),
+                new_slices: &missing_slices(*uid, slice),
                 pids: &[std::process::id()],
                 shares: &shares(&plan.writes),
             })?;
