@@ -84,8 +84,19 @@ pub fn choose(
         }),
         None => Ok(None),
     };
+    let unwanted = |why, hint| match writes.iter().find(|write| write.asked) {
+        Some(write) => Err(Error::Unwanted {
+            option: write.option,
+            why,
+            hint,
+        }),
+        None => Ok(None),
+    };
     if resources.mode == CgroupMode::Disabled {
-        return lacks("`--cgroups disabled` was given as well");
+        return unwanted(
+            "`--cgroups disabled` was given as well",
+            "limits are those of a control group: leave one of the two out",
+        );
     }
     if !host::Cgroup::is_unified() {
         return lacks("/sys/fs/cgroup is not version 2");
@@ -96,7 +107,11 @@ pub fn choose(
                 parent,
                 ours_alone: true,
             }))),
-            None => lacks("`--cgroups split` was given, and this process is in no group of yours"),
+            None => unwanted(
+                "`--cgroups split` was given, and this process is in no group of yours",
+                "`systemd-run --user --scope -p Delegate=yes rl run ...` makes one around it; without `--cgroups split` \
+                 your systemd makes one for the container",
+            ),
         };
     }
     let parent = resources.parent.as_deref();

@@ -44,10 +44,11 @@ pub fn update(
 fn apply(context: &Context<'_>, container: &Container, limits: &Over) -> Result<(), Error> {
     let writes = cgroup::for_update(&limits.changed);
     if let Some(write) = writes.first() {
-        let none = || cgroup::Error::NoGroup {
+        let none = || cgroup::Error::Unwanted {
             option: write.option,
-            controller: write.controller().to_owned(),
-            why: "the container has no control group".into(),
+            why: "the container runs without a control group",
+            hint: "it is given one, where there can be one, at its next start: `rl inspect` shows under `Cgroups` whether \
+                   it is to have none, and `rl doctor` looks at what there is",
         };
         let group = container.state.group.as_ref().ok_or_else(none)?;
         let env = |name: &str| std::env::var_os(name);

@@ -71,5 +71,8 @@ service() { systemd-run --user --quiet --pipe --wait -p Delegate=yes -E HOME="$H
 same "in a service" "$(service rl run --rm --network none --memory 20m --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
 same "below a service's" \
     "$(service rl run --rm --cgroups split --network none --memory 20m --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
-expect_fail 125 "--cgroups split" rl run --rm --cgroups split --memory 20m --network none --rootfs bb true
+expect_fail 125 "systemd-run --user --scope -p Delegate=yes rl run" \
+    rl run --rm --cgroups split --memory 20m --network none --rootfs bb true
+same "in a scope made so" "$(systemd-run --user --quiet --scope -p Delegate=yes rl run --rm --cgroups split --memory 20m \
+    --network none --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
 wait_for "no unit and no group is left" nothing_left
