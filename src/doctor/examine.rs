@@ -520,7 +520,11 @@ fn session(facts: &Facts) -> Vec<Finding> {
                 [] => ok("cgroup", format!("delegated: {}", controllers.join(" "))),
                 lacks => note(
                     "cgroup",
-                    format!("delegated, without {0}: no limits of {0}", lacks.join(", ")),
+                    format!(
+                        "delegated: {}; without {1} there are no limits of {1}",
+                        controllers.join(" "),
+                        lacks.join(", ")
+                    ),
                     session.systemd.then(delegate),
                 ),
             }
