@@ -80,7 +80,8 @@ pub const PIDS: u64 = 2048;
 /// What is written for a new container.
 pub fn writes(resources: &Resources) -> Vec<Write> {
     let mut out = for_update(resources);
-    if resources.pids.is_none() {
+    // Not over what a file of the group was asked to be.
+    if resources.pids.is_none() && !resources.conf.contains_key("pids.max") {
         out.push(Write {
             asked: false,
             ..Write::new("pids.max", PIDS, "--pids-limit")
@@ -255,5 +256,10 @@ mod tests {
         });
         assert!(none[0].value == "max" && none[0].asked);
         assert_eq!(none[0].controller(), "pids");
+        let conf = writes(&Resources {
+            conf: [("pids.max".to_owned(), "9".to_owned())].into(),
+            ..Resources::default()
+        });
+        assert_eq!((conf.len(), &*conf[0].value), (1, "9"));
     }
 }
