@@ -128,7 +128,8 @@ pub struct UpdateArgs {
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     #[command(flatten)]
-    limits: LimitArgs,
+    // Large, beside what other verbs take.
+    limits: Box<LimitArgs>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -348,7 +349,7 @@ pub fn rename(context: &Context<'_>, args: &RenameArgs) -> Result<u8, Error> {
 /// No such policy.
 pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
     let policy = args.restart.as_deref().map(units::restart).transpose()?;
-    if policy.is_none() && args.limits == LimitArgs::default() {
+    if policy.is_none() && *args.limits == LimitArgs::default() {
         return Err(Error::NothingToUpdate);
     }
     let done = update::update(context, &args.containers, policy, &args.limits);
