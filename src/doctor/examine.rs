@@ -480,17 +480,19 @@ fn session(facts: &Facts) -> Vec<Finding> {
             None,
         ),
     });
+    let linger = || Fix::root(host::linger_line(&facts.ids.user));
     found.push(if session.systemd {
         ok("systemd", "the user's manager answers")
     } else {
+        // Who lingers has one already, unless it has failed.
+        let can_have = session.booted && !session.linger;
         note(
             "systemd",
             "no manager of the user's answers: nothing ends with the login, and limits need a group of ours".into(),
-            None,
+            can_have.then(linger),
         )
     });
     // Only where systemd is there to be told.
-    let linger = || Fix::root(host::linger_line(&facts.ids.user));
     if session.linger {
         found.push(ok("linger", "the user's manager stays after a logout"));
     } else if session.systemd {

@@ -164,6 +164,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Session {
     /// XDG_RUNTIME_DIR, and whether it is a directory of the user's that nobody else can enter.
     pub runtime_dir: Option<(PathBuf, bool)>,
+    /// The machine's first process is systemd, which starts managers for users (sd_booted(3)).
+    pub booted: bool,
     /// The user's systemd answers a connection.
     pub systemd: bool,
     /// It stays when the user logs out.
@@ -185,6 +187,7 @@ impl Session {
                 let private = is_private(&dir);
                 (dir, private)
             }),
+            booted: Path::new("/run/systemd/system").is_dir(),
             systemd,
             linger: lingers(user),
         }

@@ -64,6 +64,16 @@ look bob
 same "cgroup of bob after its line" "$(finding cgroup verdict)" ok
 same "linger of bob after its line" "$(finding linger verdict)" ok
 
+# Nor has he a manager at all where he is not logged in and does not linger.
+loginctl disable-linger bob
+wait_for "the end of his manager" sh -c '! systemctl is-active user@1001.service'
+unseen() { systemd-run --quiet --wait --pipe --collect --uid bob -E HOME=/home/bob rl doctor "$@"; }
+look unseen
+same "bob without a manager" "$(finding systemd verdict)" note
+mends systemd
+answers() { look unseen; [ "$(finding systemd verdict)" = ok ]; }
+wait_for "bob's manager after its line" answers
+
 # What a unit keeps from its processes is said to be the unit's.
 # within ID PROPERTY WORDS: the finding ID, under a unit with PROPERTY, has WORDS in its fix.
 within() {
