@@ -55,6 +55,7 @@ cases! {
     switch
     systemd
     undelegated
+    update
 }
 
 /// `tests/vm/suite` knows every suite, or why it cannot run in the guest.

@@ -34,12 +34,19 @@ fn status(t: &Env, name: &str) -> String {
     line.unwrap_or_default().to_owned()
 }
 
+/// Those that have a child: what brings an image to the disk meanwhile is no monitor.
 fn monitors(t: &Env) -> Vec<i32> {
-    let ours = t
-        .processes()
-        .into_iter()
-        .filter(|p| p.name.starts_with("rl"));
-    ours.map(|p| p.pid).collect()
+    let all = t.processes();
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse::<i32>().ok()
+    };
+    let parents: Vec<i32> = all.iter().filter_map(|p| parent(p.pid)).collect();
+    let ours = all.into_iter().filter(|p| p.name.starts_with("rl"));
+    ours.map(|p| p.pid)
+        .filter(|pid| parents.contains(pid))
+        .collect()
 }
 
 identities! {

@@ -6,7 +6,7 @@ use std::path::Path;
 use systemd_user::{Connection, Scope};
 
 use super::plan::own_group;
-use super::{Error, PATIENCE, SLICE, slice_exists, systemd};
+use super::{Error, PATIENCE, SLICE, missing_slices, systemd};
 use crate::host;
 
 /// Moves the calling process out of the group of the container whose monitor has started it: into a scope of its own,
@@ -57,7 +57,7 @@ fn scope(prefix: &str, description: &str) -> Result<(), Error> {
         name: &format!("{prefix}-{pid}.scope"),
         description,
         slice: SLICE,
-        new_slice: !slice_exists(uid),
+        new_slices: &missing_slices(uid, SLICE),
         pids: &[pid],
         shares: &[],
     })?;

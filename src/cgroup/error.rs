@@ -18,6 +18,16 @@ pub enum Error {
         /// Why there is none.
         why: String,
     },
+    /// A limit was asked for, and no group.
+    #[error("`{option}` cannot be applied: {why}")]
+    Unwanted {
+        /// The option.
+        option: &'static str,
+        /// What was asked for.
+        why: &'static str,
+        /// What helps.
+        hint: &'static str,
+    },
     /// A limit was asked for whose controller we were not given.
     #[error(
         "`{option}` cannot be applied: the controller `{controller}` is not delegated to this user"
@@ -67,6 +77,7 @@ impl Error {
                 linger(),
                 handing_on(controller)
             )),
+            Error::Unwanted { hint, .. } => Some((*hint).into()),
             Error::NotDelegated {
                 systemd: true,
                 controller,

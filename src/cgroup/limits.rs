@@ -48,6 +48,26 @@ impl Write {
         Some((property, value))
     }
 
+    /// What makes the file what it `was`, as far as this changes it. `None` where there is no such file.
+    pub(super) fn undo(&self, was: &str) -> Option<Write> {
+        let first = was.lines().next()?;
+        let value = match (&*self.file, self.value.split_once(' ')) {
+            ("io.max", Some((device, limit))) => {
+                let (key, _) = limit.split_once('=')?;
+                let line = was.lines().find_map(|line| line.strip_prefix(device));
+                let mut words = line.unwrap_or_default().split_whitespace();
+                let old = words.find(|word| word.split_once('=').is_some_and(|(k, _)| k == key));
+                let none = format!("{key}=max");
+                format!("{device} {}", old.unwrap_or(&none))
+            }
+            _ => format!("{first}\n"),
+        };
+        Some(Write {
+            value,
+            ..self.clone()
+        })
+    }
+
     /// The controller that has the file.
     pub fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()
@@ -60,7 +80,8 @@ pub const PIDS: u64 = 2048;
 /// What is written for a new container.
 pub fn writes(resources: &Resources) -> Vec<Write> {
     let mut out = for_update(resources);
-    if resources.pids.is_none() {
+    // Not over what a file of the group was asked to be.
+    if resources.pids.is_none() && !resources.conf.contains_key("pids.max") {
         out.push(Write {
             asked: false,
             ..Write::new("pids.max", PIDS, "--pids-limit")
@@ -69,8 +90,7 @@ pub fn writes(resources: &Resources) -> Vec<Write> {
     out
 }
 
-/// What is written for what was asked, and nothing else. A memory limit comes before the others, swap first where it
-/// rises.
+/// What is written for what was asked, and nothing else.
 pub fn for_update(resources: &Resources) -> Vec<Write> {
     let mut out = Vec::new();
     let limit = |value: i64| match value {
@@ -91,6 +111,11 @@ pub fn for_update(resources: &Resources) -> Vec<Write> {
         (Some(memory), _) if memory > 0 => out.push(Write {
             asked: false,
             ..Write::new("memory.swap.max", memory, "--memory")
+        }),
+        // It may have been limited before.
+        (Some(_), _) => out.push(Write {
+            asked: false,
+            ..Write::new("memory.swap.max", "max", "--memory")
         }),
         _ => {}
     }
@@ -118,7 +143,12 @@ pub fn for_update(resources: &Resources) -> Vec<Write> {
         out.push(Write::new("io.weight", weight, "--blkio-weight"));
     }
     for io in &resources.io_max {
-        let value = format!("{} {}={}", io.device, io.key, io.value);
+        // Docker's 0 is for none (docker update of a disk's limit); the kernel has a word for that.
+        let rate = match io.value {
+            0 => "max".to_owned(),
+            rate => rate.to_string(),
+        };
+        let value = format!("{} {}={rate}", io.device, io.key);
         out.push(Write::new(
             "io.max",
             value,
@@ -174,7 +204,35 @@ mod tests {
         }
         resources.memory = Some(-1);
         resources.memory_swap = None;
-        assert_eq!(of(&resources), [pair("memory.max", "max")]);
+        let none = ["memory.max", "memory.swap.max"].map(|file| pair(file, "max"));
+        assert_eq!(of(&resources), none);
+    }
+
+    #[test]
+    fn what_was_written_is_taken_back() {
+        let back = |file: &str, value: &str, was: &str| {
+            let write = Write::new(file, value, "--option");
+            write.undo(was).map(|undo| (undo.file, undo.value))
+        };
+        let old = "8:0 rbps=5 wbps=max riops=max wiops=max\n8:16 rbps=7 wbps=max\n";
+        for (value, was) in [
+            ("8:16 rbps=9", "8:16 rbps=7"),
+            ("8:0 wbps=9", "8:0 wbps=max"),
+            ("8:32 rbps=9", "8:32 rbps=max"),
+        ] {
+            let expected = Some(pair("io.max", was));
+            assert_eq!(back("io.max", value, old), expected);
+        }
+        assert_eq!(back("io.max", "8:0 rbps=9", ""), None);
+        assert_eq!(
+            back("memory.max", "9", "max\n"),
+            Some(pair("memory.max", "max\n"))
+        );
+        // No processors of its own.
+        assert_eq!(
+            back("cpuset.cpus", "0", "\n"),
+            Some(pair("cpuset.cpus", "\n"))
+        );
     }
 
     #[test]
@@ -198,5 +256,10 @@ mod tests {
         });
         assert!(none[0].value == "max" && none[0].asked);
         assert_eq!(none[0].controller(), "pids");
+        let conf = writes(&Resources {
+            conf: [("pids.max".to_owned(), "9".to_owned())].into(),
+            ..Resources::default()
+        });
+        assert_eq!((conf.len(), &*conf[0].value), (1, "9"));
     }
 }

@@ -43,7 +43,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::Pid;
 use systemd_user::{Connection, Scope, Share};
 
-use plan::{Manager, SLICE, group_of, own_group, slice_exists, systemd};
+use crate::model::spec::Resources;
+
+use plan::{Manager, SLICE, group_of, missing_slices, own_group, systemd};
 
 /// Where version 2 is mounted (systemd.io, CGROUP_DELEGATION).
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -58,7 +60,6 @@ pub struct Group {
     /// Made by us, and thus to be removed with it: the one around it.
     top: Option<PathBuf>,
     root: OwnedFd,
-    writes: Vec<Write>,
 }
 
 /// The names below a scope.
@@ -89,7 +90,7 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
                 name: &name,
                 description: &plan.description,
                 slice,
-                new_slice: slice == SLICE && !slice_exists(*uid),
+                new_slices: &missing_slices(*uid, slice),
                 pids: &[std::process::id()],
                 shares: &shares(&plan.writes),
             })?;
@@ -122,7 +123,6 @@ pub fn make(plan: &Plan) -> Result<Group, Error> {
         dir,
         top: own.then_some(top),
         root,
-        writes: plan.writes.clone(),
     })
 }
 
@@ -254,14 +254,14 @@ impl Group {
         &self.dir
     }
 
-    /// Empties it and makes the inner group anew, for another start.
+    /// Empties it and makes the inner group anew, for another start, with the limits that the outer one has by now.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn renew(&mut self) -> Result<(), Error> {
+    pub fn renew(&mut self, resources: &Resources) -> Result<(), Error> {
         kill(&self.dir);
         remove_groups(&self.dir.join(LEAF));
-        self.root = make_leaf(&self.dir, &self.writes)?;
+        self.root = make_leaf(&self.dir, &writes(resources))?;
         Ok(())
     }
 
@@ -308,7 +308,19 @@ pub fn kill(dir: &Path) {
     let _ = put(&dir.join("cgroup.kill"), "1");
 }
 
-/// Writes new limits into a container's group.
+/// The processes of a group and of all below it.
+pub fn processes(dir: &Path) -> Vec<i32> {
+    let own = get(&dir.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).collect();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids.extend(processes(&entry.path()));
+        }
+    }
+    pids
+}
+
+/// Writes new limits into a container's group: all of them, or none.
 ///
 /// # Errors
 /// [`Error::NotDelegated`], [`Error::Value`]; [`Error::Systemd`], which keeps what its scope has against others.
@@ -326,10 +338,30 @@ pub fn update(
             systemd: true,
         });
     }
-    for write in writes {
+    let mut undo = Vec::new();
+    let done = writes.iter().try_for_each(|write| {
+        undo.extend(write.undo(&get(&dir.join(&write.file)).unwrap_or_default()));
         apply(dir, write)?;
         let _ = apply(&dir.join(LEAF), write);
+        Ok(())
+    });
+    let done = done.and_then(|()| share_anew(dir, writes, uid, env));
+    if done.is_err() {
+        for write in undo.iter().rev() {
+            let _ = apply(dir, write);
+            let _ = apply(&dir.join(LEAF), write);
+        }
     }
+    done
+}
+
+/// Tells whoever made the scope of a container of its new shares.
+fn share_anew(
+    dir: &Path,
+    writes: &[Write],
+    uid: u32,
+    env: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<(), Error> {
     let shares = shares(writes);
     if shares.is_empty() {
         return Ok(());

@@ -84,8 +84,19 @@ pub fn choose(
         }),
         None => Ok(None),
     };
+    let unwanted = |why, hint| match writes.iter().find(|write| write.asked) {
+        Some(write) => Err(Error::Unwanted {
+            option: write.option,
+            why,
+            hint,
+        }),
+        None => Ok(None),
+    };
     if resources.mode == CgroupMode::Disabled {
-        return lacks("`--cgroups disabled` was given as well");
+        return unwanted(
+            "`--cgroups disabled` was given as well",
+            "limits are those of a control group: leave one of the two out",
+        );
     }
     if !host::Cgroup::is_unified() {
         return lacks("/sys/fs/cgroup is not version 2");
@@ -96,7 +107,11 @@ pub fn choose(
                 parent,
                 ours_alone: true,
             }))),
-            None => lacks("`--cgroups split` was given, and this process is in no group of yours"),
+            None => unwanted(
+                "`--cgroups split` was given, and this process is in no group of yours",
+                "`systemd-run --user --scope -p Delegate=yes rl run ...` makes one around it; without `--cgroups split` \
+                 your systemd makes one for the container",
+            ),
         };
     }
     let parent = resources.parent.as_deref();
@@ -136,9 +151,28 @@ fn has_more(group: &Path, writes: &[Write]) -> bool {
     beyond.peek().is_some() && beyond.all(|write| write.fits(&has))
 }
 
-/// Whether our slice is there, as far as can be seen: where the managers have their groups.
-pub(super) fn slice_exists(uid: u32) -> bool {
-    manager_group(uid).join(SLICE).exists()
+/// Which are not there of a slice and those around it, the outermost first, as far as can be seen: where the managers
+/// have their groups. `a-b.slice` lies in `a.slice` (systemd.slice(5)).
+pub(super) fn missing_slices(uid: u32, slice: &str) -> Vec<String> {
+    let mut group = manager_group(uid);
+    let mut out = Vec::new();
+    for name in slices(slice) {
+        group.push(&name);
+        if !group.exists() {
+            out.push(name);
+        }
+    }
+    out
+}
+
+fn slices(slice: &str) -> Vec<String> {
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = stem.match_indices('-').map(|(at, _)| at);
+    let all = ends.chain([stem.len()]).map(|end| &stem[..end]);
+    // The outermost of all is called `-.slice`, and is always there.
+    all.filter(|stem| !stem.is_empty())
+        .map(|stem| format!("{stem}.slice"))
+        .collect()
 }
 
 /// The group of the manager of this user: root's is the system's.
@@ -201,4 +235,17 @@ pub(super) fn systemd(
 ) -> Option<Address> {
     let (runtime, bus) = (env("XDG_RUNTIME_DIR"), env("DBUS_SESSION_BUS_ADDRESS"));
     Address::find(uid, runtime.as_deref(), bus.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_lie_in_slices() {
+        assert_eq!(slices(SLICE), [SLICE]);
+        let all = ["a.slice", "a-b.slice", "a-b-c.slice"];
+        assert_eq!(slices("a-b-c.slice"), all);
+        assert!(slices("-.slice").iter().all(|name| name == "-.slice"));
+    }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
-use crate::engine::limits::{self, GroupArgs, LimitArgs};
+use crate::engine::limits::LimitArgs;
 use crate::engine::logs::{self, Logs};
 use crate::engine::wait::{self, Condition};
-use crate::engine::{Context, Error, containers, exec, processes, units};
-use crate::model::spec::Resources;
+use crate::engine::{Context, Error, containers, exec, processes, units, update};
 use crate::model::text::escape;
 use crate::state;
 
@@ -138,7 +137,8 @@ pub struct UpdateArgs {
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     #[command(flatten)]
-    limits: LimitArgs,
+    // Large, beside what other verbs take.
+    limits: Box<LimitArgs>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -381,11 +381,10 @@ pub fn rename(context: &Context<'_>, args: &RenameArgs) -> Result<u8, Error> {
 /// No such policy.
 pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
     let policy = args.restart.as_deref().map(units::restart).transpose()?;
-    let limits = limits::resolve(&args.limits, &GroupArgs::default())?;
-    if policy.is_none() && limits == Resources::default() {
+    if policy.is_none() && *args.limits == LimitArgs::default() {
         return Err(Error::NothingToUpdate);
     }
-    let done = lifecycle::update(context, &args.containers, policy, &limits);
+    let done = update::update(context, &args.containers, policy, &args.limits);
     Ok(report(context, done))
 }
 

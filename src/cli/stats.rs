@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, json};
 
 use super::{print, table};
+use crate::cgroup::Pressure;
 use crate::engine::images::human_size;
 use crate::engine::stats::{self, Figures, Sample};
 use crate::engine::{Context, Error};
@@ -43,7 +44,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// No such container, or a bad template.
 pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
     let usual = "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t\
-                 {{.BlockIO}}\t{{.PIDs}}";
+                 {{.BlockIO}}\t{{.PIDs}}\t{{.Pressure}}";
     let template = table::template(args.format.as_deref(), usual)?;
     let mut before: BTreeMap<String, Sample> = BTreeMap::new();
     // The first look tells nothing of the present; a short while later the second one does.
@@ -95,6 +96,8 @@ fn title(field: &str) -> String {
         "NetIO" => "NET I/O",
         "BlockIO" => "BLOCK I/O",
         "Name" => "NAME",
+        "PIDs" => "PIDS",
+        "Pressure" => "PRESSURE CPU / MEM / I/O",
         other => other,
     }
     .to_owned()
@@ -119,10 +122,11 @@ fn row(figures: &Figures, whole: bool) -> table::Row {
         "BlockIO": pair(figures.io),
         "PIDs": figures.pids.to_string(),
     });
-    if let Some(pressure) = figures.pressure {
-        let (cpu, memory, io) = (pressure.cpu, pressure.memory, pressure.io);
-        fields["Pressure"] = json!(format!("{cpu:.2}% / {memory:.2}% / {io:.2}%"));
-    }
+    // A kernel may not count it, and nobody does without a group.
+    fields["Pressure"] = match figures.pressure {
+        Some(Pressure { cpu, memory, io }) => json!(format!("{cpu:.2}% / {memory:.2}% / {io:.2}%")),
+        None => json!("--"),
+    };
     table::Row {
         fields,
         methods: Map::new(),
@@ -132,7 +136,9 @@ fn row(figures: &Figures, whole: bool) -> table::Row {
 fn resting(spec: &crate::model::spec::ContainerSpec, whole: bool) -> table::Row {
     let id = if whole { &*spec.id } else { &spec.id[..12] };
     let mut fields = json!({"ID": id, "Container": spec.name, "Name": spec.name});
-    for name in ["CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"] {
+    for name in [
+        "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs", "Pressure",
+    ] {
         fields[name] = json!("--");
     }
     table::Row {

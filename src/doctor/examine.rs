@@ -507,11 +507,12 @@ fn session(facts: &Facts) -> Vec<Finding> {
     found.push(if session.systemd {
         ok("systemd", "the user's manager answers")
     } else {
+        // Who lingers has one already, unless it has failed. Only where systemd is there to be told.
+        let can_have = session.booted && !session.linger;
         note(
             "systemd",
             "no manager of the user's answers: nothing ends with the login, and limits need a group of ours".into(),
-            // It starts one, where systemd is there to be told.
-            (session.booted && !session.linger).then(linger),
+            can_have.then(linger),
         )
     });
     if session.linger {
@@ -545,7 +546,11 @@ fn session(facts: &Facts) -> Vec<Finding> {
                 [] => ok("cgroup", format!("delegated: {}", controllers.join(" "))),
                 lacks => note(
                     "cgroup",
-                    format!("delegated, without {0}: no limits of {0}", lacks.join(", ")),
+                    format!(
+                        "delegated: {}; without {1} there are no limits of {1}",
+                        controllers.join(" "),
+                        lacks.join(", ")
+                    ),
                     session.systemd.then(delegate),
                 ),
             }

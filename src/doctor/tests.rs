@@ -286,6 +286,15 @@ fn masks_store_and_room() {
 #[test]
 fn session_and_cgroups_are_notes_with_lines() {
     let mut facts = good();
+    // Where systemd is not there at all, nobody can be told to linger.
+    let of_manager = |facts: &Facts| {
+        let found = examine(facts);
+        found.into_iter().find(|f| f.id == "systemd").unwrap().fix
+    };
+    assert_eq!(of_manager(&facts), None);
+    facts.host.session.booted = true;
+    let line = Fix::root("loginctl enable-linger ann");
+    assert_eq!(of_manager(&facts), Some(line));
     facts.host.session.systemd = true;
     facts.host.cgroup.unified = true;
     facts.host.cgroup.delegated = Some(vec!["memory".into(), "pids".into()]);

@@ -6,9 +6,8 @@
 
 use super::keys;
 use super::start::{Start, start as start_on};
-use super::{Context, Error, containers, limits, mounts, network, ready, told};
-use crate::cgroup;
-use crate::model::spec::{ContainerSpec, Resources, RestartPolicy};
+use super::{Context, Error, containers, mounts, network, ready, told};
+use crate::model::spec::ContainerSpec;
 use crate::monitor;
 use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
@@ -243,49 +242,10 @@ pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error
 }
 
 /// Has the monitor, if there is one, look at the specification again.
-fn tell_change(container: &Container, word: &str) -> Result<(), Error> {
+pub(super) fn tell_change(container: &Container, word: &str) -> Result<(), Error> {
     match connect(container, word) {
         Ok(client) => Ok(client.ask(&ToMonitor::Reread)?),
         Err(Error::NotRunning(_)) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Changes what can be changed of a container.
-pub fn update(
-    context: &Context<'_>,
-    words: &[String],
-    restart: Option<RestartPolicy>,
-    limits: &Resources,
-) -> Vec<Result<String, Error>> {
-    let writes = cgroup::for_update(limits);
-    let env = |name: &str| std::env::var_os(name);
-    let change = |word: &String| {
-        let container = find(context, word)?;
-        if container.spec.remove && restart.is_some_and(|r| r != RestartPolicy::No) {
-            return Err(Error::Unfit {
-                name: word.clone(),
-                why: "is removed when it ends (`--rm`), so it is not started again",
-            });
-        }
-        // First where it holds: what the kernel refuses is not kept for the next start either.
-        if let (Some(write), true) = (writes.first(), container.state.is_alive()) {
-            let none = || cgroup::Error::NoGroup {
-                option: write.option,
-                controller: write.controller().to_owned(),
-                why: "the container has no control group".into(),
-            };
-            let group = container.state.group.as_ref().ok_or_else(none)?;
-            cgroup::update(group, &writes, context.caller()?.uid, &env)?;
-        }
-        let spec = &container.spec;
-        container.rewrite(&ContainerSpec {
-            restart: restart.unwrap_or(spec.restart),
-            resources: limits::merge(spec.resources.clone(), limits.clone()),
-            ..spec.clone()
-        })?;
-        tell_change(&container, word)?;
-        Ok(word.clone())
-    };
-    words.iter().map(change).collect()
 }

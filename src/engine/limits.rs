@@ -1,5 +1,6 @@
 //! The options that limit a container: of `rl run`, `rl create` and `rl update`.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use super::resolve::Error;
@@ -7,7 +8,7 @@ use super::units;
 use crate::model::spec::{CgroupMode, IoMax, Resources};
 
 /// What a container may use at most
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Memory
@@ -51,7 +52,7 @@ pub struct LimitArgs {
     /// Share of the disks where they are busy: 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub blkio_weight: Option<u64>,
-    /// Bytes a second that it reads from a disk
+    /// Bytes a second that it reads from a disk; 0 for no limit
     #[arg(long, value_name = "DEVICE:BYTES")]
     pub device_read_bps: Vec<String>,
     /// Bytes a second that it writes to a disk
@@ -63,27 +64,27 @@ pub struct LimitArgs {
     /// Writes a second to a disk
     #[arg(long, value_name = "DEVICE:NUMBER")]
     pub device_write_iops: Vec<String>,
-}
-
-/// Where a container's control group comes from
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Limits")]
-pub struct GroupArgs {
     /// Huge pages, by their size
     #[arg(long, value_name = "SIZE=BYTES")]
     pub hugetlb: Vec<String>,
     /// A file of its control group, and what is in it
     #[arg(long, value_name = "FILE=VALUE")]
     pub cgroup_conf: Vec<String>,
+    /// How early the kernel kills it when memory is out: -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Where a container's control group comes from
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct GroupArgs {
     /// The slice, or with a `/` in front the control group, that its own lies in
     #[arg(long, value_name = "PARENT")]
     pub cgroup_parent: Option<String>,
     /// A control group of its own (enabled), none (disabled), or one below the caller's (split)
     #[arg(long, value_name = "MODE", value_parser = ["enabled", "disabled", "split"])]
     pub cgroups: Option<String>,
-    /// How early the kernel kills it when memory is out: -1000 to 1000
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pub oom_score_adj: Option<i32>,
 }
 
 /// Docker's period where none is given, in microseconds.
@@ -112,15 +113,102 @@ fn bytes(option: &'static str, value: Option<&String>) -> Result<Option<i64>, Er
 /// # Errors
 /// [`Error::Value`].
 pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> {
-    let memory = bytes("--memory", args.memory.as_ref())?;
-    let memory_swap = bytes("--memory-swap", args.memory_swap.as_ref())?;
-    if let (Some(total), given) = (memory_swap.filter(|n| *n > 0), &args.memory_swap)
-        && memory.is_none_or(|memory| memory > total)
+    let is_group = |parent: &str| parent.starts_with('/') && !parent.split('/').any(|p| p == "..");
+    let is_slice = |parent: &str| parent.ends_with(".slice") && !parent.contains('/');
+    if let Some(parent) = &group.cgroup_parent
+        && !is_group(parent)
+        && !is_slice(parent)
     {
-        let value = given.clone().unwrap_or_default();
-        let reason = "it is memory and swap together: `--memory` is wanted as well, and less";
-        return Err(bad("--memory-swap", &value, reason));
+        let reason = "expected a slice such as `work.slice`, or a group with a `/` in front";
+        return Err(bad("--cgroup-parent", parent, reason));
     }
+    let mut resources = over(&Resources::default(), args)?.all;
+    resources.parent.clone_from(&group.cgroup_parent);
+    resources.mode = match group.cgroups.as_deref() {
+        Some("disabled") => CgroupMode::Disabled,
+        Some("split") => CgroupMode::Split,
+        _ => CgroupMode::Enabled,
+    };
+    Ok(resources)
+}
+
+/// Limits over others.
+#[derive(Clone, Debug)]
+pub struct Over {
+    /// What holds from then on.
+    pub all: Resources,
+    /// Of that, what was asked for: memory and swap together, as they hang together.
+    pub changed: Resources,
+}
+
+/// The limits of a container that had the `old` ones, once the options are applied.
+///
+/// # Errors
+/// [`Error::Value`], also where the new ones do not go with the old.
+pub fn over(old: &Resources, args: &LimitArgs) -> Result<Over, Error> {
+    let mut changed = changes(old, args)?;
+    let new = changed.clone();
+    let mut both = old.clone();
+    // With no limit of memory there is none of both together.
+    if new.memory.is_some_and(|bytes| bytes <= 0) {
+        both.memory_swap = None;
+    }
+    both.memory = new.memory.or(both.memory);
+    both.memory_swap = new.memory_swap.or(both.memory_swap);
+    both.memory_reservation = new.memory_reservation.or(both.memory_reservation);
+    both.cpu = new.cpu.or(both.cpu);
+    both.cpu_weight = new.cpu_weight.or(both.cpu_weight);
+    both.cpuset_cpus = new.cpuset_cpus.or(both.cpuset_cpus);
+    both.cpuset_mems = new.cpuset_mems.or(both.cpuset_mems);
+    both.pids = new.pids.or(both.pids);
+    both.io_weight = new.io_weight.or(both.io_weight);
+    both.oom_score_adj = new.oom_score_adj.or(both.oom_score_adj);
+    both.io_max
+        .retain(|old| !new.io_max.iter().any(|new| new.is_of(old)));
+    both.io_max.extend(new.io_max);
+    both.hugetlb.extend(new.hugetlb);
+    both.conf.extend(new.conf);
+    fits(&both, args)?;
+    if changed.memory.is_some() || changed.memory_swap.is_some() {
+        (changed.memory, changed.memory_swap) = (both.memory, both.memory_swap);
+    }
+    Ok(Over { all: both, changed })
+}
+
+/// Whether the limits of memory go with each other (docker run reference, "User memory constraints").
+fn fits(all: &Resources, args: &LimitArgs) -> Result<(), Error> {
+    let memory = all.memory.filter(|bytes| *bytes > 0);
+    let reserved = all.memory_reservation.unwrap_or(0);
+    if memory.is_some_and(|memory| memory < reserved) {
+        return Err(match (&args.memory_reservation, &args.memory) {
+            (Some(text), _) => bad("--memory-reservation", text, "`--memory` is less"),
+            (None, text) => {
+                let reason = "the container's `--memory-reservation` is more: less is wanted of that as well";
+                bad("--memory", text.as_deref().unwrap_or_default(), reason)
+            }
+        });
+    }
+    let Some(total) = all.memory_swap.filter(|total| *total > 0) else {
+        return Ok(());
+    };
+    if memory.is_none_or(|memory| memory > total) {
+        return Err(match (&args.memory_swap, &args.memory) {
+            (Some(text), _) => {
+                let reason =
+                    "it is memory and swap together: `--memory` is wanted as well, and less";
+                bad("--memory-swap", text, reason)
+            }
+            (None, text) => {
+                let reason = "the container's `--memory-swap` is less, and memory and swap together: more is wanted of that as well";
+                bad("--memory", text.as_deref().unwrap_or_default(), reason)
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What the options say, and nothing else, of a container that has the `old` limits.
+fn changes(old: &Resources, args: &LimitArgs) -> Result<Resources, Error> {
     let mut io_max = Vec::new();
     let lists = [
         ("--device-read-bps", "rbps", &args.device_read_bps),
@@ -133,40 +221,31 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
             io_max.push(device(option, key, value)?);
         }
     }
-    let mut resources = Resources {
-        memory,
+    if let Some(score) = args.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
+        let reason = "expected a number from -1000 to 1000";
+        return Err(bad("--oom-score-adj", &score.to_string(), reason));
+    }
+    Ok(Resources {
+        memory: bytes("--memory", args.memory.as_ref())?,
         memory_reservation: bytes("--memory-reservation", args.memory_reservation.as_ref())?,
-        memory_swap,
-        cpu: cpu(args)?,
+        memory_swap: bytes("--memory-swap", args.memory_swap.as_ref())?,
+        cpu: cpu(args, old.cpu)?,
         cpu_weight: cpu_weight(args)?,
         cpuset_cpus: list("--cpuset-cpus", args.cpuset_cpus.as_ref())?,
         cpuset_mems: list("--cpuset-mems", args.cpuset_mems.as_ref())?,
         pids: args.pids_limit,
         io_weight: args.blkio_weight.map(io_weight).transpose()?,
         io_max,
-        parent: group.cgroup_parent.clone(),
-        mode: match group.cgroups.as_deref() {
-            Some("disabled") => CgroupMode::Disabled,
-            Some("split") => CgroupMode::Split,
-            _ => CgroupMode::Enabled,
-        },
-        oom_score_adj: group.oom_score_adj,
+        hugetlb: pages(&args.hugetlb)?,
+        conf: files(&args.cgroup_conf)?,
+        oom_score_adj: args.oom_score_adj,
         ..Resources::default()
-    };
-    let is_group = |parent: &str| parent.starts_with('/') && !parent.split('/').any(|p| p == "..");
-    let is_slice = |parent: &str| parent.ends_with(".slice") && !parent.contains('/');
-    if let Some(parent) = &group.cgroup_parent
-        && !is_group(parent)
-        && !is_slice(parent)
-    {
-        let reason = "expected a slice such as `work.slice`, or a group with a `/` in front";
-        return Err(bad("--cgroup-parent", parent, reason));
-    }
-    if let Some(score) = group.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
-        let reason = "expected a number from -1000 to 1000";
-        return Err(bad("--oom-score-adj", &score.to_string(), reason));
-    }
-    for word in &group.hugetlb {
+    })
+}
+
+fn pages(words: &[String]) -> Result<BTreeMap<String, u64>, Error> {
+    let mut out = BTreeMap::new();
+    for word in words {
         let (size, value) = units::pair("--hugetlb", word)?;
         // As the kernel names its files, and the OCI runtime spec (config-linux.md, "Huge page limits") the sizes.
         let number = ["KB", "MB", "GB"]
@@ -178,9 +257,14 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
             return Err(bad("--hugetlb", word, reason));
         }
         let bytes = units::bytes("--hugetlb", &value)?;
-        resources.hugetlb.insert(size, bytes);
+        out.insert(size, bytes);
     }
-    for word in &group.cgroup_conf {
+    Ok(out)
+}
+
+fn files(words: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let mut out = BTreeMap::new();
+    for word in words {
         let (file, value) = units::pair("--cgroup-conf", word)?;
         let plain = file
             .bytes()
@@ -189,13 +273,15 @@ pub fn resolve(args: &LimitArgs, group: &GroupArgs) -> Result<Resources, Error> 
             let reason = "expected a file of a control group, such as `memory.high=1073741824`";
             return Err(bad("--cgroup-conf", word, reason));
         }
-        resources.conf.insert(file, value);
+        out.insert(file, value);
     }
-    Ok(resources)
+    Ok(out)
 }
 
-fn cpu(args: &LimitArgs) -> Result<Option<(i64, u64)>, Error> {
-    let period = args.cpu_period.unwrap_or(PERIOD);
+/// The quota and the period. Who says one of them keeps the other that there is.
+fn cpu(args: &LimitArgs, old: Option<(i64, u64)>) -> Result<Option<(i64, u64)>, Error> {
+    let (old_quota, old_period) = old.unwrap_or((-1, PERIOD));
+    let period = args.cpu_period.unwrap_or(old_period);
     if !(1_000..=1_000_000).contains(&period) {
         let reason = "expected 1000 to 1000000 microseconds";
         return Err(bad("--cpu-period", &period.to_string(), reason));
@@ -219,7 +305,7 @@ fn cpu(args: &LimitArgs) -> Result<Option<(i64, u64)>, Error> {
             let reason = "expected 1000 microseconds or more, or -1";
             Err(bad("--cpu-quota", &quota.to_string(), reason))
         }
-        (quota, _) => Ok(Some((quota.unwrap_or(-1), period))),
+        (quota, _) => Ok(Some((quota.unwrap_or(old_quota), period))),
     }
 }
 
@@ -303,30 +389,6 @@ fn device(option: &'static str, key: &str, value: &str) -> Result<IoMax, Error> 
     })
 }
 
-/// The old limits with the new ones over them.
-pub fn merge(old: Resources, new: Resources) -> Resources {
-    let mut io_max = old.io_max;
-    io_max.retain(|o| {
-        !new.io_max
-            .iter()
-            .any(|n| (&n.device, &n.key) == (&o.device, &o.key))
-    });
-    io_max.extend(new.io_max);
-    Resources {
-        memory: new.memory.or(old.memory),
-        memory_reservation: new.memory_reservation.or(old.memory_reservation),
-        memory_swap: new.memory_swap.or(old.memory_swap),
-        cpu: new.cpu.or(old.cpu),
-        cpu_weight: new.cpu_weight.or(old.cpu_weight),
-        cpuset_cpus: new.cpuset_cpus.or(old.cpuset_cpus),
-        cpuset_mems: new.cpuset_mems.or(old.cpuset_mems),
-        pids: new.pids.or(old.pids),
-        io_weight: new.io_weight.or(old.io_weight),
-        io_max,
-        ..old
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,18 +454,17 @@ mod tests {
             assert!(cpus(text).is_err(), "{text}");
         }
         let conf = |word: &str| {
-            let group = GroupArgs {
+            of(LimitArgs {
                 cgroup_conf: vec![word.to_owned()],
-                ..GroupArgs::default()
-            };
-            resolve(&LimitArgs::default(), &group)
+                ..LimitArgs::default()
+            })
         };
         let pages = |word: &str| {
-            let group = GroupArgs {
+            let pages = of(LimitArgs {
                 hugetlb: vec![word.to_owned()],
-                ..GroupArgs::default()
-            };
-            resolve(&LimitArgs::default(), &group).map(|r| r.hugetlb)
+                ..LimitArgs::default()
+            });
+            pages.map(|r| r.hugetlb)
         };
         assert_eq!(
             pages("1GB=2g").unwrap(),
@@ -423,16 +484,47 @@ mod tests {
 
     #[test]
     fn new_limits_go_over_old_ones() {
-        let old = Resources {
-            memory: Some(1),
-            pids: Some(5),
-            ..Resources::default()
+        let old = of(LimitArgs {
+            memory: Some("20m".into()),
+            memory_swap: Some("60m".into()),
+            pids_limit: Some(5),
+            cpu_quota: Some(20_000),
+            cpu_period: Some(50_000),
+            hugetlb: vec!["2MB=4m".into()],
+            ..LimitArgs::default()
+        });
+        let old = old.unwrap();
+        let swap = |memory: Option<&str>, swap: Option<&str>| {
+            let args = LimitArgs {
+                memory: memory.map(str::to_owned),
+                memory_swap: swap.map(str::to_owned),
+                ..LimitArgs::default()
+            };
+            over(&old, &args).map(|over| (over.all.memory.unwrap(), over.all.memory_swap))
         };
-        let new = Resources {
-            memory: Some(2),
-            ..Resources::default()
+        assert_eq!(swap(Some("40m"), None).unwrap(), (40 << 20, Some(60 << 20)));
+        assert_eq!(swap(None, Some("80m")).unwrap(), (20 << 20, Some(80 << 20)));
+        assert_eq!(swap(Some("-1"), None).unwrap(), (-1, None));
+        for (memory, total) in [
+            (Some("70m"), None),
+            (None, Some("10m")),
+            (Some("-1"), Some("60m")),
+        ] {
+            assert!(swap(memory, total).is_err(), "{memory:?} {total:?}");
+        }
+        let args = LimitArgs {
+            cpu_quota: Some(30_000),
+            hugetlb: vec!["1GB=1g".into()],
+            ..LimitArgs::default()
         };
-        let both = merge(old, new);
-        assert_eq!((both.memory, both.pids), (Some(2), Some(5)));
+        let Over { all: both, changed } = over(&old, &args).unwrap();
+        assert_eq!((changed.memory, changed.hugetlb.len()), (None, 1));
+        assert_eq!((both.cpu, both.pids), (Some((30_000, 50_000)), Some(5)));
+        assert_eq!(both.hugetlb.len(), 2);
+        let reserved = LimitArgs {
+            memory_reservation: Some("30m".into()),
+            ..LimitArgs::default()
+        };
+        assert!(over(&old, &reserved).is_err());
     }
 }

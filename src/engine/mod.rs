@@ -37,6 +37,7 @@ mod systemd;
 mod told;
 pub mod units;
 pub mod unshare;
+pub mod update;
 pub mod usage;
 pub mod views;
 pub mod volume_options;
@@ -320,6 +321,9 @@ pub enum Error {
     /// `rl update` without an option.
     #[error("nothing to update")]
     NothingToUpdate,
+    /// A process of a container keeps its own.
+    #[error("`--oom-score-adj {0}`: not every process of the container can be given that")]
+    OomScore(i32),
     /// A filter that `rl events` does not have.
     #[error(
         "`{0}` is not a filter: container, event, image, label, network, type or volume, then `=` and a value"
@@ -472,6 +476,7 @@ impl Error {
             Error::VolumeOptions(error) => Some(error.hint()),
             Error::VolumeName(_) => Some("rl volume create data".into()),
             Error::VolumeInUse { container, .. } => Some(format!("rl rm {container}")),
+            Error::OomScore(_) => Some(monitor::OOM_SCORE.into()),
             Error::NothingToUpdate => Some("such as `rl update --memory 512m box`".into()),
             Error::EventFilter(_) => Some("such as `--filter event=die`".into()),
             Error::CopySides => {

@@ -40,6 +40,11 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
     let uid = context.caller()?.uid;
     let env = |name: &str| std::env::var_os(name);
     let group = cgroup::choose(&spec.resources, &spec.id, &spec.name, uid, &env)?;
+    if group.is_none() {
+        let text =
+            "control group: none: no limits, and it is paused and counted process by process";
+        context.ui.detail(text);
+    }
     let mut user = start.user;
     loop {
         let rung = ladder.rung();

@@ -22,29 +22,46 @@ fn error(option: &'static str, value: &str, reason: &str) -> Error {
     }
 }
 
-/// Bytes as Docker writes them: `64m`, `1g`, `512k`, `1024b`, powers of 1024.
+/// Bytes as Docker writes them (github.com/docker/go-units, `RAMInBytes`): `64m`, `1.5g`, `512 KiB`, `1024b`, powers of 1024.
 ///
 /// # Errors
 /// [`Error`] for anything else, or a number that is too large.
 pub fn bytes(option: &'static str, value: &str) -> Result<u64, Error> {
-    let lower = value.to_ascii_lowercase();
-    let lower = lower
-        .strip_suffix("ib")
-        .or(lower.strip_suffix('b'))
-        .unwrap_or(&lower);
-    let (number, shift) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 10),
-        Some(b'm') => (&lower[..lower.len() - 1], 20),
-        Some(b'g') => (&lower[..lower.len() - 1], 30),
-        Some(b't') => (&lower[..lower.len() - 1], 40),
-        _ => (lower, 0),
+    let form = || error(option, value, "expected a size such as `64m` or `1.5g`");
+    let too_large = || error(option, value, "the size is too large");
+    let digits = |c: char| c.is_ascii_digit() || c == '.';
+    let (number, unit) = value.split_at(value.find(|c| !digits(c)).unwrap_or(value.len()));
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+    let letter = match unit.as_str() {
+        "b" => "",
+        unit => unit
+            .strip_suffix("ib")
+            .or(unit.strip_suffix('b'))
+            .unwrap_or(unit),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| error(option, value, "expected a size such as `64m` or `1g`"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| error(option, value, "the size is too large"))
+    let shift = match letter {
+        "" if unit.len() < 2 => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return Err(form()),
+    };
+    if let Some((whole, part)) = number.split_once('.') {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !is_number(part) || !(whole.is_empty() || is_number(whole)) {
+            return Err(form());
+        }
+        let number: f64 = number.parse().map_err(|_| form())?;
+        let bytes = number * (1u64 << shift) as f64;
+        return match bytes < u64::MAX as f64 {
+            true => Ok(bytes as u64),
+            false => Err(too_large()),
+        };
+    }
+    let number: u64 = number.parse().map_err(|_| form())?;
+    number.checked_mul(1 << shift).ok_or_else(too_large)
 }
 
 /// A signal by number or name, with or without `SIG`.
@@ -209,8 +226,27 @@ mod tests {
         assert_eq!(bytes("-x", "64m"), Ok(64 << 20));
         assert_eq!(bytes("-x", "1GiB"), Ok(1 << 30));
         assert_eq!(bytes("-x", "12"), Ok(12));
-        assert!(bytes("-x", "m").is_err() && bytes("-x", "1x").is_err());
-        assert!(bytes("-x", "99999999999t").is_err());
+        for text in ["512k", "0.5m", ".5m", "512.0 KiB", "524288b", "524288"] {
+            assert_eq!(bytes("-x", text), Ok(512 << 10), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "1x",
+            "1ib",
+            "1bb",
+            "1.",
+            "1.2.3m",
+            "-1",
+            "1e3",
+            "1  m",
+            "1m ",
+            "inf",
+            "99999999999t",
+            "99999999999.9t",
+        ] {
+            assert!(bytes("-x", text).is_err(), "{text}");
+        }
     }
 
     #[test]

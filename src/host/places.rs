@@ -187,11 +187,11 @@ impl Session {
         let usual = PathBuf::from(format!("/run/user/{uid}"));
         Session {
             usual_dir: is_private(&usual).then_some(usual),
-            booted: Path::new("/run/systemd/system").is_dir(),
             runtime_dir: dir.map(|dir| {
                 let private = is_private(&dir);
                 (dir, private)
             }),
+            booted: Path::new("/run/systemd/system").is_dir(),
             systemd,
             linger: lingers(user),
         }

@@ -164,8 +164,15 @@ pub struct IoMax {
     pub device: String,
     /// `rbps`, `wbps`, `riops` or `wiops`.
     pub key: String,
-    /// Bytes or operations a second.
+    /// Bytes or operations a second; 0 for no limit.
     pub value: u64,
+}
+
+impl IoMax {
+    /// Whether both limit the same of the same disk.
+    pub fn is_of(&self, other: &IoMax) -> bool {
+        (&self.device, &self.key) == (&other.device, &other.key)
+    }
 }
 
 /// `--cgroups`.

@@ -17,6 +17,7 @@ use super::{Error, Input, log, no_group, null, signals, start, watch};
 use crate::cgroup;
 use crate::runtime::join::{self, Begun, Target};
 use crate::runtime::{ExecPlan, InitError, Program};
+use crate::sys::proc;
 use crate::sys::process::{self, Child, exit_now};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
@@ -58,8 +59,8 @@ pub fn enter(
         first,
         group: leaf.as_ref().map(AsFd::as_fd),
     };
-    let monitor = join::spawn(&theirs, null.as_fd(), program, target, serve);
-    let monitor = monitor.map_err(stopped)?;
+    let spawn = || join::spawn(&theirs, null.as_fd(), program, target, serve);
+    let monitor = as_early(first, spawn).map_err(stopped)?;
     if let Some(dir) = group.filter(|dir| cgroup::is_far(dir)) {
         let uid = rustix::process::geteuid().as_raw();
         let env = |name: &str| std::env::var_os(name);
@@ -70,6 +71,23 @@ pub fn enter(
         channel: ours,
         monitor,
     })
+}
+
+/// Does it as a process that the kernel kills as early as this one, when memory is out: what is started inherits that, also
+/// where it could not be told later, being somebody else's. Where this process may not have the score, it keeps its own.
+fn as_early<T>(other: BorrowedFd<'_>, work: impl FnOnce() -> T) -> T {
+    let own = std::process::id() as i32;
+    let other = process::proc_pid_of(other).map(|pid| pid.as_raw_nonzero().get());
+    let theirs = other.and_then(proc::oom_score);
+    let before = proc::oom_score(own).filter(|score| theirs.is_some_and(|theirs| theirs != *score));
+    if before.is_some() {
+        let _ = proc::set_oom_score(own, theirs.unwrap_or_default());
+    }
+    let done = work();
+    if let Some(score) = before {
+        let _ = proc::set_oom_score(own, score);
+    }
+    done
 }
 
 /// The group that the command is born in.

@@ -27,6 +27,7 @@ mod streams;
 mod watch;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -34,9 +35,10 @@ use std::time::Duration;
 pub use clients::SOCKET;
 pub use exec::ExecTask;
 pub use health::HealthTask;
+pub use start::OOM_SCORE;
 pub use streams::Input;
 
-use crate::model::spec::{ContainerSpec, LogDriver, RestartPolicy};
+use crate::model::spec::{ContainerSpec, LogDriver, Resources, RestartPolicy};
 use crate::runtime::{InitPlan, Program};
 use crate::sys::process::{self, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
@@ -77,6 +79,16 @@ pub struct Task<'a> {
     pub container: &'a state::Locked,
     /// What keeps this program from those inside.
     pub program: Program,
+}
+
+impl Task<'_> {
+    /// The limits that hold for this start: they may have been changed since the first.
+    fn resources(&self, restarts: u32) -> Cow<'_, Resources> {
+        let now = (restarts > 0).then(|| self.container.spec().ok()).flatten();
+        now.map_or(Cow::Borrowed(&self.spec.resources), |spec| {
+            Cow::Owned(spec.resources)
+        })
+    }
 }
 
 /// The network helper to start, and what it is told.
@@ -188,7 +200,7 @@ fn run(task: &Task<'_>, client: Channel) {
     };
     for restarts in 0.. {
         if let Some(group) = group.as_mut().filter(|_| restarts > 0) {
-            let _ = group.renew();
+            let _ = group.renew(&task.resources(restarts));
         }
         // From before the command runs: it may take too much at once.
         let kills = group.as_ref().map(cgroup::Group::dir);

@@ -12,6 +12,7 @@ use super::{Task, fuse, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Maps, Stage};
+use crate::sys::proc;
 use crate::sys::process::{Child, die_with_parent};
 use crate::{cgroup, net, userns};
 
@@ -47,13 +48,15 @@ pub(super) fn join(
     Steps::new(clients, launched, streams).finish(|steps| steps.await_exec().map(|()| None))
 }
 
-/// `--oom-score-adj` (proc_pid_oom_score_adj(5)): who may not lower it below what it has been, is told.
+/// What there is to know where `--oom-score-adj` is refused.
+pub const OOM_SCORE: &str = "without privileges it can be raised, not lowered";
+
+/// `--oom-score-adj`: who may not lower it below what it has been, is told.
 fn set_oom_score(pid: u32, score: i32) -> Result<(), StartFailure> {
-    let path = format!("/proc/{pid}/oom_score_adj");
-    std::fs::write(&path, score.to_string()).map_err(|source| StartFailure {
-        hint: Some("without privileges it can be raised, not lowered".into()),
+    proc::set_oom_score(pid as i32, score).map_err(|source| StartFailure {
+        hint: Some(OOM_SCORE.into()),
         ..StartFailure::other(format!(
-            "`--oom-score-adj {score}`: write(`{path}`): {source}"
+            "`--oom-score-adj {score}`: write(`/proc/{pid}/oom_score_adj`): {source}"
         ))
     })
 }
@@ -136,7 +139,7 @@ impl<'a> Steps<'a> {
     ) -> Result<Option<net::Running>, StartFailure> {
         let number = self.launched.child.pid().as_raw_nonzero().get();
         let proc_pid = self.launched.child.proc_pid().as_raw_nonzero().get() as u32;
-        if let Some(score) = task.spec.resources.oom_score_adj {
+        if let Some(score) = task.resources(restarts).oom_score_adj {
             set_oom_score(proc_pid, score)?;
         }
         let listening = self.clients.listen();

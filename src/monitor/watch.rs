@@ -202,11 +202,16 @@ impl Watch<'_> {
             self.job.kills = None;
             return;
         };
-        self.out_of_memory |= kills > 0;
+        let Some(task) = self.job.container.filter(|_| kills > 0) else {
+            return;
+        };
+        if !self.out_of_memory {
+            // What else runs in it goes on.
+            let _ = task.container.change(false, |s| s.oom_killed = true);
+        }
+        self.out_of_memory = true;
         for _ in 0..kills {
-            if let Some(task) = self.job.container {
-                task.container.event("oom", &[]);
-            }
+            task.container.event("oom", &[]);
         }
     }
 

@@ -28,6 +28,25 @@ pub fn beside(first: i32) -> Option<Vec<i32>> {
     Some(pids)
 }
 
+/// Gives a process another score by which the kernel chooses whom to kill when memory is out (proc_pid_oom_score_adj(5)).
+///
+/// # Errors
+/// That of opening or writing the file: EACCES below what the process once had, without privileges.
+pub fn set_oom_score(pid: i32, score: i32) -> std::io::Result<()> {
+    // Not `fs::write`, which would make one where the process is gone.
+    let mut file = std::fs::File::options();
+    let mut file = file
+        .write(true)
+        .open(format!("/proc/{pid}/oom_score_adj"))?;
+    std::io::Write::write_all(&mut file, score.to_string().as_bytes())
+}
+
+/// The score of a process; `None` where it is gone.
+pub fn oom_score(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+    text.ok()?.trim().parse().ok()
+}
+
 /// What one process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -123,8 +123,8 @@ pub struct Scope<'a> {
     pub description: &'a str,
     /// The slice that it lies in, `….slice`.
     pub slice: &'a str,
-    /// The slice is not there yet.
-    pub new_slice: bool,
+    /// Of that slice, and those around it, the ones which are not there yet, the outermost first.
+    pub new_slices: &'a [String],
     /// The processes that it starts with.
     pub pids: &'a [u32],
     /// What it has against units beside it.
@@ -183,22 +183,22 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Makes a scope that is delegated to us, with all controllers that the manager has, and waits until it stands. A
-    /// slice that is not there yet is made so that it goes when it is empty.
+    /// Makes a scope that is delegated to us, with all controllers that the manager has, and waits until it stands.
+    /// Slices that are not there yet are made so that they go when they are empty, unless somebody has configured them.
     ///
     /// # Errors
     /// [`Error`]; [`Error::Failed`] where a unit of that name exists.
     pub fn start_scope(&mut self, scope: &Scope<'_>) -> Result<(), Error> {
-        match self.start_scope_with(scope, scope.new_slice) {
-            // Somebody else has just made it.
-            Err(Error::Failed { name, .. }) if scope.new_slice && name == EXISTS => {
-                self.start_scope_with(scope, false)
+        match self.start_scope_with(scope, scope.new_slices) {
+            // Somebody else has just made it, or it has a file.
+            Err(Error::Failed { name, .. }) if !scope.new_slices.is_empty() && name == EXISTS => {
+                self.start_scope_with(scope, &[])
             }
             other => other,
         }
     }
 
-    fn start_scope_with(&mut self, scope: &Scope<'_>, slice: bool) -> Result<(), Error> {
+    fn start_scope_with(&mut self, scope: &Scope<'_>, slices: &[String]) -> Result<(), Error> {
         let mut body = Body::default();
         body.string(scope.name);
         // The slice may just be about to go, its last scope having ended: that is taken back (systemctl(1), --job-mode=).
@@ -218,8 +218,8 @@ impl Connection {
             });
         });
         body.array(8, |body| {
-            if slice {
-                body.unit(scope.slice, |body| {
+            for slice in slices {
+                body.unit(slice, |body| {
                     body.property("StopWhenUnneeded", "b", |body| body.number(1));
                 });
             }
@@ -453,7 +453,7 @@ mod tests {
             name: "a.scope",
             description: "a test",
             slice: "rl.slice",
-            new_slice: false,
+            new_slices: &[],
             pids: &[1, 2],
             shares: &[("CPUWeight", 300)],
         });

@@ -55,7 +55,7 @@ check "nothing is missing" alice
 
 # Bob's manager has a part only. What a manager may delegate is read when it starts.
 look bob
-has "cgroup of bob" "$(finding cgroup verdict): $(finding cgroup evidence)" "note: delegated, without cpu, cpuset, io"
+has "cgroup of bob" "$(finding cgroup verdict): $(finding cgroup evidence)" "note: delegated: memory pids; without cpu, cpuset, io there"
 same "linger of bob" "$(finding linger verdict)" note
 mends cgroup
 systemctl stop user@1001.service

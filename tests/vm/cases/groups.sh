@@ -56,10 +56,23 @@ same "the driver" "$(rl info --format '{{.CgroupDriver}}')" systemd
 other=$(rl run -d --cgroup-parent other.slice --network none --rootfs bb sleep 1000)
 has "another slice" "$(group "$other")" /other.slice/rl-
 rl rm -f "$other" >/dev/null
+# What was made for it goes with it, at any depth; what somebody has configured, stays as it is.
+slices() { systemctl --user list-units --all --plain --no-legend --no-pager 'other.slice' 'deep*' 'kept*'; }
+gone() { [ -z "$(slices)" ]; }
+wait_for "the other slice is gone" gone
+rl run --rm --cgroup-parent deep-deeper.slice --network none --rootfs bb true
+wait_for "the deep slices are gone" gone
+systemctl --user set-property --runtime kept.slice MemoryMax=100M
+rl run --rm --cgroup-parent kept.slice --network none --rootfs bb true
+has "a slice with settings" "$(slices)" kept.slice
+same "its settings" "$(systemctl --user show -p MemoryMax --value kept.slice)" 104857600
 same "none" "$(rl run --rm --cgroups disabled --network none --rootfs bb cat /proc/self/cgroup)" 0::/
 service() { systemd-run --user --quiet --pipe --wait -p Delegate=yes -E HOME="$HOME" -E PATH="$PATH" --same-dir "$@"; }
 same "in a service" "$(service rl run --rm --network none --memory 20m --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
 same "below a service's" \
     "$(service rl run --rm --cgroups split --network none --memory 20m --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
-expect_fail 125 "--cgroups split" rl run --rm --cgroups split --memory 20m --network none --rootfs bb true
+expect_fail 125 "systemd-run --user --scope -p Delegate=yes rl run" \
+    rl run --rm --cgroups split --memory 20m --network none --rootfs bb true
+same "in a scope made so" "$(systemd-run --user --quiet --scope -p Delegate=yes rl run --rm --cgroups split --memory 20m \
+    --network none --rootfs bb cat /sys/fs/cgroup/memory.max)" 20971520
 wait_for "no unit and no group is left" nothing_left

@@ -17,7 +17,7 @@ rl run -d --name child --network none --memory 20m --rootfs bb \
     sh -c 'dd if=/dev/zero of=/dev/null bs=100M count=1; sleep 1000' >/dev/null
 told() { rl events --since 60s --until 0s --filter event=oom --filter container=child | grep -q "container oom"; }
 wait_for "the event" told
-same "it goes on" "$(rl inspect -f '{{.State.Status}}' child)" running
+same "it goes on" "$(rl inspect -f '{{.State.OOMKilled}} {{.State.Status}}' child)" "true running"
 rl kill child >/dev/null
 same "it was told once" "$(rl events --since 60s --until 0s --filter event=oom --filter container=child | wc -l)" 1
 same "why" "$(rl inspect -f '{{.State.OOMKilled}}' child)" true
@@ -61,6 +61,7 @@ has "a fork bomb" "$bombed" "can't fork"
 same "its tasks" "$(grep -xE '[0-9]+' <<<"$bombed" | tail -n 1)" 20
 same "tasks by default" "$(run cat /sys/fs/cgroup/pids.max)" 2048
 same "tasks without limit" "$(value pids.max --pids-limit=-1)" max
+same "tasks by the file" "$(value pids.max --cgroup-conf pids.max=9)" 9
 
 # Processors: half of one, within ten percent over five seconds.
 rl run -d --name c --network none --cpus 0.5 --rootfs bb sh -c 'while :; do :; done' >/dev/null
@@ -99,6 +100,6 @@ same "weight" "$(value cpu.weight --cpu-weight 200)" 200
 # What cannot be applied is an error.
 expect_fail 125 "--cpuset-cpus" run --cpuset-cpus 77 true
 expect_fail 125 "the controller \`hugetlb\` is not delegated" run --hugetlb 2MB=64m true
-expect_fail 125 "--cgroups disabled" run --cgroups disabled --memory 20m true
+expect_fail 125 "leave one of the two out" run --cgroups disabled --memory 20m true
 expect_fail 125 "can be raised" run --oom-score-adj -500 true
 same "raised" "$(run --oom-score-adj 500 cat /proc/self/oom_score_adj)" 500

@@ -25,6 +25,7 @@ least "what is written" "$(figure BlockIO | sed 's,.*/ ,,')" MB 8
 busybox wget -q -O /dev/null http://127.0.0.1:8080/written
 least "what is sent" "$(figure NetIO | sed 's,.*/ ,,')" MB 8
 has "pressure" "$(figure Pressure)" "% / "
+has "the table" "$(rl stats --no-stream s)" "PIDS      PRESSURE CPU / MEM / I/O"
 rl exec -d s sleep 1000
 two() { [ "$(figure PIDs)" = 2 ]; }
 wait_for "the two tasks" two
