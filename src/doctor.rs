@@ -15,6 +15,7 @@ use crate::userns::{self, Caller, Mode, Rank};
 
 mod examine;
 mod script;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,16 @@ pub struct Finding {
     /// What mends it. In JSON two fields: the line as `fix`, and `as_root`.
     #[serde(flatten, serialize_with = "fix_fields")]
     pub fix: Option<Fix>,
+}
+
+fn ok(id: &'static str, evidence: impl Into<String>) -> Finding {
+    Finding {
+        id,
+        verdict: Verdict::Ok,
+        evidence: evidence.into(),
+        effect: None,
+        fix: None,
+    }
 }
 
 fn fix_fields<S: serde::Serializer>(fix: &Option<Fix>, to: S) -> Result<S::Ok, S::Error> {
