@@ -266,7 +266,7 @@ identities! {
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
-        t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: unclosed group");
+        t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: found open group");
         assert_eq!(names(&["publish=79-81"]), ["two"]);
         assert_eq!(names(&["expose=80/tcp"]), ["two"]);
         assert_eq!((names(&["is-task=false"]).len(), names(&["is-task=true"]).len()), (3, 0));
