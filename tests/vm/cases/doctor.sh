@@ -67,6 +67,8 @@ same "linger of bob after its line" "$(finding linger verdict)" ok
 # Whoever has no manager gets one by the line.
 loginctl disable-linger bob
 systemctl stop user@1001.service
+# logind forgets him after a while (logind.conf(5), UserStopDelaySec); before, it would start nothing.
+wait_for "bob to be forgotten" sh -c '! loginctl show-user bob >/dev/null 2>&1'
 su_bob() { setpriv --reuid bob --regid bob --init-groups env -C / HOME=/home/bob rl doctor "$@"; }
 look su_bob
 same "systemd of bob without a login" "$(finding systemd verdict)" note
