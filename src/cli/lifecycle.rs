@@ -46,8 +46,8 @@ pub struct StopArgs {
 /// How containers are ended.
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Seconds until SIGKILL
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
+    /// Seconds until SIGKILL; -1: it never comes
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     time: Option<u32>,
     /// Another signal than its own
     #[arg(short, long)]
@@ -470,8 +470,7 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
             .map(|t| logs::time("--until", t))
             .transpose()?,
     };
-    logs::logs(context, &args.containers, &options)?;
-    Ok(0)
+    logs::logs(context, &args.containers, &options)
 }
 
 /// `rl top`.

@@ -73,35 +73,49 @@ pub fn time(option: &'static str, text: &str) -> Result<String, units::Error> {
     Ok(time::to_rfc3339(seconds).trim_end_matches('Z').to_owned())
 }
 
-/// Writes the logs of containers to standard output and error.
+/// Writes the logs of containers to standard output and error. Of several, those that have none to show are told, and
+/// the others shown. Returns the exit status.
 ///
 /// # Errors
-/// No such container; it keeps no log here; its log cannot be read.
-pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(), Error> {
+/// No such container, or it keeps no log here, where it is the only one; a log cannot be read.
+pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<u8, Error> {
+    if let [word] = words {
+        let container = lifecycle::find(context, word)?;
+        if container.spec.log.driver == LogDriver::Journald && !options.details {
+            return journal(&container, options).map(|()| 0);
+        }
+    }
+    let mut status = 0;
     let mut readers = Vec::new();
     for word in words {
-        let container = lifecycle::find(context, word)?;
-        if let ([_], LogDriver::Journald) = (words, container.spec.log.driver)
-            && !options.details
-        {
-            return journal(&container, options);
+        match kept(context, word, options) {
+            Ok(container) => readers.push(Reader::new(container, words.len() > 1)),
+            Err(error) if words.len() > 1 => status = context.ui.fail(&error).min(1),
+            Err(error) => return Err(error),
         }
-        let why = match container.spec.log.driver {
-            LogDriver::JsonFile => None,
-            LogDriver::Journald if options.details => {
-                Some("has its log in the journal: `journalctl --output verbose` shows details")
-            }
-            LogDriver::Journald => Some("has its log in the journal, which is shown by itself"),
-            LogDriver::None | LogDriver::Passthrough => Some("keeps no log (`--log-driver`)"),
-        };
-        if let Some(why) = why {
-            return Err(Error::Unfit {
-                name: word.clone(),
-                why,
-            });
-        }
-        readers.push(Reader::new(container, words.len() > 1));
     }
+    show(context, readers, options).map(|()| status)
+}
+
+/// The container `word`, which keeps its log in files.
+fn kept(context: &Context<'_>, word: &str, options: &Logs) -> Result<Container, Error> {
+    let container = lifecycle::find(context, word)?;
+    let why = match container.spec.log.driver {
+        LogDriver::JsonFile => return Ok(container),
+        LogDriver::Journald if options.details => {
+            "has its log in the journal: `journalctl --output verbose` shows details"
+        }
+        LogDriver::Journald => "has its log in the journal, which is shown by itself",
+        LogDriver::None | LogDriver::Passthrough => "keeps no log (`--log-driver`)",
+    };
+    Err(Error::Unfit {
+        name: word.to_owned(),
+        why,
+    })
+}
+
+/// What is in the logs, and with `--follow` what comes into them.
+fn show(context: &Context<'_>, mut readers: Vec<Reader>, options: &Logs) -> Result<(), Error> {
     let watch = options.follow.then(|| Watch::new(&readers));
     for reader in &mut readers {
         if !reader.show_kept(options)? {
