@@ -84,6 +84,10 @@ identities! {
         assert!(line.contains(&format!("Z container destroy {id} (a=b, image=")), "{line}");
         assert_eq!(t.rl(["events", "--since", "1h", "--until", "30m"]).run().ok().out(), "");
         t.rl(["events", "--filter", "colour=red"]).run().refuses(125, "colour=red");
+        assert!(!events(t, "scope=local", "{{.Action}}").is_empty());
+        for none in ["scope=swarm", "daemon=x", "secret=x"] {
+            assert_eq!(events(t, none, "{{.Action}}").len(), 0, "{none}");
+        }
     }
 
     fn a_follower_ends_with_its_reader(t: [sub]) {
@@ -268,6 +272,7 @@ identities! {
         assert_eq!(listed(t, &["stats", "-a", "--no-stream", "--format", "{{.Name}}"]), ["one", "three", "two"]);
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
+        assert_eq!(names(&["status=dead", "status=removing"]), [""; 0]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
         t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: unclosed group");
         assert_eq!(names(&["publish=79-81"]), ["two"]);

@@ -206,7 +206,13 @@ pub struct LogsArgs {
     #[arg(long)]
     details: bool,
     /// Show the last lines only
-    #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER|all",
+        default_value = "all",
+        allow_negative_numbers = true
+    )]
     tail: String,
     /// Show what was printed after this time (2026-01-31, 2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
     #[arg(long, value_name = "TIME")]

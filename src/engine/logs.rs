@@ -66,9 +66,18 @@ pub fn time(option: &'static str, text: &str) -> Result<String, units::Error> {
     if let Some((seconds, fraction)) = time::parse_date(text, crate::sys::clock::east_of_utc) {
         return Ok(time::to_rfc3339(seconds).replace('Z', fraction));
     }
-    let seconds = match text.parse::<i64>() {
-        Ok(seconds) => seconds,
-        Err(_) => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
+    // As docker has it: `SECONDS[.NANOSECONDS]`.
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, digits)) if digits.len() <= 9 => (whole, digits),
+        _ => (text, ""),
+    };
+    let digits = fraction.bytes().all(|b| b.is_ascii_digit());
+    let seconds = match whole.parse::<i64>() {
+        Ok(seconds) if !fraction.is_empty() && digits => {
+            return Ok(time::to_rfc3339(seconds).replace('Z', &format!(".{fraction}")));
+        }
+        Ok(seconds) if whole.len() == text.len() => seconds,
+        _ => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
     };
     Ok(time::to_rfc3339(seconds).trim_end_matches('Z').to_owned())
 }
@@ -435,4 +444,24 @@ fn wanted(record: &Record, options: &Logs) -> bool {
     let at = record.time.trim_end_matches('Z');
     options.since.as_deref().is_none_or(|since| at >= since)
         && options.until.as_deref().is_none_or(|until| at < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_their_parts() {
+        let at = |text| time("--since", text).ok();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(at("946684800"), some("2000-01-01T00:00:00"));
+        assert_eq!(at("946684800.5"), some("2000-01-01T00:00:00.5"));
+        assert_eq!(
+            at("946684800.123456789"),
+            some("2000-01-01T00:00:00.123456789")
+        );
+        for bad in ["946684800.", "946684800.x", "946684800.1234567890", "."] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
 }
