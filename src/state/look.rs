@@ -86,7 +86,7 @@ fn look_at(root: &File, id: &str, buffer: &mut Vec<u8>) -> Option<Listed> {
         }
         false => !spec.remove,
     };
-    (spec.version <= VERSION && in_order).then(|| Listed { spec, state })
+    (spec.version <= VERSION && in_order).then_some(Listed { spec, state })
 }
 
 const SPEC: &str = "spec.json";

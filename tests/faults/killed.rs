@@ -228,7 +228,7 @@ fn a_root_helper_killed() {
 
         let command = ["sh", "-c", "echo up; read line; ls / || exit 7"];
         let loud = t.rl(["run", "--rm", "--network", "none"]).args(options);
-        let (mut running, _, inside) = up(loud.arg(&image).args(&command));
+        let (mut running, _, inside) = up(loud.arg(&image).args(command));
         kill(helper_of(&inside));
         running.expect_told(
             "`fuse-overlayfs` ended (killed by signal 9): the container's root file system",
