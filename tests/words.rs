@@ -167,6 +167,7 @@ identities! {
         says(&["runn", "x"], "unknown verb `runn`", "did you mean `rl run`?");
         says(&["imgaes"], "unknown verb `imgaes`", "did you mean `rl images`?");
         says(&["prune"], "unknown verb `prune`", "it stands behind a group: `rl volume prune`, ");
+        says(&["kill", "-s", "NONE", "box"], "`--signal NONE`: no such signal", "such as `--signal TERM`");
         says(&["frobnicate"], "unknown verb `frobnicate`", "`rl help` lists the verbs");
         says(&["swarm"], "`swarm`: the verb of docker and podman is not there yet", "`rl help`");
         says(&["images", "--quite"], "unknown option `--quite`", "did you mean `--quiet`?");
