@@ -84,6 +84,10 @@ identities! {
         assert!(line.contains(&format!("Z container destroy {id} (a=b, image=")), "{line}");
         assert_eq!(t.rl(["events", "--since", "1h", "--until", "30m"]).run().ok().out(), "");
         t.rl(["events", "--filter", "colour=red"]).run().refuses(125, "colour=red");
+        assert!(!events(t, "scope=local", "{{.Action}}").is_empty());
+        for none in ["scope=swarm", "daemon=x", "secret=x"] {
+            assert_eq!(events(t, none, "{{.Action}}").len(), 0, "{none}");
+        }
     }
 
     fn a_follower_ends_with_its_reader(t: [sub]) {
@@ -144,6 +148,9 @@ identities! {
         let pruned = t.rl(["volume", "prune", "-f"]).run().ok().out();
         assert!(names.iter().any(|name| name.len() == 64 && pruned.contains(name)) && pruned.contains("Total reclaimed space: "), "{pruned}");
         assert_eq!(volumes(t), ["named"]);
+        let made = t.rl(["volume", "create"]).run().ok().out();
+        let pruned = t.rl(["volume", "prune", "-f"]).run().ok().out();
+        assert!(pruned.starts_with(&format!("Deleted Volumes:\n{made}\n")), "{pruned}");
         for running in [false, true] {
             detached(t, "box", &["-v", "/data", "-v", "named:/n"], images::busybox(), if running { UP } else { write });
             if !running {
@@ -265,6 +272,7 @@ identities! {
         assert_eq!(listed(t, &["stats", "-a", "--no-stream", "--format", "{{.Name}}"]), ["one", "three", "two"]);
         assert_eq!(names(&["status=paused"]), ["three"]);
         assert_eq!(names(&["status=paused", "status=created"]), ["three", "two"]);
+        assert_eq!(names(&["status=dead", "status=removing"]), [""; 0]);
         assert_eq!(names(&["health=none"]), ["one", "three", "two"]);
         t.rl(["ps", "--filter", "name=("]).run().refuses(125, "`(` is no regular expression: found open group");
         assert_eq!(names(&["publish=79-81"]), ["two"]);
@@ -303,6 +311,27 @@ identities! {
         let id = shown("{{.Image}}");
         assert_eq!(t.rl(["inspect", "-f", "<{{.Parent}}>", &id]).run().ok().out(), "<>");
         t.rl(["rm", "box"]).run().ok();
+        let asked = [
+            "-v", "data:/v", "-v", "/tmp:/host:ro", "--tmpfs", "/t", "--cap-add", "NET_ADMIN", "--cap-drop", "KILL", "--ulimit",
+            "nofile=100:200", "--dns", "9.9.9.9", "--add-host", "there:1.2.3.4", "--health-cmd", "true", "--health-retries", "7",
+        ];
+        t.rl(["create", "--name", "box"]).args(asked).arg(images::busybox()).run().ok();
+        let mounts = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Driver}} {{.Destination}};{{end}}";
+        assert_eq!(shown(mounts), "volume data local /v;bind   /host;tmpfs   /t;");
+        assert_eq!(shown("{{with .HostConfig}}{{.CapAdd}} {{.CapDrop}} {{.Privileged}} {{.Dns}} {{.ExtraHosts}}{{end}}"),
+            "[CAP_NET_ADMIN] [CAP_KILL] false [9.9.9.9] [there:1.2.3.4]");
+        assert_eq!(shown("{{json .HostConfig.Ulimits}}"), r#"[{"Hard":200,"Name":"nofile","Soft":100}]"#);
+        assert_eq!(shown("{{.HostConfig.Devices}} {{.HostConfig.SecurityOpt}} {{index .HostConfig.Tmpfs \"/t\" | len}}"), "[] [] 9");
+        assert_eq!(shown("{{.Config.Healthcheck.Test}} {{.Config.Healthcheck.Retries}}"), "[CMD /bin/sh -c true] 7");
+        t.rl(["rm", "-v", "box"]).run().ok();
+        // The beginning of several ids is said to be that.
+        let make = || t.rl(["create", "--network", "none", images::busybox()]).run().ok().out();
+        let firsts = || (0..17).map(|_| make()).collect::<Vec<_>>();
+        let mut firsts: Vec<char> = firsts().iter().filter_map(|id| id.chars().next()).collect();
+        firsts.sort_unstable();
+        let twice = firsts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0].to_string();
+        t.rl(["inspect", &twice]).run().refuses(1, "more than one container");
+        t.rl(["rm", "-a"]).run().ok();
     }
 
     fn a_file_for_the_id(t: [sub root]) {
@@ -413,7 +442,7 @@ identities! {
         assert_eq!(left(), "plain\nkept\nold");
         prune("container", &["label=keep", "label!=keep=yes"]);
         assert_eq!(left(), "plain\nkept");
-        assert_eq!(prune("network", &["label=keep=no"]), "old");
+        assert_eq!(prune("network", &["label=keep=no"]), "Deleted Networks:\nold");
         assert!(prune("system", &["label!=keep=yes"]).contains("plain"));
         assert_eq!(left(), "kept");
         assert_eq!(t.rl(["network", "ls", "-q"]).run().ok().out(), "kept");

@@ -119,8 +119,37 @@ identities! {
         let stopped = t.rl(["stop", "a", "nobody", "b"]).run().exits(1);
         assert_eq!(stopped.out(), "a\nb");
         assert!(stopped.err().contains("`nobody`"), "{}", stopped.err());
+        let logs = t.rl(["logs", "--tail", "1", "a", "nobody", "b"]).run().exits(1);
+        assert!(logs.out().starts_with("a | n") && logs.out().contains("\nb | n"), "{}", logs.out());
+        assert!(logs.err().contains("`nobody`"), "{}", logs.err());
+        let figures = ["stats", "--no-stream", "--format", "{{.Name}}", "nobody", "a", "b"];
+        let figures = t.rl(figures).run().exits(1);
+        assert_eq!(figures.out(), "a\nb");
+        assert!(figures.err().contains("`nobody`"), "{}", figures.err());
+        t.rl(["stats", "--no-stream", "nobody"]).run().refuses(125, "no such container");
         let removed = t.rl(["rm", "nobody", "b", "a"]).run().exits(1);
         assert_eq!(removed.out(), "b\na");
+        // With force it is told, and is no failure.
+        assert!(t.rl(["rm", "-f", "nobody"]).run().ok().err().contains("`nobody`"));
+        t.rl(["rm", "nobody"]).run().refuses(1, "no such container");
+    }
+
+    fn a_stop_without_end_waits(t: [sub]) {
+        let script = "trap 'echo asked' TERM; trap 'exit 3' USR1; echo up; while :; do sleep 0.02; done";
+        detached(t, "own", &["--stop-timeout", "-1"], script);
+        detached(t, "told", &["--stop-timeout", "1"], script);
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.StopTimeout}}", "own", "told"]).run().ok().out(), "-1\n1");
+        for (name, option) in [("own", &[][..]), ("told", &["-t", "-1"])] {
+            wait_for("the traps", || t.rl(["logs", name]).run().ok().out() == "up");
+            let stop = t.rl(["stop"]).args(option).arg(name).spawn();
+            wait_for("the signal", || t.rl(["logs", name]).run().ok().out().contains("asked"));
+            t.rl(["kill", "-s", "USR1", name]).run().ok();
+            assert_eq!(stop.wait().ok().out(), name);
+            assert!(status(t, name).contains("Exited (3)"), "{}", status(t, name));
+        }
+        assert!(t.rl(["generate", "systemd", "own"]).run().ok().out().contains("\nTimeoutStopSec=infinity\n"));
+        t.rl(["stop", "-t", "soon", "own"]).run().refuses(125, "expected seconds, or -1");
+        t.rl(["rm", "own", "told"]).run().ok();
     }
 
     fn exec_runs_in_it_and_as_confined(t: [sub nosub root]) {

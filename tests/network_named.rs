@@ -399,7 +399,7 @@ identities! {
         assert!(out.contains(&format!("{ip}/24")), "its address is free: {out}");
         two.end();
         t.quiet();
-        assert_eq!(network(t, &["prune", "-f"]), "a");
+        assert_eq!(network(t, &["prune", "-f"]), "Deleted Networks:\na");
     }
 
     fn without_its_helper_or_device(t: [sub nosub root]) {
@@ -485,7 +485,7 @@ identities! {
         let hosts = std::fs::read_to_string(format!("/proc/{}/root/etc/hosts", up.pid)).unwrap();
         assert!(hosts.contains("10.7.0.9\t"), "{hosts}");
         up.end();
-        assert_eq!(network(t, &["prune", "--force"]), "in\nwide");
+        assert_eq!(network(t, &["prune", "--force"]), "Deleted Networks:\nin\nwide");
         assert_eq!(network(t, &["ls", "-q"]), "");
         t.rl(["network", "rm", "wide"]).run().refuses(1, "no such network: `wide`");
         network(t, &["rm", "--force", "wide"]);

@@ -166,6 +166,8 @@ identities! {
         };
         says(&["runn", "x"], "unknown verb `runn`", "did you mean `rl run`?");
         says(&["imgaes"], "unknown verb `imgaes`", "did you mean `rl images`?");
+        says(&["prune"], "unknown verb `prune`", "it stands behind a group: `rl volume prune`, ");
+        says(&["kill", "-s", "NONE", "box"], "`--signal NONE`: no such signal", "such as `--signal TERM`");
         says(&["frobnicate"], "unknown verb `frobnicate`", "`rl help` lists the verbs");
         says(&["swarm"], "`swarm`: the verb of docker and podman is not there yet", "`rl help`");
         says(&["images", "--quite"], "unknown option `--quite`", "did you mean `--quiet`?");
@@ -227,7 +229,7 @@ identities! {
         t.rl(["run", "-d", "--quiet", "--network", "none", "--name", "up", "debian", "sleep", "1000"]).run().ok();
         t.rl(["run", "-d", "--quiet", "--network", "none", "--name", "held", "debian", "sleep", "1000"]).run().ok();
         t.rl(["pause", "held"]).run().ok();
-        for (verb, names) in [("stop", &["held", "up"][..]), ("kill", &["held", "up"]), ("pause", &["up"]), ("unpause", &["held"]), ("start", &["web-1"])] {
+        for (verb, names) in [("stop", &["held", "up"][..]), ("kill", &["held", "up"]), ("pause", &["up"]), ("unpause", &["held"]), ("start", &["web-1"]), ("exec", &["up"]), ("top", &["held", "up"])] {
             assert_eq!(offers(&format!("rl {verb} ")), *names, "{verb}");
         }
         t.rl(["rm", "-f", "up", "held"]).run().ok();

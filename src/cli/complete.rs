@@ -232,8 +232,8 @@ fn kind(group: &str, verb: &str, positional: usize) -> Kind {
         ("volume" | "network" | "system", ..) => Kind::Other,
         ("image", "rm" | "inspect", _) | ("image", "ls", 0) => Kind::Images,
         ("container", "inspect", _) => Kind::Containers,
-        (_, "stop" | "kill", _) => Kind::Alive,
-        (_, "pause", _) => Kind::Running,
+        (_, "stop" | "kill", _) | (_, "attach" | "top", 0) => Kind::Alive,
+        (_, "pause", _) | (_, "exec", 0) => Kind::Running,
         (_, "unpause", _) => Kind::Paused,
         (_, "start", _) => Kind::Resting,
         (_, "cp", 0 | 1) => Kind::Paths,
@@ -242,11 +242,7 @@ fn kind(group: &str, verb: &str, positional: usize) -> Kind {
         (_, "wait" | "restart" | "logs" | "rm" | "update" | "stats", _)
         | ("generate", "systemd", 0)
         | (_, "enable" | "disable", 0)
-        | (
-            _,
-            "attach" | "exec" | "top" | "port" | "diff" | "apply" | "rename" | "export" | "commit",
-            0,
-        ) => Kind::Containers,
+        | (_, "port" | "diff" | "apply" | "rename" | "export" | "commit", 0) => Kind::Containers,
         (_, "inspect", _) => Kind::Both,
         (_, "bootstrap", 0) => Kind::Releases,
         (_, "completion", 0) => Kind::Shells,

@@ -5,7 +5,7 @@ use super::table;
 use crate::engine::containers::Filter;
 use crate::engine::images::human_size;
 use crate::engine::{Context, Error, containers};
-use crate::state::Listed;
+use crate::state::{self, Listed};
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub struct PsArgs {
 /// Remove containers
 #[derive(Debug, clap::Args)]
 pub struct RmArgs {
-    /// Kill them first if they run
+    /// Kill them first if they run; one that does not exist is no failure
     #[arg(short, long)]
     force: bool,
     /// All of them
@@ -131,10 +131,14 @@ pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Err
             .collect(),
         false => there(context, &args.containers, args.ignore),
     };
-    Ok(containers::remove_all(
-        context,
-        &words,
-        args.force,
-        args.volumes,
-    ))
+    let done = containers::remove_all(context, &words, args.force, args.volumes).into_iter();
+    // As for docker: with force it is told that there is none, and that is no failure.
+    let done = done.filter_map(|result| match result {
+        Err(error @ Error::State(state::Error::NotFound(_))) if args.force => {
+            context.ui.fail(&error);
+            None
+        }
+        other => Some(other),
+    });
+    Ok(done.collect())
 }

@@ -466,7 +466,9 @@ fn look_at(
                 }
                 return Ok(value);
             }
-            Err(error @ Error::State(state::Error::Damaged { .. })) => return Err(error),
+            Err(
+                error @ Error::State(state::Error::Damaged { .. } | state::Error::Ambiguous(_)),
+            ) => return Err(error),
             Err(error) if kind.is_some() => return Err(error),
             Err(_) => {}
         }

@@ -45,8 +45,8 @@ pub struct StopArgs {
 /// How containers are ended.
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Seconds until SIGKILL
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
+    /// Seconds until SIGKILL; -1: it never comes
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     time: Option<u32>,
     /// Another signal than its own
     #[arg(short, long)]
@@ -206,7 +206,13 @@ pub struct LogsArgs {
     #[arg(long)]
     details: bool,
     /// Show the last lines only
-    #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER|all",
+        default_value = "all",
+        allow_negative_numbers = true
+    )]
     tail: String,
     /// Show what was printed after this time (2026-01-31, 2026-01-31T10:00:00Z, seconds since 1970, or 10m ago)
     #[arg(long, value_name = "TIME")]
@@ -469,8 +475,7 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
             .map(|t| logs::time("--until", t))
             .transpose()?,
     };
-    logs::logs(context, &args.containers, &options)?;
-    Ok(0)
+    logs::logs(context, &args.containers, &options)
 }
 
 /// `rl top`.

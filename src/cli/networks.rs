@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, json};
 
 use super::lifecycle::report;
+use super::system::deleted;
 use super::{print, table};
 use crate::engine::networks::{self, Filter, New};
 use crate::engine::only::Only;
@@ -156,9 +157,7 @@ pub fn network(context: &Context<'_>, args: &NetworkArgs) -> Result<u8, Error> {
                     .ui
                     .ask("Remove all networks that no container is on?")
             {
-                for name in networks::prune(context, &only)? {
-                    context.ui.data(&name);
-                }
+                deleted(context, "Networks", networks::prune(context, &only)?);
             }
             Ok(0)
         }

@@ -48,10 +48,28 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
     let template = table::template(args.format.as_deref(), usual)?;
     let mut before: BTreeMap<String, Sample> = BTreeMap::new();
     // The first look tells nothing of the present; a short while later the second one does.
-    for container in stats::chosen(context, &args.containers, args.all)? {
+    let mut failed = 0;
+    let mut words = Vec::new();
+    for (n, container) in stats::chosen(context, &args.containers, args.all)?
+        .into_iter()
+        .enumerate()
+    {
+        let container = match container {
+            Ok(container) => container,
+            // Named once; the others are shown.
+            Err(error) if args.containers.len() > 1 => {
+                failed = context.ui.fail(&error).min(1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        words.extend(args.containers.get(n).cloned());
         if let Some(sample) = stats::sample(&container) {
             before.insert(container.spec.id, sample);
         }
+    }
+    if words.is_empty() && !args.containers.is_empty() {
+        return Ok(failed);
     }
     std::thread::sleep(PAUSE / 2);
     let clear = std::io::stdout().is_terminal() && !args.no_stream && !args.no_reset;
@@ -59,7 +77,8 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
         let mut rows = Vec::new();
         let mut now = BTreeMap::new();
         let named = !args.containers.is_empty() || args.all;
-        for container in stats::chosen(context, &args.containers, args.all)? {
+        for container in stats::chosen(context, &words, args.all)? {
+            let container = container?;
             match stats::sample(&container) {
                 Some(sample) => {
                     let old = before.get(&container.spec.id);
@@ -81,7 +100,7 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
         };
         let status = print(text.as_bytes());
         if args.no_stream || status != 0 {
-            return Ok(status);
+            return Ok(status.max(failed));
         }
         std::thread::sleep(PAUSE);
     }

@@ -122,15 +122,16 @@ pub fn df(context: &Context<'_>, args: &DfArgs) -> Result<u8, Error> {
 }
 
 fn usage_row(kind: &str, usage: &Usage) -> Value {
-    let percent = (usage.reclaimable * 100)
-        .checked_div(usage.size)
-        .unwrap_or(0);
+    // As docker has it: nothing has no percent of it.
+    let percent = (usage.reclaimable * 100).checked_div(usage.size);
+    let percent = percent.map_or(String::new(), |percent| format!(" ({percent}%)"));
+    let reclaimable = human_size(usage.reclaimable) + &percent;
     json!({
         "Type": kind,
         "TotalCount": usage.total.to_string(),
         "Active": usage.active.to_string(),
         "Size": human_size(usage.size),
-        "Reclaimable": format!("{} ({percent}%)", human_size(usage.reclaimable)),
+        "Reclaimable": reclaimable,
     })
 }
 
@@ -245,14 +246,7 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
     let mut bytes = 0;
     let mut show = |title: &str, pruned: Pruned| {
         bytes += pruned.bytes;
-        if pruned.removed.is_empty() {
-            return;
-        }
-        context.ui.data(&format!("Deleted {title}:"));
-        for word in pruned.removed {
-            context.ui.data(&word);
-        }
-        context.ui.data("");
+        deleted(context, title, pruned.removed);
     };
     match prune {
         Prune::Containers(_) => show("Containers", usage::prune_containers(context, &only)?),
@@ -269,6 +263,18 @@ pub fn prune(context: &Context<'_>, prune: &Prune) -> Result<u8, Error> {
     }
     reclaimed(context, bytes);
     Ok(0)
+}
+
+/// What was thinned out, below a title; nothing where there was nothing.
+pub fn deleted(context: &Context<'_>, title: &str, removed: Vec<String>) {
+    if removed.is_empty() {
+        return;
+    }
+    context.ui.data(&format!("Deleted {title}:"));
+    for word in removed {
+        context.ui.data(&word);
+    }
+    context.ui.data("");
 }
 
 /// The last line of what thins out.

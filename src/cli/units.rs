@@ -66,8 +66,8 @@ struct UnitArgs {
     /// When systemd starts it again: no, always, on-success, on-failure, …
     #[arg(long, value_name = "POLICY", default_value = "on-failure", value_parser = existing::RESTART.to_vec())]
     restart_policy: String,
-    /// Seconds from the stop signal to SIGKILL, where not the container's own
-    #[arg(short, long, alias = "stop-timeout", value_name = "SECONDS")]
+    /// Seconds from the stop signal to SIGKILL, where not the container's own; -1: it never comes
+    #[arg(short, long, alias = "stop-timeout", value_name = "SECONDS", value_parser = crate::engine::units::patience, allow_negative_numbers = true)]
     time: Option<u32>,
 }
 

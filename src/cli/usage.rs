@@ -50,7 +50,13 @@ pub fn explain(error: &clap::Error) -> u8 {
                 complain(&message, Some(&help));
             } else {
                 let near = near(&word).or_else(|| quote(ContextKind::SuggestedSubcommand));
-                let hint = near.map_or(help, |near| format!("did you mean `rl {near}`?"));
+                let hint = match (grouped(&word), near) {
+                    (groups, _) if verb.is_none() && !groups.is_empty() => {
+                        format!("it stands behind a group: {}", groups.join(", "))
+                    }
+                    (_, Some(near)) => format!("did you mean `rl {near}`?"),
+                    (_, None) => help,
+                };
                 complain(&format!("unknown verb `{word}`"), Some(&hint));
             }
         }
@@ -118,6 +124,15 @@ fn refuse(word: &str, long: &str, help: &str) {
             "it is refused so that nothing is left out in silence; {help}"
         )),
     );
+}
+
+/// The verbs of groups that are called so, quoted.
+fn grouped(word: &str) -> Vec<String> {
+    let command = Cli::command();
+    let groups = command.get_subcommands();
+    let groups = groups.filter(|group| group.find_subcommand(word).is_some() && word != "help");
+    let names = groups.map(|group| format!("`rl {} {word}`", group.get_name()));
+    names.collect()
 }
 
 fn near(word: &str) -> Option<String> {

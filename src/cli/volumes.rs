@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::lifecycle::report;
-use super::system::reclaimed;
+use super::system::{deleted, reclaimed};
 use super::{print, table};
 use crate::engine::only::Only;
 use crate::engine::volumes::{self, Filter, Volume};
@@ -141,10 +141,9 @@ pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
             };
             if *force || context.ui.ask(question) {
                 let pruned = usage::prune_volumes(context, *all, &only)?;
-                for name in &pruned.removed {
-                    context.ui.data(name);
-                }
-                reclaimed(context, pruned.bytes);
+                let bytes = pruned.bytes;
+                deleted(context, "Volumes", pruned.removed);
+                reclaimed(context, bytes);
             }
             Ok(0)
         }

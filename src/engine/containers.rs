@@ -222,10 +222,10 @@ fn ask_to_remove(dir: &std::path::Path) -> Result<Client, monitor::Error> {
     client.tell(&ToMonitor::Remove).map(|()| client)
 }
 
-/// Waits until the monitor has let go of the container (or 10 seconds).
+/// Waits until the monitor has let go of the container (or 10 seconds), or it runs anew: then another monitor has it.
 pub(super) fn await_release(container: &Container) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while container.is_held() && std::time::Instant::now() < deadline {
+    while container.is_held() && !container.runs_anew() && std::time::Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_micros(500));
     }
 }

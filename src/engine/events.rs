@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::only::Label;
 use super::{Context, Error, output};
+use crate::model::Reference;
 use crate::model::text::escape;
 use crate::model::time::to_rfc3339;
 use crate::state::events;
@@ -171,7 +172,18 @@ fn passes(event: &Value, filters: &BTreeMap<String, Vec<String>>) -> bool {
             "type" => kind == *value,
             "event" => text(&event["Action"]).split(':').next() == Some(value),
             "label" => Label::parse(value).fits(|name| attributes.get(name)?.as_str()),
-            "image" if kind == "container" => text(&attributes["image"]) == *value,
+            "image" => {
+                let named = match &*kind {
+                    "container" => text(&attributes["image"]),
+                    "image" if id.starts_with(&**value) => return true,
+                    "image" => text(&attributes["name"]),
+                    _ => return false,
+                };
+                // As docker has it, without its tag too.
+                let reference = named.parse::<Reference>();
+                named == *value || reference.is_ok_and(|r| r.familiar_name() == *value)
+            }
+            "scope" => value == "local",
             key if key == kind => id.starts_with(&**value) || text(&attributes["name"]) == *value,
             _ => false,
         })
@@ -179,7 +191,7 @@ fn passes(event: &Value, filters: &BTreeMap<String, Vec<String>>) -> bool {
 }
 
 /// The keys that there are.
-pub const FILTERS: [&str; 7] = [
+pub const FILTERS: [&str; 14] = [
     "container",
     "event",
     "image",
@@ -187,6 +199,14 @@ pub const FILTERS: [&str; 7] = [
     "network",
     "type",
     "volume",
+    "scope",
+    // Those of docker's that nothing happens to here.
+    "config",
+    "daemon",
+    "node",
+    "plugin",
+    "secret",
+    "service",
 ];
 
 /// An event as Docker prints it with a format: with its older names for some of it (docker system events, `--format`).
@@ -245,4 +265,31 @@ pub fn line(event: &Value) -> String {
         text(&event["Actor"]["ID"]),
         attributes.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_by_their_names() {
+        let event = |kind: &str, attributes: Value| {
+            serde_json::json!({
+                "Type": kind, "Action": "x", "Actor": { "ID": "sha256:12ab", "Attributes": attributes },
+            })
+        };
+        let fits = |event: &Value, value: &str| {
+            let filters = [("image".to_owned(), vec![value.to_owned()])];
+            passes(event, &filters.into_iter().collect())
+        };
+        let container = event("container", serde_json::json!({ "image": "app:1" }));
+        let image = event("image", serde_json::json!({ "name": "app:1" }));
+        for event in [&container, &image] {
+            assert!(fits(event, "app:1") && fits(event, "app"));
+            assert!(!fits(event, "ap") && !fits(event, "app:2"));
+        }
+        assert!(fits(&image, "sha256:12") && !fits(&container, "sha256:12"));
+        let volume = event("volume", serde_json::json!({ "name": "app" }));
+        assert!(!fits(&volume, "app"));
+    }
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use super::environment::merge_env;
 use super::start::exec_plan;
 use super::{Context, Error, containers, keys, lifecycle};
@@ -44,7 +46,36 @@ pub struct Exec {
 pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error> {
     let container = lifecycle::find(context, word)?;
     let first = first_process(&container, word)?;
-    let first = first.as_fd();
+    enter(context, &container, first.as_fd(), exec).map_err(|error| {
+        let ended = match &error {
+            Error::Monitor(monitor::Error::Absent) => true,
+            // What failed because the container ended meanwhile says nothing of the command.
+            error => error.status() == 125 && has_ended(first.as_fd()),
+        };
+        match ended {
+            true => Error::NotRunning(word.to_owned()),
+            false => error,
+        }
+    })
+}
+
+/// Its namespaces are gone a moment before its end can be seen.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    let mut end = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    rustix::event::poll(&mut end, Some(&moment)).is_ok_and(|ready| ready > 0)
+}
+
+/// The same, in the container whose first process is `first`.
+fn enter(
+    context: &Context<'_>,
+    container: &Container,
+    first: BorrowedFd<'_>,
+    exec: &Exec,
+) -> Result<u8, Error> {
     let group = container.state.group.as_deref();
     if exec.detach && group.is_none() {
         // Its monitor is born where this process is.

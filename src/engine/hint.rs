@@ -18,6 +18,7 @@ fn example(option: &str) -> &'static str {
         "--ulimit" => "such as `--ulimit nofile=1024:4096`; `man 2 getrlimit` lists the names",
         "--shm-size" => "such as `--shm-size 64m`",
         "--stop-signal" => "such as `--stop-signal TERM`; `kill -l` lists the names",
+        "--signal" => "such as `--signal TERM`; `kill -l` lists the names",
         "--hostname" => "such as `--hostname box`",
         "--sysctl" => {
             "such as `--sysctl net.ipv4.ip_forward=1`; the host's own are the administrator's"

@@ -4,6 +4,8 @@
 //! lock; so no verb signals a number that it read somewhere. Where several are named, all are asked before any is
 //! waited for.
 
+use std::time::{Duration, Instant};
+
 use super::keys;
 use super::start::{Start, start as start_on};
 use super::{Context, Error, containers, mounts, network, ready, told};
@@ -11,7 +13,7 @@ use crate::model::spec::ContainerSpec;
 use crate::monitor;
 use crate::monitor::client::{Attach, Client, Outcome};
 use crate::monitor::wire::ToMonitor;
-use crate::state::{Container, Containers, Status};
+use crate::state::{self, Container, Containers, Locked, Status};
 
 /// How to attach to a container.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +57,14 @@ pub fn start(
             None => Ok(None),
         };
     }
-    let locked = container.lock_at_rest()?;
+    let locked = match at_rest(context, word, &mut container)? {
+        Some(locked) => locked,
+        // Another command has started it meanwhile.
+        None => {
+            let attached = attach.map(|options| self::attach(context, word, options));
+            return attached.transpose();
+        }
+    };
     monitor::end_left(&locked);
     let spec = &container.spec;
     let plan = containers::plan_for(context, spec)?;
@@ -80,6 +89,30 @@ pub fn start(
         told::of_logout(context, spec);
     }
     Ok(outcome.map(status))
+}
+
+/// Locks a container that does not run; `None` when it runs by then. While another command has it, which may be about to
+/// start it, that is waited for.
+fn at_rest(
+    context: &Context<'_>,
+    word: &str,
+    container: &mut Container,
+) -> Result<Option<Locked>, Error> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match container.lock() {
+            Ok(locked) => return Ok(Some(locked)),
+            Err(state::Error::Running(_)) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        *container = find(context, word)?;
+        let ends =
+            || container.state.status == Status::Running && containers::hold(container).is_none();
+        if container.state.is_alive() && !ends() {
+            return Ok(None);
+        }
+    }
 }
 
 /// Attaches to a running container until it ends or the keys are typed; returns the exit status.
@@ -134,6 +167,14 @@ pub(super) fn connect(container: &Container, word: &str) -> Result<Client, Error
     }
 }
 
+/// Asks the monitor for something that only a running container can do: one whose monitor goes away meanwhile runs no more.
+fn ask_running(client: &Client, word: &str, message: &ToMonitor) -> Result<(), Error> {
+    match client.ask(message) {
+        Err(monitor::Error::Gone) => Err(Error::NotRunning(word.to_owned())),
+        other => Ok(other?),
+    }
+}
+
 /// One result for each word, in their order: all are asked first, then each is waited for.
 fn each<T>(
     words: &[String],
@@ -160,11 +201,17 @@ pub fn stop(
         if !container.state.is_alive() {
             return Ok(None);
         }
-        let client = connect(&container, word)?;
+        let client = match connect(&container, word) {
+            // It has ended meanwhile.
+            Err(Error::NotRunning(_)) => return Ok(None),
+            other => other?,
+        };
         let signal = signal.unwrap_or(container.spec.stop_signal);
         let seconds = seconds.unwrap_or(container.spec.stop_timeout);
-        client.tell(&ToMonitor::Stop(signal, seconds))?;
-        Ok(Some((client, container)))
+        match client.tell(&ToMonitor::Stop(signal, seconds)) {
+            Ok(()) | Err(monitor::Error::Gone) => Ok(Some((client, container))),
+            Err(error) => Err(error.into()),
+        }
     };
     each(words, ask, |_, asked| {
         if let Some((client, container)) = asked {
@@ -196,8 +243,8 @@ pub fn kill(context: &Context<'_>, words: &[String], signal: i32) -> Vec<Result<
         let container = find(context, word)?;
         Ok((connect(&container, word)?, container))
     };
-    each(words, ask, |_, (client, container)| {
-        client.ask(&ToMonitor::Kill(signal))?;
+    each(words, ask, |word, (client, container)| {
+        ask_running(&client, word, &ToMonitor::Kill(signal))?;
         if signal == libc::SIGKILL {
             let _ = client.await_end();
             containers::await_release(&container);
@@ -223,7 +270,7 @@ pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<St
             None => connect(&container, word),
         }
     };
-    let finish = |_: &str, client: Client| Ok(client.ask(&ToMonitor::Pause(on))?);
+    let finish = |word: &str, client: Client| ask_running(&client, word, &ToMonitor::Pause(on));
     each(words, ask, finish)
 }
 

@@ -66,42 +66,65 @@ pub fn time(option: &'static str, text: &str) -> Result<String, units::Error> {
     if let Some((seconds, fraction)) = time::parse_date(text, crate::sys::clock::east_of_utc) {
         return Ok(time::to_rfc3339(seconds).replace('Z', fraction));
     }
-    let seconds = match text.parse::<i64>() {
-        Ok(seconds) => seconds,
-        Err(_) => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
+    // As docker has it: `SECONDS[.NANOSECONDS]`.
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, digits)) if digits.len() <= 9 => (whole, digits),
+        _ => (text, ""),
+    };
+    let digits = fraction.bytes().all(|b| b.is_ascii_digit());
+    let seconds = match whole.parse::<i64>() {
+        Ok(seconds) if !fraction.is_empty() && digits => {
+            return Ok(time::to_rfc3339(seconds).replace('Z', &format!(".{fraction}")));
+        }
+        Ok(seconds) if whole.len() == text.len() => seconds,
+        _ => time::now() - units::duration(option, text)?.div_ceil(1000) as i64,
     };
     Ok(time::to_rfc3339(seconds).trim_end_matches('Z').to_owned())
 }
 
-/// Writes the logs of containers to standard output and error.
+/// Writes the logs of containers to standard output and error. Of several, those that have none to show are told, and
+/// the others shown. Returns the exit status.
 ///
 /// # Errors
-/// No such container; it keeps no log here; its log cannot be read.
-pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<(), Error> {
+/// No such container, or it keeps no log here, where it is the only one; a log cannot be read.
+pub fn logs(context: &Context<'_>, words: &[String], options: &Logs) -> Result<u8, Error> {
+    if let [word] = words {
+        let container = lifecycle::find(context, word)?;
+        if container.spec.log.driver == LogDriver::Journald && !options.details {
+            return journal(&container, options).map(|()| 0);
+        }
+    }
+    let mut status = 0;
     let mut readers = Vec::new();
     for word in words {
-        let container = lifecycle::find(context, word)?;
-        if let ([_], LogDriver::Journald) = (words, container.spec.log.driver)
-            && !options.details
-        {
-            return journal(&container, options);
+        match kept(context, word, options) {
+            Ok(container) => readers.push(Reader::new(container, words.len() > 1)),
+            Err(error) if words.len() > 1 => status = context.ui.fail(&error).min(1),
+            Err(error) => return Err(error),
         }
-        let why = match container.spec.log.driver {
-            LogDriver::JsonFile => None,
-            LogDriver::Journald if options.details => {
-                Some("has its log in the journal: `journalctl --output verbose` shows details")
-            }
-            LogDriver::Journald => Some("has its log in the journal, which is shown by itself"),
-            LogDriver::None | LogDriver::Passthrough => Some("keeps no log (`--log-driver`)"),
-        };
-        if let Some(why) = why {
-            return Err(Error::Unfit {
-                name: word.clone(),
-                why,
-            });
-        }
-        readers.push(Reader::new(container, words.len() > 1));
     }
+    show(context, readers, options).map(|()| status)
+}
+
+/// The container `word`, which keeps its log in files.
+fn kept(context: &Context<'_>, word: &str, options: &Logs) -> Result<Container, Error> {
+    let container = lifecycle::find(context, word)?;
+    let why = match container.spec.log.driver {
+        LogDriver::JsonFile => return Ok(container),
+        LogDriver::Journald if options.details => {
+            "has its log in the journal: `journalctl --output verbose` shows details"
+        }
+        LogDriver::Journald => "has its log in the journal, which is shown by itself",
+        LogDriver::None | LogDriver::Passthrough => "keeps no log (`--log-driver`)",
+    };
+    Err(Error::Unfit {
+        name: word.to_owned(),
+        why,
+    })
+}
+
+/// What is in the logs, and with `--follow` what comes into them.
+fn show(context: &Context<'_>, mut readers: Vec<Reader>, options: &Logs) -> Result<(), Error> {
     let watch = options.follow.then(|| Watch::new(&readers));
     for reader in &mut readers {
         if !reader.show_kept(options)? {
@@ -421,4 +444,24 @@ fn wanted(record: &Record, options: &Logs) -> bool {
     let at = record.time.trim_end_matches('Z');
     options.since.as_deref().is_none_or(|since| at >= since)
         && options.until.as_deref().is_none_or(|until| at < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_their_parts() {
+        let at = |text| time("--since", text).ok();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(at("946684800"), some("2000-01-01T00:00:00"));
+        assert_eq!(at("946684800.5"), some("2000-01-01T00:00:00.5"));
+        assert_eq!(
+            at("946684800.123456789"),
+            some("2000-01-01T00:00:00.123456789")
+        );
+        for bad in ["946684800.", "946684800.x", "946684800.1234567890", "."] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
 }

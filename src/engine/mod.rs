@@ -326,7 +326,7 @@ pub enum Error {
     OomScore(i32),
     /// A filter that `rl events` does not have.
     #[error(
-        "`{0}` is not a filter: container, event, image, label, network, type or volume, then `=` and a value"
+        "`{0}` is not a filter: container, event, image, label, network, scope, type or volume, then `=` and a value"
     )]
     EventFilter(String),
     /// Copying from and to the same side.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::limits::{GroupArgs, LimitArgs};
+use super::units;
 use crate::model::spec::Typed;
 
 /// Run a command in a new container
@@ -219,8 +220,8 @@ pub struct Life {
     /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
-    /// Seconds between the stop signal and SIGKILL
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds between the stop signal and SIGKILL; -1: it never comes
+    #[arg(long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     pub stop_timeout: Option<u32>,
     /// Where the output goes: json-file, journald, none, passthrough
     #[arg(long, value_name = "DRIVER")]

@@ -42,14 +42,21 @@ pub struct Figures {
 ///
 /// # Errors
 /// No such container.
-pub fn chosen(context: &Context<'_>, words: &[String], all: bool) -> Result<Vec<Container>, Error> {
-    match words {
-        [] => containers::list(context, all),
+pub fn chosen(
+    context: &Context<'_>,
+    words: &[String],
+    all: bool,
+) -> Result<Vec<Result<Container, Error>>, Error> {
+    Ok(match words {
+        [] => containers::list(context, all)?
+            .into_iter()
+            .map(Ok)
+            .collect(),
         words => words
             .iter()
             .map(|word| lifecycle::find(context, word))
             .collect(),
-    }
+    })
 }
 
 /// What a container has used until now: by its control group, else by its processes. `None` where it does not run.

@@ -1,6 +1,6 @@
 //! Small notations of the options: byte sizes, signals, limits, key=value.
 
-use crate::model::spec::{RestartPolicy, Ulimit};
+use crate::model::spec::{FOREVER, RestartPolicy, Ulimit};
 
 /// A value that is not in its notation.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -62,6 +62,18 @@ pub fn bytes(option: &'static str, value: &str) -> Result<u64, Error> {
     }
     let number: u64 = number.parse().map_err(|_| form())?;
     number.checked_mul(1 << shift).ok_or_else(too_large)
+}
+
+/// Seconds from a stop signal to SIGKILL; a negative number is [`FOREVER`] (docker-stop(1): `-1` to wait without end).
+///
+/// # Errors
+/// What was expected instead.
+pub fn patience(text: &str) -> Result<u32, String> {
+    match text.parse::<i64>() {
+        Ok(..0) => Ok(FOREVER),
+        Ok(seconds) if seconds < i64::from(FOREVER) => Ok(seconds as u32),
+        _ => Err("expected seconds, or -1 to wait without end".into()),
+    }
 }
 
 /// A signal by number or name, with or without `SIG`.
@@ -220,6 +232,14 @@ pub fn pair(option: &'static str, value: &str) -> Result<(String, String), Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patience_can_be_without_end() {
+        assert_eq!(patience("0"), Ok(0));
+        assert_eq!(patience("90"), Ok(90));
+        assert_eq!(patience("-1"), Ok(FOREVER));
+        assert!(patience("4294967295").is_err() && patience("1s").is_err());
+    }
 
     #[test]
     fn sizes() {

@@ -107,6 +107,7 @@ pub fn create(
     labels: &BTreeMap<String, String>,
     options: &Options,
 ) -> Result<String, Error> {
+    let anonymous = name.is_none();
     let name = name.map_or_else(names::random_id, str::to_owned);
     if !mounts::is_name(&name) {
         return Err(Error::VolumeName(name));
@@ -133,6 +134,10 @@ pub fn create(
         let written = std::fs::write(&path, text);
         let synced = written.and_then(|()| std::fs::File::open(&path)?.sync_data());
         synced.map_err(failed(&path))?;
+    }
+    if anonymous {
+        let mark = dir.join(mounts::ANONYMOUS);
+        std::fs::write(&mark, "").map_err(failed(&mark))?;
     }
     // Last, since with it there is a volume.
     if !make_data(&data).map_err(failed(&data))? {

@@ -11,6 +11,9 @@ use super::{Digest, IdMap};
 /// The version this program writes. A file of a higher version is refused, not guessed at.
 pub const VERSION: u32 = 1;
 
+/// Seconds after the stop signal that never pass: SIGKILL does not come (`--stop-timeout -1`).
+pub const FOREVER: u32 = u32::MAX;
+
 /// What the user asked, fully resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -84,7 +87,7 @@ pub struct ContainerSpec {
     pub init: bool,
     /// The signal that asks the command to end.
     pub stop_signal: i32,
-    /// Seconds after it until SIGKILL.
+    /// Seconds after it until SIGKILL, or [`FOREVER`].
     pub stop_timeout: u32,
     /// Whether the command is started again when it ends.
     pub restart: RestartPolicy,

@@ -112,6 +112,13 @@ pub fn now_rfc3339_nanos() -> String {
     format!("{text}.{:09}Z", since.subsec_nanos())
 }
 
+/// `2024-05-20 10:00:00 +0000 UTC`, as docker's lists have it.
+pub fn in_lists(seconds: i64) -> String {
+    to_rfc3339(seconds)
+        .replace('T', " ")
+        .replace('Z', " +0000 UTC")
+}
+
 /// Seconds since the epoch.
 pub fn now() -> i64 {
     let since = SystemTime::now()
@@ -156,6 +163,7 @@ mod tests {
             assert_eq!(parse_rfc3339(text), Some(seconds));
             assert_eq!(to_rfc3339(seconds), text);
         }
+        assert_eq!(in_lists(0), "1970-01-01 00:00:00 +0000 UTC");
         assert_eq!(
             parse_rfc3339("2000-01-01T01:00:00.123456789+01:00"),
             Some(946_684_800)

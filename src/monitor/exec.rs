@@ -16,7 +16,7 @@ use super::wire::{self, FromMonitor, StartFailure};
 use super::{Error, Input, log, no_group, null, signals, start, watch};
 use crate::cgroup;
 use crate::runtime::join::{self, Begun, Target};
-use crate::runtime::{ExecPlan, InitError, Program};
+use crate::runtime::{ExecPlan, InitError, Program, Stage};
 use crate::sys::proc;
 use crate::sys::process::{self, Child, exit_now};
 use crate::sys::sabotage::dropped;
@@ -102,6 +102,10 @@ fn failed(failure: StartFailure) -> Error {
 }
 
 fn stopped(error: InitError) -> Error {
+    // Whom setns(2) does not find has ended.
+    if (error.stage, error.errno) == (Stage::Enter, libc::ESRCH) {
+        return Error::Absent;
+    }
     failed(start::init(&error))
 }
 

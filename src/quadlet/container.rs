@@ -198,14 +198,15 @@ pub fn text(unit: &Unit, made: &Made, known: &Known, host: &Host<'_>) -> Result<
         ("SuccessExitStatus", success(unit)?),
     ];
     if let Some(entry) = unit.last(SECTION, "StopTimeout") {
-        let seconds: u32 = entry
+        let seconds: i64 = entry
             .value
             .parse()
             .map_err(|_| entry.refuse("a number of seconds"))?;
         // systemd shall not lose patience first (DefaultTimeoutStopSec= is 90 s); the user's own value comes behind.
-        if seconds > 60 {
-            let longer = seconds.saturating_add(30).to_string();
-            service.push(("TimeoutStopSec", longer));
+        match seconds {
+            ..0 => service.push(("TimeoutStopSec", "infinity".into())),
+            61.. => service.push(("TimeoutStopSec", seconds.saturating_add(30).to_string())),
+            _ => {}
         }
     }
     service.extend(limits);

@@ -5,7 +5,7 @@
 
 use super::service::{self, TERMINATED, Text};
 use super::{Error, Host, words};
-use crate::model::spec::ContainerSpec;
+use crate::model::spec::{ContainerSpec, FOREVER};
 
 /// `Restart=` of systemd.service(5).
 pub const RESTART: &[&str] = &[
@@ -66,7 +66,11 @@ pub fn text(spec: &ContainerSpec, options: &Options, host: &Host<'_>) -> Result<
         _ => text.set("SuccessExitStatus", &format!("{TERMINATED} {ended}")),
     }
     // systemd shall not lose patience before `rl stop` does.
-    text.set("TimeoutStopSec", &seconds.saturating_add(30).to_string());
+    let (limit, seconds) = match seconds {
+        FOREVER => ("infinity".to_owned(), "-1".to_owned()),
+        _ => (seconds.saturating_add(30).to_string(), seconds.to_string()),
+    };
+    text.set("TimeoutStopSec", &limit);
     let mut start = match &options.new {
         Some((directory, typed)) => {
             // Paths among the words may be relative.

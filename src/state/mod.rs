@@ -463,6 +463,13 @@ impl Container {
         lock_file(&self.dir).is_some_and(|file| is_locked(&file))
     }
 
+    /// Whether it runs, as another process than when it was read.
+    pub fn runs_anew(&self) -> bool {
+        let now = State::of(&self.dir);
+        let process = |state: &State| (state.pid, state.start_time);
+        now.is_alive() && now.pid.is_some() && process(&now) != process(&self.state)
+    }
+
     /// A hold on the first process, which is compared after it is held: never one that has the number by now.
     /// `None` when it does not run, also when its monitor has not noted that yet.
     ///

@@ -25,6 +25,17 @@ pub enum FilterError {
     Pattern(#[from] PatternError),
 }
 
+/// What `status` takes (docker-ps(1)); no container here is ever being removed, or dead.
+const STATES: [&str; 7] = [
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "exited",
+    "removing",
+    "dead",
+];
+
 /// Ports inside, as `publish` and `expose` take them (docker-ps(1)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside {
@@ -101,11 +112,7 @@ impl std::str::FromStr for Filter {
             "id" => Filter::Id(owned),
             "name" => Filter::Name(Pattern::parse(value)?),
             "label" => Filter::Label(Label::parse(value)),
-            "status"
-                if ["created", "running", "paused", "restarting", "exited"].contains(&value) =>
-            {
-                Filter::Status(owned)
-            }
+            "status" if STATES.contains(&value) => Filter::Status(owned),
             "health" if ["starting", "healthy", "unhealthy", "none"].contains(&value) => {
                 Filter::Health(owned)
             }

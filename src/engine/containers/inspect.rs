@@ -2,18 +2,19 @@
 
 use std::net::IpAddr;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
 use crate::model::spec::{
-    CgroupMode, ContainerSpec, LogDriver, MountSource, NetworkMode, Resources, RestartPolicy,
-    RootfsSource,
+    CgroupMode, Confinement, ContainerSpec, FOREVER, Health, LogDriver, MountSource, NetworkMode,
+    Resources, RestartPolicy, RootfsSource, SeccompChoice,
 };
 use crate::model::time::to_rfc3339;
 use crate::monitor::log;
 use crate::net::{self, Publish, anywhere};
+use crate::security::caps::CapSet;
 use crate::state::{Container, Networks, Status};
 
 /// The fields, named as Docker names them. `networks` are those with a name.
@@ -64,7 +65,11 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
             "WorkingDir": spec.cwd,
             "Labels": spec.labels,
             "StopSignal": stop_signal(spec.stop_signal),
-            "StopTimeout": spec.stop_timeout,
+            "StopTimeout": match spec.stop_timeout {
+                FOREVER => -1,
+                seconds => i64::from(seconds),
+            },
+            "Healthcheck": spec.health.as_ref().map(health_check),
         },
         "NetworkSettings": network_settings(container, network),
     })
@@ -167,6 +172,23 @@ fn host_config(spec: &ContainerSpec) -> Value {
         LogDriver::None => "none",
         LogDriver::Passthrough => "passthrough",
     };
+    let held = CapSet::from_bits(spec.capabilities);
+    let ulimits = spec.ulimits.iter().map(|limit| {
+        // Docker's word for no limit.
+        let number = |value| i64::try_from(value).unwrap_or(-1);
+        json!({ "Name": limit.name, "Soft": number(limit.soft), "Hard": number(limit.hard) })
+    });
+    let devices = spec.devices.iter().map(|device| {
+        json!({
+            "PathOnHost": device.host.to_string_lossy(),
+            "PathInContainer": device.container,
+            "CgroupPermissions": if device.read_only { "r" } else { "rwm" },
+        })
+    });
+    let tmpfs = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Tmpfs { options } => Some((mount.target.clone(), json!(options))),
+        _ => None,
+    });
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
@@ -178,6 +200,17 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "ShmSize": spec.shm_size,
         "Sysctls": spec.sysctls,
         "Init": spec.init,
+        "CapAdd": capabilities(held.without(CapSet::DEFAULT).union(CapSet::from_bits(spec.ambient))),
+        "CapDrop": capabilities(CapSet::DEFAULT.without(held)),
+        "Privileged": false,
+        "SecurityOpt": security(&spec.confinement),
+        "Ulimits": ulimits.collect::<Vec<_>>(),
+        "Devices": devices.collect::<Vec<_>>(),
+        "Tmpfs": tmpfs.collect::<Map<_, _>>(),
+        "Dns": spec.network.request.dns,
+        "DnsOptions": spec.network.request.dns_option,
+        "DnsSearch": spec.network.request.dns_search,
+        "ExtraHosts": spec.network.request.add_host,
         "PidMode": if spec.share.pid { "host" } else { "private" },
         "IpcMode": if spec.share.ipc { "host" } else { "private" },
         "UTSMode": if spec.share.uts { "host" } else { "private" },
@@ -190,6 +223,34 @@ fn host_config(spec: &ContainerSpec) -> Value {
         out.extend(limits);
     }
     out
+}
+
+/// Docker's `Healthcheck`: times are in nanoseconds.
+fn health_check(health: &Health) -> Value {
+    let nanoseconds = |milliseconds: u64| milliseconds.saturating_mul(1_000_000);
+    let test = std::iter::once("CMD").chain(health.args.iter().map(String::as_str));
+    json!({
+        "Test": test.collect::<Vec<_>>(),
+        "Interval": nanoseconds(health.interval),
+        "Timeout": nanoseconds(health.timeout),
+        "StartPeriod": nanoseconds(health.start_period),
+        "Retries": health.retries,
+    })
+}
+
+fn capabilities(set: CapSet) -> Vec<String> {
+    set.iter().map(|cap| cap.to_string()).collect()
+}
+
+/// What differs from what is customary, as `--security-opt` takes it.
+fn security(confinement: &Confinement) -> Vec<String> {
+    let seccomp = match &confinement.seccomp {
+        SeccompChoice::Default => None,
+        SeccompChoice::Unconfined => Some("seccomp=unconfined".to_owned()),
+        SeccompChoice::File(path) => Some(format!("seccomp={}", path.display())),
+    };
+    let privileges = (!confinement.no_new_privs).then(|| "no-new-privileges=false".to_owned());
+    privileges.into_iter().chain(seccomp).collect()
 }
 
 /// Docker's fields, where 0 and an empty text are for no limit; those of version 2 that it has no field for
@@ -246,19 +307,17 @@ fn mount(mount: &crate::model::spec::VolumeMount) -> Value {
         ["private", "slave", "shared", "unbindable"].contains(&word)
     });
     let propagation = propagation.map_or("rprivate", String::as_str);
-    let mut out = json!({
+    // A template that goes through all mounts names these of each; docker has them empty where there is none.
+    json!({
         "Type": kind,
+        "Name": name.map_or("", |name| name),
+        "Driver": if name.is_some() { "local" } else { "" },
         "Source": source,
         "Destination": mount.target,
         "RW": !mount.read_only,
         "Mode": mount.options.join(","),
         "Propagation": propagation,
-    });
-    if let Some(name) = name {
-        out["Driver"] = json!("local");
-        out["Name"] = json!(name);
-    }
-    out
+    })
 }
 
 /// Every published port: inside (`80/tcp`), address of the machine where one is named, port of the machine.

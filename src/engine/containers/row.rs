@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::model::spec::{MountSource, NetworkMode, VolumeMount};
-use crate::model::time::{ago, now, to_rfc3339};
+use crate::model::time::{ago, in_lists, now};
 use crate::net::{Ports, Publish, anywhere};
 use crate::state::{Listed, Status, Verdict};
 
@@ -41,7 +41,7 @@ pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'
             name => name.into(),
         },
         "Command" => command(&spec.args, whole).into(),
-        "CreatedAt" => to_rfc3339(created).into(),
+        "CreatedAt" => in_lists(created).into(),
         "RunningFor" => ago(created, now()).into(),
         "Ports" => {
             let ports = spec.network.publish.iter();

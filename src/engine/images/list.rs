@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{ImageError, Result, ago, now, parse_rfc3339};
 use crate::engine::logs;
 use crate::engine::only::{Label, truth};
+use crate::model::time::in_lists;
 use crate::model::{Digest, Reference};
 use crate::store::{Image, Store};
 
@@ -79,9 +80,7 @@ impl Row {
         } else {
             self.id.short()
         };
-        let created = self
-            .created
-            .map_or_else(|| "N/A".to_owned(), super::to_rfc3339);
+        let created = self.created.map_or_else(|| "N/A".to_owned(), in_lists);
         json!({
             "Repository": self.repository,
             "Tag": self.tag,

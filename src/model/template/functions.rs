@@ -12,8 +12,11 @@ type Result<T> = std::result::Result<T, String>;
 
 const NAMES: &[&str] = &[
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
-    "or", "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
+    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
 ];
+
+/// So many blanks are put on a side of a value at most.
+const MOST: usize = 1000;
 
 pub(super) fn exists(name: &str) -> bool {
     NAMES.contains(&name)
@@ -39,6 +42,15 @@ pub(super) fn call<'a>(name: &str, arguments: &[Val<'a>]) -> Result<Val<'a>> {
         ("truncate", [value, count]) => {
             let count = number(count)?;
             change(value, |text| text.chars().take(count).collect())
+        }
+        // Nothing stays nothing, as in Docker.
+        ("pad", [value, before, after]) => {
+            let blanks = |count: &Val<'_>| Ok::<_, String>(" ".repeat(number(count)?.min(MOST)));
+            let (before, after) = (blanks(before)?, blanks(after)?);
+            change(value, |text| match text {
+                "" => String::new(),
+                text => format!("{before}{text}{after}"),
+            })
         }
         ("split", [value, by]) => {
             let (text, by) = (string(value)?, string(by)?);

@@ -61,6 +61,7 @@ fn templates_read_as_go_reads_them() {
             "{{with .Config}}{{index .Env 1}}{{end}}{{with .Off}}x{{else}}-{{end}}",
             "B=2-",
         ),
+        (r#"{{pad .ID 1 2}}|{{pad "" 3 3}}|"#, " abcdef  ||"),
         (
             "{{slice .ID 1 3}}{{truncate .ID 2}}{{slice .Args 1}}",
             "bcab[b c]",
