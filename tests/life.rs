@@ -450,7 +450,7 @@ identities! {
         detached(t, "plain", &[], "echo x");
         t.rl(["wait", "plain"]).run().ok();
         assert_eq!(t.rl(["logs", "--details", "plain"]).run().ok().out(), " x", "a blank is between nothing and it");
-        for (bad, says) in [("env-regex=(", "unclosed group"), ("tag={{.Nothing}}", "Nothing"), ("label=x", "expected")] {
+        for (bad, says) in [("env-regex=(", "found open group"), ("tag={{.Nothing}}", "Nothing"), ("label=x", "expected")] {
             t.run_with(&["--log-opt", bad], ["true"]).run().refuses(125, says);
         }
         t.run_with(&["--log-driver", "none", "--log-opt", "labels=x"], ["true"]).run().refuses(125, "no log is kept");
