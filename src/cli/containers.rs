@@ -61,8 +61,9 @@ pub struct RmArgs {
 /// # Errors
 /// The containers cannot be read.
 pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
-    // Docker's default, -1, is the same as without it.
+    // Docker's default, -1, and 0 are the same as without it.
     let last = args.last.and_then(|last| usize::try_from(last).ok());
+    let last = last.filter(|&last| last > 0);
     let newest = last.or(args.latest.then_some(1));
     let all = args.all || newest.is_some() || args.filter.iter().any(Filter::wants_all);
     let mut found = containers::listed(context, all)?;
