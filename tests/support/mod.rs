@@ -57,10 +57,8 @@ pub fn skip(reason: &str) {
         "nothing may be skipped here: {reason}"
     );
     // Past what keeps the output of a test that passes.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("skipped: {reason}\n").as_bytes(),
-    );
+    let line = format!("skipped: {reason}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
 }
 
 /// Whether a program that a test needs is installed; skips by name when not.
