@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use helper_process::wait_readable;
 
 use super::environment::merge_env;
 use super::start::exec_plan;
@@ -61,12 +62,8 @@ pub fn exec(context: &Context<'_>, word: &str, exec: &Exec) -> Result<u8, Error>
 
 /// Its namespaces are gone a moment before its end can be seen.
 fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    let moment = Timespec {
-        tv_sec: 0,
-        tv_nsec: 100_000_000,
-    };
-    let mut end = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    rustix::event::poll(&mut end, Some(&moment)).is_ok_and(|ready| ready > 0)
+    const MOMENT: Duration = Duration::from_millis(100);
+    wait_readable(pidfd, MOMENT).is_ok_and(|ended| ended)
 }
 
 /// The same, in the container whose first process is `first`.
