@@ -4,6 +4,7 @@
 
 use clap::{Arg, Command};
 
+use crate::engine::wait::CONDITIONS;
 use crate::engine::{Context, containers, images, networks, volumes};
 use crate::state::{State, Status};
 use crate::store::Store;
@@ -178,19 +179,7 @@ fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
     let words: &[&str] = match option.get_id().as_str() {
         "network" => &["pasta", "slirp4netns", "none", "host"],
         "restart" => &["no", "on-failure", "always", "unless-stopped"],
-        "condition" => &[
-            "created",
-            "exited",
-            "healthy",
-            "initialized",
-            "paused",
-            "removing",
-            "restarting",
-            "running",
-            "stopped",
-            "unhealthy",
-            "unknown",
-        ],
+        "condition" => &CONDITIONS.map(|(word, _)| word),
         "pull" | "policy" => &["missing", "always", "never", "newer"],
         "userns" => &["keep-id", "nomap", "single"],
         "pid" | "ipc" | "uts" => &["private", "host"],

@@ -25,30 +25,40 @@ pub enum Condition {
     Unknown,
 }
 
+/// The words.
+pub const CONDITIONS: [(&str, Condition); 11] = [
+    ("created", Condition::Is(Status::Created)),
+    ("exited", Condition::Is(Status::Exited)),
+    ("healthy", Condition::Health(Verdict::Healthy)),
+    // There is nothing between a container that is made and one whose command runs.
+    ("initialized", Condition::Is(Status::Created)),
+    ("paused", Condition::Is(Status::Paused)),
+    ("removing", Condition::Removed),
+    ("restarting", Condition::Is(Status::Restarting)),
+    ("running", Condition::Is(Status::Running)),
+    ("stopped", Condition::Is(Status::Exited)),
+    ("unhealthy", Condition::Health(Verdict::Unhealthy)),
+    ("unknown", Condition::Unknown),
+];
+
 /// A word that is no condition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a condition: created, exited, healthy, initialized, paused, removing, restarting, running, stopped, unhealthy or unknown"
-)]
+#[error("`{0}` is not a condition: {words} or {last}", words = CONDITIONS.map(|(word, _)| word)[..10].join(", "), last = CONDITIONS[10].0)]
 pub struct ConditionError(String);
 
 impl FromStr for Condition {
     type Err = ConditionError;
 
     fn from_str(text: &str) -> Result<Self, ConditionError> {
-        Ok(match text {
-            // There is nothing between a container that is made and one whose command runs.
-            "configured" | "created" | "initialized" => Condition::Is(Status::Created),
-            "running" => Condition::Is(Status::Running),
-            "paused" => Condition::Is(Status::Paused),
-            "restarting" => Condition::Is(Status::Restarting),
-            "exited" | "stopped" => Condition::Is(Status::Exited),
-            "healthy" => Condition::Health(Verdict::Healthy),
-            "unhealthy" => Condition::Health(Verdict::Unhealthy),
-            "removing" => Condition::Removed,
-            "unknown" => Condition::Unknown,
-            other => return Err(ConditionError(other.to_owned())),
-        })
+        // Podman has another word for one that is made.
+        let word = if text == "configured" {
+            "created"
+        } else {
+            text
+        };
+        let found = CONDITIONS.iter().find(|(known, _)| *known == word);
+        let found = found.map(|(_, condition)| *condition);
+        found.ok_or_else(|| ConditionError(text.to_owned()))
     }
 }
 
