@@ -56,18 +56,22 @@ pub fn own(context: &Context<'_>, plan: &userns::Plan, spec: &ContainerSpec) -> 
 /// # Errors
 /// The containers cannot be read.
 pub fn tell_apart(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
-    for mount in &spec.mounts {
-        let MountSource::Volume {
+    let in_memory = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume {
             name,
             memory: Some(_),
             ..
-        } = &mount.source
-        else {
-            continue;
-        };
-        let running = containers::list(context, false)?.into_iter();
-        let mut others = running.filter(|c| c.spec.id != spec.id && c.spec.has_volume(name));
-        if let Some(other) = others.next() {
+        } => Some(name),
+        _ => None,
+    });
+    let mut in_memory = in_memory.peekable();
+    if in_memory.peek().is_none() {
+        return Ok(());
+    }
+    let running = containers::list(context, false)?;
+    for name in in_memory {
+        let mut others = running.iter().filter(|c| c.spec.id != spec.id);
+        if let Some(other) = others.find(|c| c.spec.has_volume(name)) {
             context.ui.notice(&format!(
                 "volume `{name}` is in memory, of each container by itself: what `{}` has there is not seen here",
                 other.spec.name
