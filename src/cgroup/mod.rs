@@ -51,6 +51,8 @@ use plan::{Manager, SLICE, group_of, missing_slices, own_group, systemd};
 pub const ROOT: &str = "/sys/fs/cgroup";
 /// How long systemd may take for what is needed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the processes of a group may take to be gone when they have been killed.
+const EMPTIED: Duration = Duration::from_secs(2);
 
 /// A container's group.
 #[derive(Debug)]
@@ -266,7 +268,7 @@ impl Group {
     }
 
     /// Kills what is left in it and removes it. What systemd made, systemd removes when the monitor is gone.
-    pub fn remove(&self) {
+    pub fn remove(self) {
         kill(&self.dir);
         remove_groups(self.top.as_ref().unwrap_or(&self.dir));
     }
@@ -429,13 +431,12 @@ fn remove_groups(dir: &Path) {
         }
     }
     // Its last processes may take a moment to be gone.
-    for _ in 0..200 {
-        match std::fs::remove_dir(dir) {
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            _ => return,
+    let deadline = Instant::now() + EMPTIED;
+    while let Err(e) = std::fs::remove_dir(dir) {
+        if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+            return;
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -216,6 +216,7 @@ fn run(task: &Task<'_>, client: Channel) {
         let running = match started {
             Ok(running) => running,
             Err(failure) => {
+                let _ = group.take().map(cgroup::Group::remove);
                 failed(task, &mut clients, failure, restarts);
                 break;
             }
@@ -269,6 +270,10 @@ fn run(task: &Task<'_>, client: Channel) {
                 None
             }
         };
+        if wait.is_none() {
+            // Who is told of the end finds nothing left of it.
+            let _ = group.take().map(cgroup::Group::remove);
+        }
         let last = FromMonitor::Exited(end.ended, end.taken);
         match wait {
             Some(_) => clients.part(&last),
@@ -298,9 +303,7 @@ fn run(task: &Task<'_>, client: Channel) {
             None => break,
         }
     }
-    if let Some(group) = group {
-        group.remove();
-    }
+    let _ = group.take().map(cgroup::Group::remove);
     // What many long-lived ones leave is looked for by the verbs, not by each of them at its end.
     if task.spec.remove {
         sweep(task);
