@@ -40,6 +40,8 @@ pub(super) enum Role {
 
 #[derive(Debug)]
 struct Client {
+    /// No two have the same.
+    id: u64,
     channel: Channel,
     role: Role,
     backlog: VecDeque<Rc<Vec<u8>>>,
@@ -53,6 +55,8 @@ struct Client {
 pub(super) struct Clients {
     listener: Option<OwnedFd>,
     all: Vec<Client>,
+    /// How many there have been.
+    count: u64,
 }
 
 /// What came from one.
@@ -71,7 +75,9 @@ impl Clients {
     }
 
     fn add(&mut self, channel: Channel, role: Role) {
+        self.count += 1;
         self.all.push(Client {
+            id: self.count,
             channel,
             role,
             backlog: VecDeque::new(),
@@ -111,10 +117,13 @@ impl Clients {
         }
     }
 
-    /// Every client's number, descriptor, and whether something waits for it.
-    pub fn fds(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>, bool)> {
+    /// Every client's number until the next [`Clients::sweep`], its id, its descriptor, and whether something waits for it.
+    pub fn fds(&self) -> impl Iterator<Item = (usize, u64, BorrowedFd<'_>, bool)> {
         let all = self.all.iter().enumerate();
-        all.map(|(i, client)| (i, client.channel.as_fd(), !client.backlog.is_empty()))
+        all.map(|(number, client)| {
+            let behind = !client.backlog.is_empty();
+            (number, client.id, client.channel.as_fd(), behind)
+        })
     }
 
     /// The owner, while there is one.

@@ -40,6 +40,8 @@ pub(super) struct Checks {
     began: Option<Instant>,
     next: Option<Instant>,
     current: Option<Current>,
+    /// How many were started.
+    count: u32,
     health: Health,
 }
 
@@ -72,6 +74,7 @@ impl Checks {
             config,
             began: Some(began),
             current: None,
+            count: 0,
             health,
         }
     }
@@ -84,13 +87,13 @@ impl Checks {
         }
     }
 
-    /// Readable when it has.
-    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+    /// The number of the check that runs, and what is readable when there is something to do for it.
+    pub fn running(&self) -> Option<(u32, BorrowedFd<'_>)> {
         let current = self.current.as_ref().filter(|current| !current.ready)?;
-        Some(current.channel.as_fd())
+        Some((self.count, current.channel.as_fd()))
     }
 
-    /// [`Checks::poll_fd`] is readable.
+    /// What [`Checks::running`] gave is readable.
     pub fn ready(&mut self) {
         if let Some(current) = &mut self.current {
             current.ready = true;
@@ -112,7 +115,10 @@ impl Checks {
             && let Some(health) = &task.health
         {
             match start(health, task, container, group) {
-                Ok(current) => self.current = Some(current),
+                Ok(current) => {
+                    self.count = self.count.wrapping_add(1);
+                    self.current = Some(current);
+                }
                 Err(_) => self.next = Some(now + Duration::from_millis(health.config.interval)),
             }
         }

@@ -24,6 +24,7 @@ mod restart;
 mod signals;
 mod start;
 mod streams;
+mod waiting;
 mod watch;
 pub mod wire;
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::epoll::EventFlags;
 
 use super::clients::{Clients, Received, Role};
+use super::waiting::Waiting;
 use super::wire::{FromMonitor, ToMonitor};
 use crate::model::spec::RestartPolicy;
 use crate::sys::process::Ended;
@@ -50,28 +51,22 @@ impl History {
 /// that it is not to be started again: `wanted` looks.
 pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> bool) -> bool {
     let end = Instant::now() + time;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        let mut fds: Vec<PollFd<'_>> = Vec::new();
-        let numbers: Vec<usize> = clients
-            .fds()
-            .map(|(number, fd, _)| {
-                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-                number
-            })
-            .collect();
-        if let Some(fd) = clients.listener() {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
-        let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready.get(numbers.len()) == Some(&true) {
-            clients.accept();
-        }
-        for number in numbers.into_iter().filter(|n| ready[*n]) {
+    let mut waiting = Waiting::default();
+    while Instant::now() < end {
+        let sources: Vec<_> = {
+            let all = clients.fds();
+            let all = all.map(|(number, id, fd, _)| (Some((number, id)), fd, EventFlags::IN));
+            let listener = clients.listener().map(|fd| (None, fd, EventFlags::IN));
+            all.chain(listener).collect()
+        };
+        let Ok(happened) = waiting.wait(&sources, Some(end)) else {
+            return false;
+        };
+        for (who, _) in happened {
+            let Some((number, _)) = who else {
+                clients.accept();
+                continue;
+            };
             match clients.receive(number) {
                 Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_) | ToMonitor::Remove) => {
                     clients.tell(number, &FromMonitor::Done);
@@ -95,6 +90,7 @@ pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> b
         }
         clients.sweep();
     }
+    true
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
-//!
-//! It waits in poll(2): a dozen descriptors at most, of which every turn wants others. A set that the kernel keeps (epoll(7))
-//! would have to be told of each change, and goes on reporting what was closed here while a child still holds it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -17,6 +15,7 @@ use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
 use super::streams::{Read, Streams};
+use super::waiting::Waiting;
 use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Task, freeze, log, signals};
 use crate::cgroup::{self, OomKills};
@@ -83,9 +82,11 @@ pub(super) fn watch(
         stopped: false,
         remove: false,
         paused: false,
+        revived: 0,
         policy: None,
         limit: None,
         patience: None,
+        waiting: Waiting::default(),
     };
     while watch.turn() {}
     if watch.ended.is_none() {
@@ -133,22 +134,29 @@ struct Watch<'a> {
     /// Somebody asked that nothing of the container stay.
     remove: bool,
     paused: bool,
+    /// How often another network helper took the place of one that ended.
+    revived: u32,
     policy: Option<RestartPolicy>,
     /// When the command is ended, should it not end itself.
     limit: Option<Instant>,
     /// The command has ended: when those who are behind are no longer waited for.
     patience: Option<Instant>,
+    waiting: Waiting<Source>,
 }
 
-#[derive(Clone, Copy)]
+/// What is waited for. Of those that come anew each has a number of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Exit,
-    Network,
+    /// The helper, counting those that took its place.
+    Network(u32),
     Fuse(Pid),
-    Check,
+    /// Counted.
+    Check(u32),
     Memory,
     Listener,
-    Client(usize),
+    /// Where it stands in the list, and who it is.
+    Client(usize, u64),
     Output(usize),
     Input,
 }
@@ -170,21 +178,24 @@ impl Watch<'_> {
         if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
             self.checks.turn(task, &self.running.child, self.job.group);
         }
-        let sources = match self.poll() {
+        let sources = match self.wait() {
             Ok(sources) => sources,
-            Err(_) => return false,
+            Err(errno) => {
+                self.notice(&format!("the command is killed: epoll(): {errno}"));
+                return false;
+            }
         };
         for (source, flags) in sources {
             match source {
                 Source::Exit => self.exited(),
-                Source::Network => self.network_gone(),
+                Source::Network(_) => self.network_gone(),
                 Source::Fuse(pid) => self.fuse_gone(pid),
-                Source::Check => self.checks.ready(),
+                Source::Check(_) => self.checks.ready(),
                 Source::Memory => self.killed_for_memory(),
                 Source::Listener => self.clients.accept(),
                 Source::Output(which) => drop(self.read_output(which)),
                 Source::Input => self.running.streams.flush(),
-                Source::Client(number) => self.serve_client(number, flags),
+                Source::Client(place, _) => self.serve_client(place, flags),
             }
         }
         self.clients.sweep();
@@ -215,53 +226,45 @@ impl Watch<'_> {
         }
     }
 
-    fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Errno> {
+    fn wait(&mut self) -> Result<Vec<(Source, EventFlags)>, Errno> {
         let streams = &self.running.streams;
-        let mut fds = Vec::with_capacity(8);
-        let mut sources = Vec::with_capacity(8);
+        let mut wanted = Vec::with_capacity(8);
         if self.ended.is_none() {
-            fds.push(PollFd::new(&self.running.child, PollFlags::IN));
-            sources.push(Source::Exit);
+            wanted.push((Source::Exit, self.running.child.as_fd(), EventFlags::IN));
         }
         if let Some(network) = &self.running.network {
-            fds.push(PollFd::from_borrowed_fd(network.end_fd(), PollFlags::IN));
-            sources.push(Source::Network);
+            let source = Source::Network(self.revived);
+            wanted.push((source, network.end_fd(), EventFlags::IN));
         }
         for server in &self.running.fuse {
-            fds.push(PollFd::new(&server.child, PollFlags::IN));
-            sources.push(Source::Fuse(server.child.pid()));
+            let source = Source::Fuse(server.child.pid());
+            wanted.push((source, server.child.as_fd(), EventFlags::IN));
         }
-        if let Some(fd) = self.checks.poll_fd() {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            sources.push(Source::Check);
+        if let Some((number, fd)) = self.checks.running() {
+            wanted.push((Source::Check(number), fd, EventFlags::IN));
         }
         if let Some(kills) = &self.job.kills {
-            fds.push(PollFd::new(kills, PollFlags::PRI));
-            sources.push(Source::Memory);
+            wanted.push((Source::Memory, kills.as_fd(), EventFlags::PRI));
         }
         if let Some(fd) = self.clients.listener() {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            sources.push(Source::Listener);
+            wanted.push((Source::Listener, fd, EventFlags::IN));
         }
-        for (number, fd, behind) in self.clients.fds() {
+        for (place, id, fd, behind) in self.clients.fds() {
             let room = match behind {
-                true => PollFlags::OUT,
-                false => PollFlags::empty(),
+                true => EventFlags::OUT,
+                false => EventFlags::empty(),
             };
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | room));
-            sources.push(Source::Client(number));
+            wanted.push((Source::Client(place, id), fd, EventFlags::IN | room));
         }
         if !self.clients.hold_up() {
             for which in [0, 1] {
                 if let Some(fd) = streams.output(which) {
-                    fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-                    sources.push(Source::Output(which));
+                    wanted.push((Source::Output(which), fd, EventFlags::IN));
                 }
             }
         }
         if let Some(fd) = streams.wants_to_write() {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
-            sources.push(Source::Input);
+            wanted.push((Source::Input, fd, EventFlags::OUT));
         }
         let next = [
             self.limit,
@@ -270,17 +273,7 @@ impl Watch<'_> {
             *self.job.sync,
         ];
         let next = next.into_iter().flatten().min();
-        let left = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-        let events = sources
-            .into_iter()
-            .zip(&fds)
-            .map(|(s, fd)| (s, fd.revents()));
-        Ok(events.filter(|(_, flags)| !flags.is_empty()).collect())
+        self.waiting.wait(&wanted, next)
     }
 
     /// The network helper ended. Where the container ends too, that is why: the helper follows its
@@ -299,6 +292,7 @@ impl Watch<'_> {
         }
         let how = match (network.revive(), network.ended()) {
             (Ok(true), _) => {
+                self.revived += 1;
                 self.running.network = Some(network);
                 return;
             }
@@ -388,11 +382,11 @@ impl Watch<'_> {
         !self.clients.is_behind() || (self.patience.is_none() && !self.clients.hold_up())
     }
 
-    fn serve_client(&mut self, number: usize, flags: PollFlags) {
-        if flags.contains(PollFlags::OUT) {
+    fn serve_client(&mut self, number: usize, flags: EventFlags) {
+        if flags.contains(EventFlags::OUT) {
             self.clients.flush(number);
         }
-        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             return;
         }
         let owner = self.clients.role(number) == Role::Owner;
