@@ -509,6 +509,32 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn the_sockets_of_root_are_in_run(t: [root]) {
+        use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+        let id = detached(t, "box", &[], "exec sleep 1000");
+        let place = std::path::Path::new("/run/rl").join(&id);
+        let is_there = || place.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
+        let link = t.dir().join("data/rl/containers").join(&id).join("socket");
+        assert!(is_there());
+        assert_eq!(std::fs::read_link(&link).unwrap(), place);
+        assert_eq!(std::fs::metadata("/run/rl").unwrap().permissions().mode() & 0o777, 0o700);
+        t.rl(["pause", "box"]).run().ok();
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        assert!(!is_there(), "it ends with its monitor");
+        // One that could not take it away.
+        for end in ["start", "rm"] {
+            t.rl(["start", "box"]).run().ok();
+            for pid in monitors(t) {
+                kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            }
+            t.quiet();
+            assert!(is_there());
+            t.rl([end, "box"]).run().ok();
+            t.rl(["kill", "box"]).run();
+        }
+        assert!(!is_there());
+    }
+
     fn a_reboot_is_an_end(t: [sub root]) {
         let id = detached(t, "box", &[], "exec sleep 1000");
         let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();

@@ -28,7 +28,7 @@ Signal \\fIn\\fR ended the command, or rl.
 const FILES: &str = ".TP
 .I ~/.local/share/rl
 Images, layers and containers, each with the socket of its monitor, so that it is found from every login;
-\\fI/var/lib/rl\\fR for root. \\fIimages\\fR in it is an OCI image layout.
+for root \\fI/var/lib/rl\\fR, and \\fI/run/rl\\fR for the sockets. \\fIimages\\fR in it is an OCI image layout.
 .TP
 .I ~/.docker/config.json\\fR, \\fI/run/user/UID/containers/auth.json
 Credentials for registries, as \\fBdocker login\\fR and \\fBpodman login\\fR save them.

@@ -9,6 +9,10 @@ pub struct Dirs {
     pub data: PathBuf,
 }
 
+/// What of root's is there only as long as something runs (FHS 3.0, "/run"). A user has a directory for that only as long
+/// as they are logged in, which their containers may outlive.
+const RUNTIME: &str = "/run/rl";
+
 /// There is no directory to keep anything in.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,7 +42,7 @@ impl Error {
 
 impl Dirs {
     /// Finds the directories and makes sure that they can be written. Root keeps its state in
-    /// `/var/lib/rl`.
+    /// `/var/lib/rl` and `/run/rl`.
     ///
     /// # Errors
     /// [`Error`] when there is no place to write.
@@ -68,6 +72,18 @@ impl Dirs {
                 .ok_or(Error::NoHome)?
                 .join(".local/share/rl"),
         })
+    }
+
+    /// Where the socket of the monitor of the container `id` is to be, if not in the container's directory: root's are in
+    /// `/run/rl`, where that can be made.
+    pub fn socket(&self, id: &str) -> Option<PathBuf> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        if !rustix::process::geteuid().is_root() || !initial_userns() {
+            return None;
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(RUNTIME);
+        made.is_ok().then(|| Path::new(RUNTIME).join(id))
     }
 
     /// The containers' directory.

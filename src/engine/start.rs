@@ -74,6 +74,7 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
             detached: start.attach.is_none(),
             health: health(spec, plan, dir)?,
             container: start.container,
+            socket: context.dirs.socket(&spec.id),
             program: stages(spec, uid),
         };
         let notice = |text: &str| context.ui.notice(text);

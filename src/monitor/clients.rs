@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use rustix::net::SendFlags;
 use super::wire::{self, FromMonitor, Message as _, ToMonitor};
 use crate::sys::socket::Channel;
 
-/// The socket in the container's directory.
+/// The socket in the container's directory, or a link to it.
 pub const SOCKET: &str = "socket";
 
 /// Messages waiting for a slow owner before the command's output is left in its pipe.
@@ -54,6 +55,8 @@ struct Client {
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     listener: Option<OwnedFd>,
+    /// Where its socket is, if not in the container's directory.
+    place: Option<PathBuf>,
     all: Vec<Client>,
     /// How many there have been.
     count: u64,
@@ -86,22 +89,28 @@ impl Clients {
         });
     }
 
-    /// Opens the socket for others, in the current directory.
+    /// Opens the socket for others: as `place`, to which a link in the current directory leads then, or in that directory.
     ///
     /// # Errors
-    /// Those of [`Channel::listen`].
-    pub fn listen(&mut self) -> Result<(), Errno> {
+    /// Those of [`Channel::listen`] and symlink(2).
+    pub fn listen(&mut self, place: Option<PathBuf>) -> Result<(), Errno> {
         if self.listener.is_some() {
             return Ok(());
         }
-        self.listener = match Channel::listen(None, SOCKET) {
+        let name = place.as_deref().unwrap_or(Path::new(SOCKET));
+        self.listener = match Channel::listen(None, name) {
             // Left by a monitor that was killed; the container's lock is ours.
             Err(Errno::ADDRINUSE) => {
-                rustix::fs::unlink(SOCKET)?;
-                Some(Channel::listen(None, SOCKET)?)
+                rustix::fs::unlink(name)?;
+                Some(Channel::listen(None, name)?)
             }
             other => Some(other?),
         };
+        if let Some(place) = place {
+            let _ = rustix::fs::unlink(SOCKET);
+            rustix::fs::symlink(&place, SOCKET)?;
+            self.place = Some(place);
+        }
         Ok(())
     }
 
@@ -261,6 +270,9 @@ impl Clients {
             while let Ok(channel) = Channel::accept(&listener) {
                 self.add(channel, Role::Other);
             }
+        }
+        if let Some(place) = self.place.take() {
+            let _ = rustix::fs::unlink(place);
         }
         self.part(last);
     }

@@ -30,7 +30,7 @@ pub mod wire;
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use clients::SOCKET;
@@ -78,6 +78,8 @@ pub struct Task<'a> {
     pub health: Option<HealthTask>,
     /// The container's directory, locked for as long as the monitor lives.
     pub container: &'a state::Locked,
+    /// Where the monitor's socket is, if not there.
+    pub socket: Option<PathBuf>,
     /// What keeps this program from those inside.
     pub program: Program,
 }
@@ -414,10 +416,13 @@ pub fn remove(container: &state::Locked, plan: &userns::Plan) -> Result<(), stat
     remove_files(container, plan)
 }
 
-/// Ends what a killed monitor may have left running of a container, and its control group; and notes that.
+/// Ends what a killed monitor may have left running of a container, and its control group and socket; and notes that.
 pub fn end_left(container: &state::Locked) {
     if let Some(group) = container.end_orphan() {
         cgroup::clear(&group);
+    }
+    if let Ok(place) = std::fs::read_link(container.dir().join(SOCKET)) {
+        let _ = std::fs::remove_file(place);
     }
     let _ = container.orphan_ended();
 }

@@ -142,7 +142,7 @@ impl<'a> Steps<'a> {
         if let Some(score) = task.resources(restarts).oom_score_adj {
             set_oom_score(proc_pid, score)?;
         }
-        let listening = self.clients.listen();
+        let listening = self.clients.listen(task.socket.clone());
         listening.map_err(StartFailure::failed("bind(`socket`)"))?;
         match self.launched.maps {
             Maps::Launcher => userns::write(&task.userns, proc_pid).map_err(|e| maps(&e))?,

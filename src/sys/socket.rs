@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -32,15 +33,15 @@ impl Channel {
         Ok((Channel(a), Channel(b)))
     }
 
-    /// Listens on the socket `name` in the directory `dir` (or the current one), for others of the same user.
+    /// Listens on the socket `path`, relative to the directory `dir` (or the current one), for others of the same user.
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
-    pub fn listen(dir: Option<BorrowedFd<'_>>, name: &str) -> Result<OwnedFd> {
+    pub fn listen(dir: Option<BorrowedFd<'_>>, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let socket = new_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         let address = match dir {
-            Some(dir) => SocketAddrUnix::new(path_in(dir, name))?,
-            None => SocketAddrUnix::new(name)?,
+            Some(dir) => SocketAddrUnix::new(path_in(dir, path.as_ref()))?,
+            None => SocketAddrUnix::new(path.as_ref())?,
         };
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, 128)?;
@@ -62,7 +63,10 @@ impl Channel {
     /// `ENOENT` and `ECONNREFUSED` where nobody listens.
     pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<Channel> {
         let socket = new_socket(SocketFlags::CLOEXEC)?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path_in(dir, name))?)?;
+        rustix::net::connect(
+            &socket,
+            &SocketAddrUnix::new(path_in(dir, Path::new(name)))?,
+        )?;
         Ok(Channel(socket))
     }
 
@@ -146,8 +150,8 @@ impl Channel {
     }
 }
 
-fn path_in(dir: BorrowedFd<'_>, name: &str) -> String {
-    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+fn path_in(dir: BorrowedFd<'_>, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())).join(path)
 }
 
 fn new_socket(flags: SocketFlags) -> Result<OwnedFd> {
