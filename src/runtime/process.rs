@@ -261,6 +261,10 @@ fn execute(args: &[String], env: &[CString]) -> InitError {
         let Ok(full) = CString::new(full) else {
             continue;
         };
+        // An execve(2) that finds nothing has cost a new address space.
+        if rustix::fs::access(&full, rustix::fs::Access::EXISTS) == Err(Errno::NOENT) {
+            continue;
+        }
         match process::exec_path(&full, &argv, env) {
             Errno::NOENT | Errno::NOTDIR => {}
             // Found, but not for this user: another entry may do (execvp(3)).
