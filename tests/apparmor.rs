@@ -1,9 +1,9 @@
 //! The line for Ubuntu, whose kernel gives user namespaces only to programs with a profile: it is made by `rl doctor`, run
 //! by root, and read by a parser of AppArmor 4.
 //!
-//! What is not seen here: that such a kernel, with the profile loaded, lets the program make its user namespace. No kernel
-//! of Debian has the switch, so the refusal is that of a chroot (user_namespaces(7)), the switch is a file in its place,
-//! and the parser keeps what it makes to itself.
+//! No kernel of Debian has the switch, so the refusal is that of a chroot (user_namespaces(7)), the switch is a file in its
+//! place, and the parser keeps what it makes to itself. That a kernel with the profile loaded lets the program make its user
+//! namespace is seen in a guest (`tests/vm/cases/apparmor.sh`), where a policy for all refuses it in place of the switch.
 
 #[macro_use]
 mod support;

@@ -1,6 +1,6 @@
 //! `rl` where systemd is the first process, on control groups of version 2: the cases of `tests/vm/cases`, and one of the
 //! suites beside this one, each in a guest of its own, resumed from the moment at which `tests/vm/build` has saved it, or
-//! booted where a case wants more than the one processor that it was saved with.
+//! booted where a case wants more than the one processor that it was saved with. A case's line `# guest:` says which guest.
 
 // The guest is made for this machine only.
 #![cfg(target_arch = "x86_64")]
@@ -37,6 +37,7 @@ macro_rules! cases {
 }
 
 cases! {
+    apparmor
     as_root
     basics
     disks
@@ -79,7 +80,7 @@ fn every_suite_is_known_to_the_guest() {
 /// One suite of all that `tests/vm/suite all` runs there: what a container's walls need of a kernel.
 #[test]
 fn the_sandbox() {
-    if !there_is_a_guest() {
+    if !there_is_a_guest("bookworm") {
         return;
     }
     let mut command = Command::new(ours().join("suite"));
@@ -93,9 +94,10 @@ fn ours() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm"))
 }
 
-/// With a skip where there is none.
-fn there_is_a_guest() -> bool {
-    let built = Command::new(ours().join("build")).arg("--check").output();
+/// With a skip where there is none of that name.
+fn there_is_a_guest(name: &str) -> bool {
+    let mut build = Command::new(ours().join("build"));
+    let built = build.arg("--check").env("RL_GUEST", name).output();
     let built = built.unwrap();
     if !built.status.success() {
         support::skip(String::from_utf8_lossy(&built.stderr).trim());
@@ -104,7 +106,13 @@ fn there_is_a_guest() -> bool {
 }
 
 fn case(name: &str) {
-    if !there_is_a_guest() {
+    let text = fs::read_to_string(ours().join(format!("cases/{name}.sh"))).unwrap();
+    let header = |key: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(&format!("# {key}: ")))
+    };
+    let guest = header("guest").unwrap_or("bookworm");
+    if !there_is_a_guest(guest) {
         return;
     }
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -115,10 +123,10 @@ fn case(name: &str) {
     fs::copy(support::binary(), folder.path().join("rl")).unwrap();
 
     let mut command = Command::new(ours().join("run"));
+    command.env("RL_GUEST", guest);
     command.args(["-v", "-m", "root", "-t", LIMIT, "-d"]);
     command.arg(folder.path());
-    let text = fs::read_to_string(folder.path().join(format!("{name}.sh"))).unwrap();
-    let processors = text.lines().find_map(|l| l.strip_prefix("# processors: "));
+    let processors = header("processors");
     command.args(processors.into_iter().flat_map(|n| ["-c", "-p", n]));
     run(command.args(["bash", "/mnt/host/case", name]));
 }

@@ -1,6 +1,7 @@
 //! What this machine offers: read-only facts, each found by trying the real thing in a forked child, with
 //! what the kernel answered.
 
+mod apparmor;
 mod around;
 mod attempt;
 mod places;

@@ -1,7 +1,8 @@
 //! Why there is no user namespace: the switches of the kernel and of distributions, and what is around us.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::apparmor::{Entered, Profile};
 use super::{Around, Mend};
 
 /// A line that mends something.
@@ -65,6 +66,8 @@ pub struct Switches {
     pub switched_off: bool,
     /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu) is 1.
     pub apparmor: bool,
+    /// What AppArmor confines this process by.
+    pub profile: Option<Profile>,
     /// A seccomp filter is in force for this process: that of an outer container or of a unit.
     pub filtered: bool,
     /// RLIMIT_NPROC and the unit.
@@ -77,6 +80,9 @@ pub struct Switches {
 const LET_IN: &str = "let the outer container make user namespaces: `rl run --cap-add SYS_ADMIN IMAGE` (any but `host`), \
                       `podman run --security-opt seccomp=unconfined`";
 
+/// The same, for one that AppArmor confines.
+const LET_OUT: &str = "start the outer container with `--security-opt apparmor=unconfined` (Kubernetes: `appArmorProfile` of type `Unconfined`)";
+
 impl Switches {
     /// Reads them.
     pub fn read() -> Switches {
@@ -87,6 +93,7 @@ impl Switches {
             limit: sysctl("user/max_user_namespaces").parse().ok(),
             switched_off: sysctl("kernel/unprivileged_userns_clone") == "0",
             apparmor: sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1",
+            profile: Profile::find((read(PROFILE) == own_profile(&program)).then_some("rl")),
             around: Around::find(&super::Cgroup::find().own),
             filtered: is_filtered(&read("/proc/self/status")),
             program,
@@ -110,6 +117,20 @@ impl Switches {
             return obstacle(
                 &format!("a seccomp filter is in force, that of `{}`", unit.name),
                 Fix::own(unit.edit(settings)),
+            );
+        }
+        // AppArmor answers with EACCES, whatever else refuses with EPERM (security/apparmor/lib.c, aa_check_perms).
+        if let (Some(profile), libc::EACCES) = (&self.profile, errno) {
+            let name = &profile.name;
+            return obstacle(
+                &format!("AppArmor's profile `{name}` is in force, without a rule `userns,`"),
+                match profile.entered {
+                    Entered::Path => Fix::root(self.apparmor_profile()),
+                    Entered::Name => Fix::own(format!(
+                        "give the profile `{name}` the rule `userns,`, or start `rl` from outside it"
+                    )),
+                    Entered::Container => Fix::own(LET_OUT),
+                },
             );
         }
         let limit = self.limit.unwrap_or(1);
@@ -144,7 +165,7 @@ impl Switches {
             ),
             libc::EPERM if self.filtered => obstacle(
                 "a seccomp filter is in force, that of an outer container",
-                Fix::own(LET_IN),
+                self.let_in(),
             ),
             libc::EPERM | libc::EACCES if self.apparmor => obstacle(
                 "kernel.apparmor_restrict_unprivileged_userns is 1",
@@ -152,29 +173,46 @@ impl Switches {
             ),
             libc::EPERM | libc::EACCES | libc::ENOSYS => obstacle(
                 "something around this process refuses it: an outer container, a chroot",
-                Fix::own(LET_IN),
+                self.let_in(),
             ),
             _ => None,
         }
     }
 
-    /// The commands that give this program the right which Ubuntu keeps from programs without a profile
-    /// (apparmor.d(5), "userns rule").
-    fn apparmor_profile(&self) -> String {
-        let mut path = String::new();
-        for c in self.program.to_string_lossy().chars() {
-            // Wildcards of apparmor.d(5), and the quotes around.
-            if "*?[]{}^\\\"".contains(c) {
-                path.push('\\');
-            }
-            path.push(c);
+    /// For an outer container; when its filter lets go, it is the turn of its profile.
+    fn let_in(&self) -> Fix {
+        let profile = self.profile.as_ref();
+        match profile.is_some_and(|p| p.entered == Entered::Container) {
+            true => Fix::own(format!("{LET_IN}, and {LET_OUT}")),
+            false => Fix::own(LET_IN),
         }
-        format!(
-            "cat >/etc/apparmor.d/rl <<'END'\nabi <abi/4.0>,\ninclude <tunables/global>\n\
-             profile rl \"{path}\" flags=(unconfined) {{\n  userns,\n}}\nEND\n\
-             apparmor_parser -r /etc/apparmor.d/rl"
-        )
     }
+
+    /// The commands that give this program the right which Ubuntu, or a policy for all, keeps from programs without a
+    /// profile of their own.
+    fn apparmor_profile(&self) -> String {
+        let text = own_profile(&self.program);
+        format!("cat >{PROFILE} <<'END'\n{text}END\napparmor_parser -r {PROFILE}")
+    }
+}
+
+/// Where [`own_profile`] is kept.
+const PROFILE: &str = "/etc/apparmor.d/rl";
+
+/// A profile for the program's path, which may make user namespaces (apparmor.d(5), "userns rule"), and all else.
+fn own_profile(program: &Path) -> String {
+    let mut path = String::new();
+    for c in program.to_string_lossy().chars() {
+        // Wildcards of apparmor.d(5), and the quotes around.
+        if "*?[]{}^\\\"".contains(c) {
+            path.push('\\');
+        }
+        path.push(c);
+    }
+    format!(
+        "abi <abi/4.0>,\ninclude <tunables/global>\n\
+         profile rl \"{path}\" flags=(unconfined) {{\n  userns,\n}}\n"
+    )
 }
 
 /// The field of proc_pid_status(5): 2 is a filter.
@@ -187,14 +225,22 @@ fn is_filtered(status: &str) -> bool {
 
 /// The hint under a refused user namespace: what [`Switches::explain`] says of this machine, on one line.
 pub fn userns_hint(errno: i32) -> Option<String> {
-    let fix = Switches::read().explain(errno)?.fix?;
-    if fix.line.contains('\n') {
-        let or = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
-        return Some(format!(
-            "as root: `{or}`, or for this program alone what `rl doctor --admin-script` prints"
-        ));
+    let switches = Switches::read();
+    let fix = switches.explain(errno)?.fix?;
+    if !fix.line.contains('\n') {
+        return Some(fix.hint());
     }
-    Some(fix.hint())
+    let script = "what `rl doctor --admin-script` prints";
+    Some(match &switches.profile {
+        Some(profile) => format!(
+            "AppArmor's profile `{}` refuses it; as root: {script} lets this program out of it",
+            profile.name
+        ),
+        None => {
+            let or = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+            format!("as root: `{or}`, or for this program alone {script}")
+        }
+    })
 }
 
 /// The hint under a capability that a new user namespace should give and does not, where this machine has the
@@ -256,6 +302,46 @@ mod tests {
             "as root: sysctl -w kernel.unprivileged_userns_clone=1"
         );
         assert_eq!(switches.explain(libc::EIO), None);
+    }
+
+    #[test]
+    fn a_profile_is_blamed_for_what_it_refuses() {
+        let of = |entered| Switches {
+            profile: Some(Profile {
+                name: "everyone".into(),
+                entered,
+            }),
+            program: "/opt/rl".into(),
+            ..Switches::default()
+        };
+        let mut switches = of(Entered::Path);
+        let obstacle = switches.explain(libc::EACCES).unwrap();
+        assert!(obstacle.why.contains("`everyone`"), "{}", obstacle.why);
+        let fix = obstacle.fix.unwrap();
+        assert!(fix.root && fix.line.contains("profile rl \"/opt/rl\""));
+        assert!(line(&of(Entered::Name), libc::EACCES).starts_with("give the profile `everyone` "));
+        let container = line(&of(Entered::Container), libc::EACCES);
+        assert!(container.contains("apparmor=unconfined"), "{container}");
+
+        // Whatever else refuses it keeps its own line.
+        let others = |switches: &mut Switches| {
+            let mut lines = vec![line(switches, libc::EPERM), line(switches, libc::ENOSPC)];
+            lines.push(line(switches, libc::EAGAIN));
+            switches.filtered = true;
+            lines.push(line(switches, libc::EPERM));
+            switches.switched_off = true;
+            lines.push(line(switches, libc::EPERM));
+            lines
+        };
+        assert_eq!(others(&mut switches), others(&mut Switches::default()));
+        // An outer container's filter and profile go together.
+        let mut both = of(Entered::Container);
+        both.filtered = true;
+        let both = line(&both, libc::EPERM);
+        assert!(
+            both.contains("seccomp=unconfined") && both.contains(LET_OUT),
+            "{both}"
+        );
     }
 
     #[test]

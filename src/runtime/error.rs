@@ -86,7 +86,7 @@ impl InitError {
         match (self.stage, self.errno) {
             (Stage::Clone, errno) => crate::host::userns_hint(errno),
             // An outer Landlock domain denies what lies in mounts of ours.
-            (Stage::Enter, libc::EACCES) => crate::host::userns_hint(libc::EACCES),
+            (Stage::Enter, libc::EACCES) => crate::host::userns_hint(libc::EPERM),
             (Stage::Enter, libc::EPERM) if self.call.starts_with("setns") => Some(
                 "it was started from another user namespace: only from there, or from one above it, can a \
                  command join it"
