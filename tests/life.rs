@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::{Env, images, wait_for};
+use support::{Env, Identity, images, wait_for};
 
 /// Prints a number every few milliseconds and ends at SIGTERM with 5.
 const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo n$i; sleep 0.02; done";
@@ -539,6 +539,32 @@ identities! {
         let table = || t.rl(["top", "box", "-eo", "pid,args"]).run().ok().out();
         wait_for("both", || table().contains("sleep 1001") && table().contains("sleep 1000"));
         assert_eq!(table().lines().count(), 3, "{}", table());
+        assert!(t.rl(["top", "box", "aux"]).run().ok().out().contains("sleep 1001"));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn top_shows_columns_by_name(t: [sub nosub root]) {
+        detached(t, "box", &[], "sleep 1001 & exec sleep 1000");
+        let rows = |words: &[&str]| {
+            let out = t.rl(["top", "box"]).args(words).run().ok().out();
+            let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+            out.lines().map(cells).collect::<Vec<Vec<String>>>()
+        };
+        wait_for("both", || rows(&["args"]).len() == 3 && rows(&["comm"])[1..] == [["sleep"], ["sleep"]]);
+        assert_eq!(rows(&["pid", "ppid", "pgid"])[..2], [["PID", "PPID", "PGID"], ["1", "0", "1"]]);
+        assert_eq!(rows(&["user,group", "seccomp", "state", "nice", "tty"])[1], ["root", "root", "filter", "S", "0", "?"]);
+        let first = t.rl(["inspect", "-f", "{{.State.Pid}}", "box"]).run().ok().out();
+        assert_eq!(rows(&["hpid"])[1], [first]);
+        if t.who != Identity::Root {
+            assert_eq!(rows(&["huser"])[1], [support::identity::name_of(t.uid())]);
+        }
+        // All of them at once.
+        let shown = t.rl(["top", "box", "pid", "colour"]).run().refuses(125, "`colour` is no column");
+        let hint = shown.err();
+        let (_, names) = hint.split_once("there are ").unwrap();
+        let names = names.split_once(';').unwrap().0.replace(' ', "");
+        let all = t.rl(["top", "box", &names]).run().ok().out();
+        assert_eq!((names.split(',').count(), all.lines().count()), (30, 3), "{all}");
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{print, table};
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
 use crate::engine::limits::LimitArgs;
 use crate::engine::logs::{self, Logs};
+use crate::engine::processes::{self, Top};
 use crate::engine::wait::{self, Condition};
-use crate::engine::{Context, Error, containers, exec, processes, units, update};
+use crate::engine::{Context, Error, containers, exec, units, update};
 use crate::model::text::escape;
 use crate::state;
 
@@ -230,13 +232,13 @@ pub struct LogsArgs {
 pub struct TopArgs {
     /// Name or id
     container: String,
-    /// Options of ps(1)
+    /// Columns, such as `pid,user,args` (an unknown one lists them all), or options of ps(1)
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "PS OPTIONS"
+        value_name = "COLUMNS|PS OPTIONS"
     )]
-    options: Vec<String>,
+    words: Vec<String>,
 }
 
 /// Every success on a line of its own, every failure named; the exit status.
@@ -483,8 +485,13 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
 /// # Errors
 /// As [`processes::top`].
 pub fn top(context: &Context<'_>, args: &TopArgs) -> Result<u8, Error> {
-    for line in processes::top(context, &args.container, &args.options)? {
-        context.ui.data(&escape(&line));
-    }
-    Ok(0)
+    let cells = |line: Vec<String>| {
+        let cells: Vec<String> = line.iter().map(|cell| escape(cell)).collect();
+        cells.join("\t")
+    };
+    let text = match processes::top(context, &args.container, &args.words)? {
+        Top::Lines(lines) => lines.iter().map(|line| escape(line) + "\n").collect(),
+        Top::Cells(lines) => table::columns(&lines.into_iter().map(cells).collect::<Vec<_>>()),
+    };
+    Ok(print(text.as_bytes()))
 }

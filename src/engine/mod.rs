@@ -279,6 +279,9 @@ pub enum Error {
     /// ps(1) is missing, or did not do what it should.
     #[error("`ps`: {0}")]
     Ps(String),
+    /// A column that `rl top` does not have.
+    #[error(transparent)]
+    Column(#[from] processes::Unknown),
     /// A log cannot be read or shown.
     #[error("`{path}`: {source}")]
     Log {
@@ -489,6 +492,7 @@ impl Error {
             Error::Files(_) => Some("start it, and its files are there: `rl start`".into()),
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
+            Error::Column(e) => Some(e.hint()),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),
             Error::Unfit { name, .. } => Some(format!("`rl inspect {name}` shows what it is like")),
             Error::NotRunning(name) => Some(format!("rl start {name}")),
