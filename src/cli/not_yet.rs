@@ -95,6 +95,13 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["volume create"], &["name"]),
 ];
 
+/// Options that will not come: why, and what there is instead.
+pub const REASONS: &[(&str, &str, &str)] = &[(
+    "link",
+    "there are no links between containers, so there is none to make or to remove",
+    "containers of one network find each other by name: `rl network create net`, then `rl run --network net`",
+)];
+
 /// Their short forms.
 const SHORT: &[(&str, &str, &str)] = &[
     ("rm", "l", "link"),

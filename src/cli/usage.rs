@@ -118,6 +118,11 @@ fn path() -> Vec<String> {
 }
 
 fn refuse(word: &str, long: &str, help: &str) {
+    let reason = not_yet::REASONS.iter().find(|(name, ..)| *name == long);
+    if let Some((_, reason, hint)) = reason {
+        complain(&format!("`{word}`: {reason}"), Some(hint));
+        return;
+    }
     complain(
         &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
         Some(&format!(
