@@ -286,6 +286,9 @@ identities! {
         assert_eq!(names(&["expose=8000-9999/tcp"]), ["four"]);
         assert_eq!(names(&["expose=9000/udp"]), [""; 0]);
         assert_eq!(names(&["publish=9000"]), [""; 0]);
+        // And still does when that has gone.
+        t.rl(["rmi", "-f", "web"]).run().ok();
+        assert_eq!(names(&["expose=9000"]), ["four"]);
         t.rl(["rm", "four"]).run().ok();
         t.rl(["ps", "--filter", "since=nobody"]).run().refuses(125, "no such container");
         t.rl(["ps", "--filter", "health=fine"]).run().refuses(125, "health=fine");

@@ -23,6 +23,7 @@ pub mod network;
 pub mod networks;
 pub mod only;
 pub mod output;
+pub mod ports;
 pub mod processes;
 pub mod pull;
 mod reach;

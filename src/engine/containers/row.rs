@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
+use crate::engine::ports::unpublished;
 use crate::model::spec::{MountSource, NetworkMode, VolumeMount};
 use crate::model::time::{ago, in_lists, now};
 use crate::net::{Ports, Publish, anywhere};
@@ -46,7 +47,8 @@ pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'
         "Ports" => {
             let ports = spec.network.publish.iter();
             let ports = ports.map(|text| published(text, spec.network.mode));
-            ports.collect::<Vec<_>>().join(", ").into()
+            let exposed = unpublished(&spec.exposed, &spec.network.publish);
+            ports.chain(exposed).collect::<Vec<_>>().join(", ").into()
         }
         "State" => state(container.state.status).into(),
         "Status" => status(container).into(),
