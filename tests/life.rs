@@ -503,7 +503,16 @@ identities! {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         }
         t.quiet();
-        assert!(status(t, "box").contains("Exited (137)"), "{}", status(t, "box"));
+        // The first one who looks already sees when.
+        let first = status(t, "box");
+        assert!(first.contains("Exited (137) ") && first.contains(" ago "), "{first}");
+        assert!(first.rfind(" ago ").unwrap() > first.find("Exited").unwrap(), "{first}");
+        t.rl(["start", "box"]).run().ok();
+        for pid in monitors(t) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        t.quiet();
+        assert_ne!(t.rl(["inspect", "-f", "{{.State.FinishedAt}}", "box"]).run().ok().out(), "0001-01-01T00:00:00Z");
         t.rl(["start", "box"]).run().ok();
         t.rl(["exec", "box", "true"]).run().ok();
         t.rl(["rm", "-f", "box"]).run().ok();

@@ -31,8 +31,8 @@ pub struct AttachOptions {
 /// # Errors
 /// There is none, or several.
 pub fn find(context: &Context<'_>, word: &str) -> Result<Container, Error> {
-    let container = Containers::new(context.dirs.containers()).find(word)?;
-    containers::end_orphan(&container);
+    let mut container = Containers::new(context.dirs.containers()).find(word)?;
+    containers::end_orphan(&mut container);
     Ok(container)
 }
 

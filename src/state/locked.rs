@@ -142,6 +142,11 @@ impl Locked {
         self.dir.parent().map_or(Ok(()), sync_dir)
     }
 
+    /// The state as it is on disk.
+    pub fn state(&self) -> State {
+        State::of(&self.dir)
+    }
+
     /// The specification as it is on disk.
     ///
     /// # Errors
