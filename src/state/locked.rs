@@ -248,6 +248,17 @@ impl Locked {
         Ok(())
     }
 
+    /// Notes what the container goes on without, in a few words and in full.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lost(&self, what: &str, text: &str) -> Result<(), Error> {
+        self.change(false, |state| {
+            state.lost = Some(what.to_owned());
+            state.error = Some(text.to_owned());
+        })
+    }
+
     /// Notes that the command ended. [`Locked::ended`] does it by itself.
     pub fn died(&self, ended: Ended) {
         let code = ("exitCode", ended.status().to_string());

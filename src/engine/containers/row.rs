@@ -131,7 +131,11 @@ fn status(container: &Listed) -> String {
     let state = &container.state;
     let up = || {
         let since = ago(seconds(state.started.unwrap_or_default()), now());
-        format!("Up {}", since.trim_end_matches(" ago"))
+        let up = format!("Up {}", since.trim_end_matches(" ago"));
+        match &state.lost {
+            Some(lost) => format!("{up} ({lost})"),
+            None => up,
+        }
     };
     let code = state.ended.map_or(0, |ended| ended.status());
     match state.status {
