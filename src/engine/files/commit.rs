@@ -76,6 +76,7 @@ fn make(context: &Context<'_>, container: &Container, request: &Commit) -> Resul
         };
         let compose_request = Compose {
             reference: request.reference.clone(),
+            parent: spec.image_id,
             config: configuration(spec, base.as_ref()),
             changes: request.changes.clone(),
             author: request.author.clone(),
