@@ -58,8 +58,19 @@ fn ps(pids: &[i32], options: &[String]) -> Result<Vec<String>, Error> {
     } else {
         options
     };
-    let out = Command::new("ps").args(options).output();
-    let out = out.map_err(|source| Error::Ps(source.to_string()))?;
+    let run = |more: &[String]| {
+        let out = Command::new("ps").args(options).args(more).output();
+        out.map_err(|source| Error::Ps(source.to_string()))
+    };
+    // As docker does: `-o pid,cmd` alone would show what is on this terminal. Not every option goes with it, and not every
+    // ps has it.
+    let pids_only = pids.iter().map(i32::to_string).collect::<Vec<_>>();
+    let chosen = run(&["-q".to_owned(), pids_only.join(",")])?;
+    if chosen.status.success() {
+        let text = String::from_utf8_lossy(&chosen.stdout);
+        return Ok(text.lines().map(str::to_owned).collect());
+    }
+    let out = run(&[])?;
     if !out.status.success() {
         let words = String::from_utf8_lossy(&out.stderr);
         return Err(Error::Ps(
