@@ -615,6 +615,18 @@ identities! {
         t.rl(["rm", "-f", "-a"]).run().ok();
     }
 
+    fn who_reads_no_more_of_an_archive_is_told_nothing(t: [sub]) {
+        t.rl(["run", "-d", "--name", "box", "--network", "none"]).arg(images::busybox()).args(["sleep", "1000"]).run().ok();
+        for verb in ["export box", "cp box:/bin -"] {
+            let read = t.sh(&format!("$RL {verb} | head -c 10 | wc -c")).run().ok();
+            assert_eq!((read.out().as_str(), read.err().as_str()), ("10", ""), "{verb}");
+        }
+        t.rl(["exec", "box", "sh", "-c", "echo x >/new; rm /etc/group"]).run().ok();
+        let changes: serde_json::Value = serde_json::from_str(&t.rl(["diff", "--format", "json", "box"]).run().ok().out()).unwrap();
+        assert_eq!(changes, json!({"added": ["/new"], "changed": ["/etc"], "deleted": ["/etc/group"]}));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn an_image_comes_into_the_index_at_once(t: [sub root]) {
         if !support::can_trace() {
             return;

@@ -549,6 +549,14 @@ identities! {
         wait_for("both", || table().contains("sleep 1001") && table().contains("sleep 1000"));
         assert_eq!(table().lines().count(), 3, "{}", table());
         assert!(t.rl(["top", "box", "aux"]).run().ok().out().contains("sleep 1001"));
+        // All of them, wherever they are; what only shows some of what is chosen needs no number.
+        let on_a_terminal = ["-dt", "box", "sleep", "1002"];
+        t.rl(["exec"]).args(on_a_terminal).run().ok();
+        wait_for("the third", || table().contains("sleep 1002"));
+        for columns in ["pid,args", "args"] {
+            let shown = t.rl(["top", "box", "-o", columns]).run().ok().out();
+            assert!((1000..1003).all(|n| shown.contains(&format!("sleep {n}"))) && shown.lines().count() == 4, "{shown}");
+        }
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
@@ -574,6 +582,65 @@ identities! {
         let names = names.split_once(';').unwrap().0.replace(' ', "");
         let all = t.rl(["top", "box", &names]).run().ok().out();
         assert_eq!((names.split(',').count(), all.lines().count()), (30, 3), "{all}");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn all_that_it_can_be_done_to(t: [sub]) {
+        let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done";
+        for name in ["one", "two"] {
+            detached(t, name, &[], script);
+            wait_for("the trap", || t.rl(["logs", name]).run().ok().out() == "up");
+        }
+        t.rl(["create", "--name", "three", "--network", "none"]).arg(images::busybox()).args(["sleep", "1000"]).run().ok();
+        let states = || t.rl(["ps", "-a", "--sort", "names", "--format", "{{.State}}"]).run().ok().out().replace('\n', " ");
+        let did = |words: &[&str]| t.rl(words).run().ok().out().lines().count();
+        assert_eq!((did(&["pause", "-a"]), states()), (2, "paused created paused".into()));
+        assert_eq!((did(&["unpause", "--all"]), states()), (2, "running created running".into()));
+        assert_eq!((did(&["stop", "-a"]), states()), (2, "exited created exited".into()));
+        assert!(status(t, "one").contains("Exited (5)"), "{}", status(t, "one"));
+        t.rl(["start", "one"]).run().ok();
+        assert_eq!((did(&["restart", "-t", "0", "--running"]), states()), (1, "running created exited".into()));
+        assert_eq!((did(&["start", "--all"]), states()), (2, "running running running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "-a"]), states()), (3, "running running running".into()));
+        assert_eq!((did(&["kill", "-a"]), states()), (3, "exited exited exited".into()));
+        assert_eq!(did(&["kill", "-a"]), 0);
+        t.rl(["stop", "-a", "one"]).run().refuses(125, "cannot be used with");
+        t.rl(["stop"]).run().refuses(125, "required");
+        // Asked first.
+        let starts = || t.rl(["logs", "one"]).run().ok().out().lines().count();
+        let before = starts();
+        t.rl(["start", "one"]).run().ok();
+        wait_for("the trap", || starts() > before);
+        t.rl(["rm", "-f", "-t", "60", "one", "two", "three"]).run().ok();
+        let codes = ["events", "--stream=false", "--filter", "event=die", "--filter", "container=one", "--format", "{{.Actor.Attributes.exitCode}}"];
+        assert_eq!(t.rl(codes).run().ok().out().lines().last(), Some("5"));
+        t.rl(["rm", "-t", "60", "one"]).run().refuses(125, "--force");
+    }
+
+    fn what_is_there_and_what_is_not(t: [sub]) {
+        t.rl(["create", "--name", "box", "--network", "none"]).arg(images::busybox()).run().ok();
+        t.rl(["commit", "-q", "box", "my/image"]).run().ok();
+        t.rl(["volume", "create", "data"]).run().ok();
+        t.rl(["network", "create", "net"]).run().ok();
+        for (kind, there) in [("container", "box"), ("image", "my/image"), ("volume", "data"), ("network", "net")] {
+            for (word, status) in [(there, 0), ("nothing", 1)] {
+                let output = t.rl([kind, "exists", word]).run().exits(status);
+                assert_eq!(output.out() + &output.err(), "", "{kind} {word}");
+            }
+        }
+        t.rl(["network", "rm", "net"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().ok();
+        t.rl(["rm", "box"]).run().ok();
+    }
+
+    fn who_looks_on_can_go(t: [sub]) {
+        detached(t, "box", &["-it"], "trap 'echo asked' INT; while :; do echo tick; sleep 0.1; done");
+        let mut terminal = t.rl(["attach", "--no-stdin", "box"]).terminal();
+        terminal.expect("tick");
+        terminal.send("\u{3}");
+        terminal.wait();
+        assert!(status(t, "box").contains("Up "));
+        assert!(!t.rl(["logs", "box"]).run().ok().out().contains("asked"));
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

@@ -109,7 +109,13 @@ fn published(text: &str, mode: NetworkMode) -> String {
 }
 
 fn command(args: &[String], whole: bool) -> String {
-    let mut command = args.join(" ");
+    // As docker has it: words with blanks in them stand apart, but for the program's name.
+    let words = args.iter().enumerate();
+    let words = words.map(|(n, word)| match n > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    let mut command = words.collect::<Vec<_>>().join(" ");
     if !whole && command.chars().count() > 20 {
         command = command.chars().take(19).chain(['…']).collect();
     }
