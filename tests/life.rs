@@ -585,6 +585,19 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn one_that_nobody_has_waited_for_does_not_keep_others_paused(t: [sub root]) {
+        detached(t, "box", &[], "sleep 0.01 & exec sleep 1000");
+        let states = || t.rl(["top", "box", "state"]).run().ok().out().split_whitespace().skip(1).collect::<Vec<_>>().concat();
+        wait_for("its end", || states() == "SZ");
+        t.rl(["pause", "box"]).run().ok();
+        // Whether by a signal or by a freezer.
+        assert!(["TZ", "SZ", "DZ"].contains(&&*states()), "{}", states());
+        t.rl(["unpause", "box"]).run().ok();
+        t.rl(["exec", "box", "true"]).run().ok();
+        assert!(status(t, "box").contains("Up ") && !status(t, "box").contains("Paused"));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn all_that_it_can_be_done_to(t: [sub]) {
         let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done";
         for name in ["one", "two"] {

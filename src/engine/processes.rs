@@ -6,7 +6,7 @@ pub use columns::Unknown;
 
 use std::process::Command;
 
-use super::{Context, Error, exec, lifecycle};
+use super::{Context, Error, containers, lifecycle};
 use crate::state::Container;
 use crate::sys::proc;
 
@@ -19,7 +19,8 @@ pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
 }
 
 fn of_container(container: &Container, word: &str) -> Result<Vec<i32>, Error> {
-    let _held = exec::first_process(container, word)?;
+    let held = containers::hold(container);
+    let _held = held.ok_or_else(|| Error::NotRunning(word.to_owned()))?;
     let first = container.state.pid.unwrap_or_default();
     proc::beside(first).ok_or_else(|| Error::Unfit {
         name: word.to_owned(),
