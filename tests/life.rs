@@ -249,6 +249,21 @@ identities! {
         t.rl(["rm", "-f", "shell"]).run().ok();
     }
 
+    fn who_attaches_sees_where_it_stands(t: [sub]) {
+        // Drawn when it is asked for, and not otherwise.
+        let script = "trap 'echo drawn' WINCH; echo ready; while :; do sleep 0.05; done";
+        detached(t, "box", &["-it"], script);
+        wait_for("the trap", || t.rl(["logs", "box"]).run().ok().out().contains("ready"));
+        for _ in 0..2 {
+            let mut terminal = t.rl(["attach", "box"]).terminal();
+            terminal.expect("drawn");
+            terminal.send("\u{10}\u{11}");
+            terminal.exits(0);
+        }
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "stty size </dev/console"]).run().ok().out(), "24 80");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn a_foreground_container_can_be_left(t: [sub]) {
         let mut terminal = t.run_with(&["--name", "left"], ["sh", "-c", "printf here; while :; do sleep 0.1; done"]).terminal();
         terminal.expect("here");
