@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// What a person should know: the container has no pid namespace of its own, or is faster than we are.
-pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
+pub(super) fn set(first_process: &Child, on: bool) -> Result<(), String> {
     let signal = if on { libc::SIGSTOP } else { libc::SIGCONT };
-    let first = first.proc_pid().as_raw_nonzero().get();
+    let first = first_process.proc_pid().as_raw_nonzero().get();
     let deadline = Instant::now() + PATIENCE;
     let (mut signalled, mut turns) = (BTreeSet::new(), 0);
     while turns < TURNS && Instant::now() < deadline {
@@ -62,6 +62,10 @@ pub(super) fn set(first: &Child, on: bool) -> Result<(), String> {
         }
         turns += usize::from(missed);
         std::thread::sleep(Duration::from_millis(1));
+    }
+    if on {
+        // Half of it stopped is worth nothing.
+        let _ = set(first_process, false);
     }
     Err(match turns < TURNS {
         true => "its processes do not stop".into(),
