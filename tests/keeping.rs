@@ -173,7 +173,7 @@ identities! {
         detached(t, "taken", &[], images::busybox(), UP);
         t.rl(plain).args(["--name", "taken"]).arg(images::busybox()).run().refuses(125, "in use");
         t.file("id", "");
-        t.rl(plain).args(["--cidfile", "id"]).arg(images::busybox()).run().refuses(125, "`id`");
+        t.rl(plain).args(["--cidfile", "id"]).arg(images::busybox()).run().refuses(125, "`id`").complains("hint: `rm id`");
         assert_eq!(volumes(t), [""; 0]);
         // Nor does a monitor that is killed.
         t.rl(["rm", "-f", "taken"]).run().ok();

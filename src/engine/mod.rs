@@ -471,6 +471,12 @@ impl Error {
             Error::Write { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some(format!("the disk of `{}` is full", path.display()))
             }
+            Error::Write { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                let path = path.display();
+                Some(format!(
+                    "`rm {path}` if nobody needs it, or name another file"
+                ))
+            }
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
             Error::Nothing(_) => Some(
