@@ -115,6 +115,7 @@ identities! {
     fn several_at_once_each_failure_named(t: [sub]) {
         for name in ["a", "b"] {
             detached(t, name, &[], COUNT);
+            wait_for("its first word", || t.rl(["logs", name]).run().ok().out().contains("n1"));
         }
         let stopped = t.rl(["stop", "a", "nobody", "b"]).run().exits(1);
         assert_eq!(stopped.out(), "a\nb");
