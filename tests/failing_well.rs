@@ -407,15 +407,17 @@ identities! {
     }
 
     fn options_that_are_not_there(t: [sub]) {
-        for (word, long) in [("-Pit", "publish-all"), ("--gpus=all", "gpus"), ("--privileged", "privileged"), ("-P", "publish-all"), ("--cgroupns", "cgroupns"), ("--pod", "pod")] {
-            // Of several short options in one word, the first one that is not there is named.
-            let shown = if word.starts_with("--") { word.split('=').next().unwrap() } else { &word[..2] };
+        for (word, long) in [("--gpus=all", "gpus"), ("--privileged", "privileged"), ("--cgroupns", "cgroupns"), ("--pod", "pod")] {
+            let shown = word.split('=').next().unwrap();
             says(t.rl(["run", word, "x"]).run(), 125, &format!("`{shown}`: the option `--{long}` of docker and podman is not there yet"), "rl run --help");
         }
         for (word, near) in [("--nmae", "--name"), ("--volum", "--volume"), ("--read-onyl", "--read-only")] {
             says(t.rl(["run", word, "x"]).run(), 125, &format!("unknown option `{word}`"), &format!("did you mean `{near}`?"));
         }
-        says(t.rl(["run", "-x", "x"]).run(), 125, "unknown option `-x`", "rl run --help");
+        // Of several short options in one word, the first one that is not there is named.
+        for word in ["-x", "-xit"] {
+            says(t.rl(["run", word, "x"]).run(), 125, "unknown option `-x`", "rl run --help");
+        }
         says(t.rl(["run", "--frobnicate", "x"]).run(), 125, "unknown option `--frobnicate`", "rl run --help");
         // What comes after the image is the command's.
         t.run(["echo", "--nmae", "-d"]).run().ok();
@@ -444,13 +446,17 @@ identities! {
     /// Docker's options of every verb are there, or refused by name.
     fn options_of_other_verbs(t: [sub]) {
         for line in [
-            "create --privileged", "container run --gpus", "container create -P", "exec --privileged", "container exec --privileged",
-            "logs --names", "rm --link", "rm -l", "start --checkpoint=x", "update --cpu-rt-period=1",
+            "create --privileged", "container run --gpus", "container create --cgroupns", "exec --privileged", "container exec --privileged",
+            "logs --names", "rm --depend", "start --checkpoint=x", "update --cpu-rt-period=1",
             "pull -a", "image pull --all-tags", "rmi --no-prune", "image rm --no-prune", "save --platform=x",
             "network create --ip-range=x", "network create -o", "network inspect --verbose", "volume create --name x", "commit --squash",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             says(t.rl(&words).run(), 125, "of docker and podman is not there yet", "nothing is left out in silence");
+        }
+        for line in ["rm --link", "rm -l", "container rm --link", "run --link a:b", "create --link=a"] {
+            let words: Vec<&str> = line.split(' ').collect();
+            says(t.rl(&words).run(), 125, "there are no links between containers", "`rl network create net`");
         }
         for line in ["volume update x", "system dial-stdio", "network connect"] {
             says(t.rl(line.split(' ')).run(), 125, "the verb of docker and podman is not there yet", "--help");

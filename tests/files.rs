@@ -596,13 +596,61 @@ identities! {
         let steps = t.rl(["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", "my/one"]).run().ok().out();
         let newest = steps.lines().next().unwrap();
         assert!(newest.starts_with("sh -c cd /t; rm gone") && newest.ends_with("|a comment"), "{steps}");
+        // What it was made of, as long as that is there.
+        let id_of = |name: &str| t.rl(["inspect", "-f", "{{.Id}} of {{.Parent}}", name]).run().ok().out();
+        let (base, two) = (t.rl(["inspect", "-f", "{{.Image}}", "box"]).run().ok().out(), id_of("my/two"));
+        assert_eq!(two.split_once(" of ").unwrap().1, base);
+        t.rl(["tag", "my/two", "my/other"]).run().ok();
+        assert_eq!((id_of("my/other"), id_of(&base)), (two.clone(), format!("{base} of")));
         // One on top of another.
         t.rl(["run", "--name", "more", "--network", "none", "my/two", "sh", "-c", "rm /t/kept/new"]).run().ok();
         t.rl(["commit", "more", "my/four"]).run().ok();
         assert_eq!(run("my/four"), wanted.replace("/t/kept/new\n", ""));
+        assert!(id_of("my/four").ends_with(two.split_once(' ').unwrap().0));
+        t.rl(["rm", "more"]).run().ok();
+        t.rl(["rmi", "-f", "my/two", "my/other"]).run().ok();
+        assert!(id_of("my/four").ends_with(" of"), "{}", id_of("my/four"));
         t.rl(["commit", "-c", "RUN x", "box"]).run().refuses(125, "RUN x");
         t.rl(["commit", "nobody"]).run().refuses(125, "no such container");
         t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
+    fn who_reads_no_more_of_an_archive_is_told_nothing(t: [sub]) {
+        t.rl(["run", "-d", "--name", "box", "--network", "none"]).arg(images::busybox()).args(["sleep", "1000"]).run().ok();
+        for verb in ["export box", "cp box:/bin -"] {
+            let read = t.sh(&format!("$RL {verb} | head -c 10 | wc -c")).run().ok();
+            assert_eq!((read.out().as_str(), read.err().as_str()), ("10", ""), "{verb}");
+        }
+        t.rl(["exec", "box", "sh", "-c", "echo x >/new; rm /etc/group"]).run().ok();
+        let changes: serde_json::Value = serde_json::from_str(&t.rl(["diff", "--format", "json", "box"]).run().ok().out()).unwrap();
+        assert_eq!(changes, json!({"added": ["/new"], "changed": ["/etc"], "deleted": ["/etc/group"]}));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn an_image_comes_into_the_index_at_once(t: [sub root]) {
+        if !support::can_trace() {
+            return;
+        }
+        t.keeps_containers();
+        t.rl(["run", "--name", "box", "--network", "none"]).arg(images::busybox()).arg("true").run().ok();
+        t.rl(["export", "-o", "box.tar", "box"]).run().ok();
+        let index: String = "index.json".bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+        for words in [&["import", "box.tar", "my/import"][..], &["import", "box.tar"], &["commit", "box", "my/commit"], &["commit", "box"]] {
+            let record = t.path("record");
+            t.rl(words).recorded_calls(&record, "trace=rename,renameat,renameat2").run().ok();
+            let record = fs::read_to_string(record).unwrap();
+            let times = record.lines().filter(|line| line.contains(&index)).count();
+            assert_eq!(times, 1, "{words:?}: {record}");
+        }
+        // What cannot be unpacked is no image, and takes nobody's name.
+        let tar = fs::read(t.path("box.tar")).unwrap();
+        t.file("cut.tar", &tar[..tar.len() / 2]);
+        let images = || t.rl(["images", "-a", "--no-trunc"]).run().ok().out();
+        let before = images();
+        t.rl(["import", "cut.tar", "my/import"]).run().refuses(125, "");
+        t.rl(["import", "cut.tar"]).run().refuses(125, "");
+        assert_eq!(images(), before);
+        t.rl(["rm", "box"]).run().ok();
     }
 
     fn others_read_a_commit(t: [sub root]) {

@@ -173,7 +173,7 @@ identities! {
         detached(t, "taken", &[], images::busybox(), UP);
         t.rl(plain).args(["--name", "taken"]).arg(images::busybox()).run().refuses(125, "in use");
         t.file("id", "");
-        t.rl(plain).args(["--cidfile", "id"]).arg(images::busybox()).run().refuses(125, "`id`");
+        t.rl(plain).args(["--cidfile", "id"]).arg(images::busybox()).run().refuses(125, "`id`").complains("hint: `rm id`");
         assert_eq!(volumes(t), [""; 0]);
         // Nor does a monitor that is killed.
         t.rl(["rm", "-f", "taken"]).run().ok();
@@ -286,9 +286,19 @@ identities! {
         assert_eq!(names(&["expose=8000-9999/tcp"]), ["four"]);
         assert_eq!(names(&["expose=9000/udp"]), [""; 0]);
         assert_eq!(names(&["publish=9000"]), [""; 0]);
+        // And still does when that has gone.
+        t.rl(["rmi", "-f", "web"]).run().ok();
+        assert_eq!(names(&["expose=9000"]), ["four"]);
         t.rl(["rm", "four"]).run().ok();
         t.rl(["ps", "--filter", "since=nobody"]).run().refuses(125, "no such container");
         t.rl(["ps", "--filter", "health=fine"]).run().refuses(125, "health=fine");
+        let sorted = |by: &str| t.rl(["ps", "-a", "--format", "{{.Names}}", "--sort", by]).run().ok().out().replace('\n', " ");
+        assert_eq!((sorted("names"), sorted("created"), sorted("state")), ("one three two".into(), "one two three".into(), "two three one".into()));
+        t.rl(["ps", "--sort", "colour"]).run().refuses(125, "colour");
+        assert_eq!(t.rl(["ps", "-a", "--noheading"]).run().ok().out().lines().count(), 3);
+        assert_eq!(t.rl(["ps", "-a", "--noheading", "--format", "{{.Names}}"]).run().ok().out().lines().count(), 3);
+        let command = t.rl(["ps", "--no-trunc", "--filter", "name=three", "--format", "{{.Command}}"]).run().ok().out();
+        assert_eq!(command, format!("\"sh -c '{UP}'\""));
         let table = t.rl(["ps", "-a", "-s"]).run().ok().out();
         assert!(table.lines().next().unwrap().trim_end().ends_with("SIZE"), "{table}");
         let size = t.rl(["ps", "--filter", "name=one", "--format", "{{.Size}}"]).run().ok().out();

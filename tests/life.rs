@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::{Env, images, wait_for};
+use support::{Env, Identity, images, wait_for};
 
 /// Prints a number every few milliseconds and ends at SIGTERM with 5.
 const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo n$i; sleep 0.02; done";
@@ -115,6 +115,7 @@ identities! {
     fn several_at_once_each_failure_named(t: [sub]) {
         for name in ["a", "b"] {
             detached(t, name, &[], COUNT);
+            wait_for("its first word", || t.rl(["logs", name]).run().ok().out().contains("n1"));
         }
         let stopped = t.rl(["stop", "a", "nobody", "b"]).run().exits(1);
         assert_eq!(stopped.out(), "a\nb");
@@ -247,6 +248,21 @@ identities! {
         first.exits(0);
         assert!(status(t, "shell").contains("Up "));
         t.rl(["rm", "-f", "shell"]).run().ok();
+    }
+
+    fn who_attaches_sees_where_it_stands(t: [sub]) {
+        // Drawn when it is asked for, and not otherwise.
+        let script = "trap 'echo drawn' WINCH; echo ready; while :; do sleep 0.05; done";
+        detached(t, "box", &["-it"], script);
+        wait_for("the trap", || t.rl(["logs", "box"]).run().ok().out().contains("ready"));
+        for _ in 0..2 {
+            let mut terminal = t.rl(["attach", "box"]).terminal();
+            terminal.expect("drawn");
+            terminal.send("\u{10}\u{11}");
+            terminal.exits(0);
+        }
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "stty size </dev/console"]).run().ok().out(), "24 80");
+        t.rl(["rm", "-f", "box"]).run().ok();
     }
 
     fn a_foreground_container_can_be_left(t: [sub]) {
@@ -503,7 +519,16 @@ identities! {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         }
         t.quiet();
-        assert!(status(t, "box").contains("Exited (137)"), "{}", status(t, "box"));
+        // The first one who looks already sees when.
+        let first = status(t, "box");
+        assert!(first.contains("Exited (137) ") && first.contains(" ago "), "{first}");
+        assert!(first.rfind(" ago ").unwrap() > first.find("Exited").unwrap(), "{first}");
+        t.rl(["start", "box"]).run().ok();
+        for pid in monitors(t) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        t.quiet();
+        assert_ne!(t.rl(["inspect", "-f", "{{.State.FinishedAt}}", "box"]).run().ok().out(), "0001-01-01T00:00:00Z");
         t.rl(["start", "box"]).run().ok();
         t.rl(["exec", "box", "true"]).run().ok();
         t.rl(["rm", "-f", "box"]).run().ok();
@@ -565,6 +590,112 @@ identities! {
         let table = || t.rl(["top", "box", "-eo", "pid,args"]).run().ok().out();
         wait_for("both", || table().contains("sleep 1001") && table().contains("sleep 1000"));
         assert_eq!(table().lines().count(), 3, "{}", table());
+        assert!(t.rl(["top", "box", "aux"]).run().ok().out().contains("sleep 1001"));
+        // All of them, wherever they are; what only shows some of what is chosen needs no number.
+        let on_a_terminal = ["-dt", "box", "sleep", "1002"];
+        t.rl(["exec"]).args(on_a_terminal).run().ok();
+        wait_for("the third", || table().contains("sleep 1002"));
+        for columns in ["pid,args", "args"] {
+            let shown = t.rl(["top", "box", "-o", columns]).run().ok().out();
+            assert!((1000..1003).all(|n| shown.contains(&format!("sleep {n}"))) && shown.lines().count() == 4, "{shown}");
+        }
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn top_shows_columns_by_name(t: [sub nosub root]) {
+        detached(t, "box", &[], "sleep 1001 & exec sleep 1000");
+        let rows = |words: &[&str]| {
+            let out = t.rl(["top", "box"]).args(words).run().ok().out();
+            let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+            out.lines().map(cells).collect::<Vec<Vec<String>>>()
+        };
+        wait_for("both", || rows(&["args"]).len() == 3 && rows(&["comm"])[1..] == [["sleep"], ["sleep"]]);
+        assert_eq!(rows(&["pid", "ppid", "pgid"])[..2], [["PID", "PPID", "PGID"], ["1", "0", "1"]]);
+        assert_eq!(rows(&["user,group", "seccomp", "state", "nice", "tty"])[1], ["root", "root", "filter", "S", "0", "?"]);
+        let first = t.rl(["inspect", "-f", "{{.State.Pid}}", "box"]).run().ok().out();
+        assert_eq!(rows(&["hpid"])[1], [first]);
+        if t.who != Identity::Root {
+            assert_eq!(rows(&["huser"])[1], [support::identity::name_of(t.uid())]);
+        }
+        // All of them at once.
+        let shown = t.rl(["top", "box", "pid", "colour"]).run().refuses(125, "`colour` is no column");
+        let hint = shown.err();
+        let (_, names) = hint.split_once("there are ").unwrap();
+        let names = names.split_once(';').unwrap().0.replace(' ', "");
+        let all = t.rl(["top", "box", &names]).run().ok().out();
+        assert_eq!((names.split(',').count(), all.lines().count()), (30, 3), "{all}");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn one_that_nobody_has_waited_for_does_not_keep_others_paused(t: [sub root]) {
+        detached(t, "box", &[], "sleep 0.01 & exec sleep 1000");
+        let states = || t.rl(["top", "box", "state"]).run().ok().out().split_whitespace().skip(1).collect::<Vec<_>>().concat();
+        wait_for("its end", || states() == "SZ");
+        t.rl(["pause", "box"]).run().ok();
+        // Whether by a signal or by a freezer.
+        assert!(["TZ", "SZ", "DZ"].contains(&&*states()), "{}", states());
+        t.rl(["unpause", "box"]).run().ok();
+        t.rl(["exec", "box", "true"]).run().ok();
+        assert!(status(t, "box").contains("Up ") && !status(t, "box").contains("Paused"));
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn all_that_it_can_be_done_to(t: [sub]) {
+        let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done";
+        for name in ["one", "two"] {
+            detached(t, name, &[], script);
+            wait_for("the trap", || t.rl(["logs", name]).run().ok().out() == "up");
+        }
+        t.rl(["create", "--name", "three", "--network", "none"]).arg(images::busybox()).args(["sleep", "1000"]).run().ok();
+        let states = || t.rl(["ps", "-a", "--sort", "names", "--format", "{{.State}}"]).run().ok().out().replace('\n', " ");
+        let did = |words: &[&str]| t.rl(words).run().ok().out().lines().count();
+        assert_eq!((did(&["pause", "-a"]), states()), (2, "paused created paused".into()));
+        assert_eq!((did(&["unpause", "--all"]), states()), (2, "running created running".into()));
+        assert_eq!((did(&["stop", "-a"]), states()), (2, "exited created exited".into()));
+        assert!(status(t, "one").contains("Exited (5)"), "{}", status(t, "one"));
+        t.rl(["start", "one"]).run().ok();
+        assert_eq!((did(&["restart", "-t", "0", "--running"]), states()), (1, "running created exited".into()));
+        assert_eq!((did(&["start", "--all"]), states()), (2, "running running running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "-a"]), states()), (3, "running running running".into()));
+        assert_eq!((did(&["kill", "-a"]), states()), (3, "exited exited exited".into()));
+        assert_eq!(did(&["kill", "-a"]), 0);
+        t.rl(["stop", "-a", "one"]).run().refuses(125, "cannot be used with");
+        t.rl(["stop"]).run().refuses(125, "required");
+        // Asked first.
+        let starts = || t.rl(["logs", "one"]).run().ok().out().lines().count();
+        let before = starts();
+        t.rl(["start", "one"]).run().ok();
+        wait_for("the trap", || starts() > before);
+        t.rl(["rm", "-f", "-t", "60", "one", "two", "three"]).run().ok();
+        let codes = ["events", "--stream=false", "--filter", "event=die", "--filter", "container=one", "--format", "{{.Actor.Attributes.exitCode}}"];
+        assert_eq!(t.rl(codes).run().ok().out().lines().last(), Some("5"));
+        t.rl(["rm", "-t", "60", "one"]).run().refuses(125, "--force");
+    }
+
+    fn what_is_there_and_what_is_not(t: [sub]) {
+        t.rl(["create", "--name", "box", "--network", "none"]).arg(images::busybox()).run().ok();
+        t.rl(["commit", "-q", "box", "my/image"]).run().ok();
+        t.rl(["volume", "create", "data"]).run().ok();
+        t.rl(["network", "create", "net"]).run().ok();
+        for (kind, there) in [("container", "box"), ("image", "my/image"), ("volume", "data"), ("network", "net")] {
+            for (word, status) in [(there, 0), ("nothing", 1)] {
+                let output = t.rl([kind, "exists", word]).run().exits(status);
+                assert_eq!(output.out() + &output.err(), "", "{kind} {word}");
+            }
+        }
+        t.rl(["network", "rm", "net"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().ok();
+        t.rl(["rm", "box"]).run().ok();
+    }
+
+    fn who_looks_on_can_go(t: [sub]) {
+        detached(t, "box", &["-it"], "trap 'echo asked' INT; while :; do echo tick; sleep 0.1; done");
+        let mut terminal = t.rl(["attach", "--no-stdin", "box"]).terminal();
+        terminal.expect("tick");
+        terminal.send("\u{3}");
+        terminal.wait();
+        assert!(status(t, "box").contains("Up "));
+        assert!(!t.rl(["logs", "box"]).run().ok().out().contains("asked"));
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

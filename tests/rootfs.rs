@@ -141,6 +141,29 @@ identities! {
         assert_eq!(told(&output.err()), ["overlay of the kernel"]);
     }
 
+    fn a_lost_root_is_shown(t: [sub nosub]) {
+        if !support::have("strace") || !support::have("fuse-overlayfs") || !fuse_is_open() {
+            return;
+        }
+        let image = image(t);
+        run(t, REFUSE, map(t), &image).run().ok();
+        t.rl(["run", "-d", "--name", "box", "--network", "none", &image, "sleep", "1000"]).run().ok();
+        let status = || t.rl(["ps", "--format", "{{.Status}}"]).run().ok().out();
+        assert!(status().starts_with("Up ") && !status().contains('('), "{}", status());
+        let error = || t.rl(["inspect", "-f", "{{.State.Status}}: {{.State.Error}}", "box"]).run().ok().out();
+        assert_eq!(error(), "running:");
+        let mut all = t.processes().into_iter();
+        let server = all.find(|p| p.name.starts_with("fuse-overlayfs")).unwrap();
+        let pid = rustix::process::Pid::from_raw(server.pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        support::wait_for("its loss", || status().ends_with("(root file system gone)"));
+        assert_eq!(error(), "running: `fuse-overlayfs` ended (killed by signal 9): the container's root file system is gone");
+        t.rl(["restart", "-t", "0", "box"]).run().ok();
+        assert!(status().starts_with("Up ") && !status().contains('('), "{}", status());
+        assert_eq!(error(), "running:");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn fuse_overlayfs_takes_over_and_that_is_remembered(t: [sub nosub unshared root]) {
         if !support::have("strace") || !support::have("fuse-overlayfs") || !fuse_is_open() {
             return;

@@ -53,6 +53,37 @@ identities! {
         t.run_with(&["--name=a", "--hostname=b=c=d", "--init=false", "--no-such=1"], ["true"]).run().refuses(125, "--no-such");
     }
 
+    fn exposed_ports(t: [sub]) {
+        t.keeps_containers();
+        let image = Image::busybox().config("ExposedPorts", serde_json::json!({"80/tcp": {}, "53/udp": {}})).write_for(t, "image");
+        let expose = ["--expose", "8000-8001", "--expose", "53/udp", "--expose=8000/tcp"];
+        let create = |options: &[&str]| t.rl(["create", "--name", "box"]).args(options).arg(&image).run();
+        let inspect = |format: &str| t.rl(["inspect", "-f", format, "box"]).run().ok().out();
+        create(&[&expose[..], &["--network", "none"]].concat()).ok();
+        let exposed = r#"{"53/udp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{}}"#;
+        assert_eq!(inspect("{{json .Config.ExposedPorts}} {{.HostConfig.PublishAllPorts}}"), format!("{exposed} false"));
+        assert_eq!(inspect("{{json .NetworkSettings.Ports}}"), exposed.replace("{}", "null"));
+        let listed = |filter: &str| t.rl(["ps", "-a", "--filter", filter, "--format", "{{.Ports}}"]).run().ok().out();
+        assert_eq!(listed("expose=8001"), "80/tcp, 8000-8001/tcp, 53/udp");
+        assert_eq!((listed("expose=8001/udp"), listed("publish=8001")), (String::new(), String::new()));
+        // What it says of itself an image of it says as well.
+        t.rl(["commit", "box", "more"]).run().ok();
+        assert_eq!(t.rl(["inspect", "-f", "{{json .Config.ExposedPorts}}", "more"]).run().ok().out(), exposed);
+        t.rl(["rm", "box"]).run().ok();
+        // Each that is not published by name gets a port of the machine.
+        create(&[&expose[..], &["-P", "-p", "127.0.0.1::80"]].concat()).ok();
+        let ports = t.rl(["port", "box"]).run().ok().out();
+        for inside in ["53/udp", "8000/tcp", "8001/tcp"] {
+            assert!(ports.contains(&format!("{inside} -> 0.0.0.0:")) || ports.contains(&format!("{inside} -> [::]:")), "{ports}");
+        }
+        assert_eq!(ports.lines().filter(|line| line.starts_with("80/tcp -> ")).count(), 1, "{ports}");
+        assert!(ports.contains("80/tcp -> 127.0.0.1:"), "{ports}");
+        assert_eq!(inspect("{{json .Config.ExposedPorts}} {{.HostConfig.PublishAllPorts}}"), format!("{exposed} true"));
+        t.rl(["rm", "box"]).run().ok();
+        create(&["--expose", "http"]).refuses(125, "`--expose http`: expected ports such as `80`");
+        create(&["-P", "--network", "none"]).refuses(125, "publish");
+    }
+
     fn working_directory(t: [sub nosub root]) {
         assert_eq!(inside(t, &[], "pwd"), "/");
         assert_eq!(inside(t, &["-w", "/tmp"], "pwd"), "/tmp");

@@ -53,7 +53,6 @@ identities! {
         t.rl(["run", "--no-such-option", "x"]).run().refuses(125, "`--no-such-option`");
         t.rl(["run", "--gpus=all", "x"]).run().refuses(125, "not there yet");
         t.rl(["run", "--memory=lots", "x"]).run().refuses(125, "`--memory lots`");
-        t.rl(["run", "-P", "x"]).run().refuses(125, "not there yet");
         t.rl(["run", "debian:bad tag"]).run().refuses(125, "bad tag");
     }
 

@@ -216,11 +216,11 @@ fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
 /// What stands at a place of a verb.
 fn kind(group: &str, verb: &str, positional: usize) -> Kind {
     match (group, verb, positional) {
-        ("volume", "rm" | "inspect", _) => Kind::Volumes,
-        ("network", "rm" | "inspect", _) => Kind::Networks,
+        ("volume", "rm" | "inspect" | "exists", _) => Kind::Volumes,
+        ("network", "rm" | "inspect" | "exists", _) => Kind::Networks,
         ("volume" | "network" | "system", ..) => Kind::Other,
-        ("image", "rm" | "inspect", _) | ("image", "ls", 0) => Kind::Images,
-        ("container", "inspect", _) => Kind::Containers,
+        ("image", "rm" | "inspect" | "exists", _) | ("image", "ls", 0) => Kind::Images,
+        ("container", "inspect" | "exists", _) => Kind::Containers,
         (_, "stop" | "kill", _) | (_, "attach" | "top", 0) => Kind::Alive,
         (_, "pause", _) | (_, "exec", 0) => Kind::Running,
         (_, "unpause", _) => Kind::Paused,

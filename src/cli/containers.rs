@@ -1,10 +1,10 @@
 //! `rl ps`, `rl rm`.
 
-use super::lifecycle::there;
 use super::table;
+use super::which::{self, there};
 use crate::engine::containers::Filter;
 use crate::engine::images::human_size;
-use crate::engine::{Context, Error, containers};
+use crate::engine::{Context, Error, containers, lifecycle, units};
 use crate::state::{self, Listed};
 
 /// List containers
@@ -28,6 +28,12 @@ pub struct PsArgs {
     /// Show how much they have written
     #[arg(short, long)]
     size: bool,
+    /// In this order: command, created, id, image, names, runningfor, state or status
+    #[arg(long, value_name = "FIELD", value_parser = ["command", "created", "id", "image", "names", "runningfor", "state", "status"], hide_possible_values = true)]
+    sort: Option<String>,
+    /// Print no head above a table
+    #[arg(long)]
+    noheading: bool,
     /// Print with a template such as `{{.Names}}`, or `json`
     #[arg(long)]
     format: Option<String>,
@@ -51,6 +57,9 @@ pub struct RmArgs {
     /// Pass over containers that do not exist
     #[arg(short, long)]
     ignore: bool,
+    /// With --force: end them as `rl stop` does first, with so many seconds until SIGKILL; -1: it never comes
+    #[arg(short, long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true, requires = "force")]
+    time: Option<u32>,
     /// Names or ids
     #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -70,6 +79,9 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     let filters = containers::settle(context, &found, &args.filter)?;
     found.retain(|container| containers::passes(container, &filters));
     found.truncate(newest.unwrap_or(usize::MAX));
+    if let Some(by) = &args.sort {
+        sort(&mut found, by);
+    }
     let usual = match args.quiet {
         true => "{{.ID}}",
         false => {
@@ -106,7 +118,28 @@ pub fn ps(context: &Context<'_>, args: &PsArgs) -> Result<String, Error> {
     };
     let sizes = sizes.iter().map(Some).chain(std::iter::repeat(None));
     let lines: Result<_, _> = found.iter().zip(sizes).map(line).collect();
-    table::page(&template, &title, lines?)
+    let page = table::page(&template, &title, lines?)?;
+    Ok(match page.split_once('\n') {
+        Some((_, rest)) if args.noheading && template.table => rest.to_owned(),
+        _ => page,
+    })
+}
+
+/// As podman has it: times from the oldest on, what is text by its letters.
+fn sort(found: &mut [Listed], by: &str) {
+    let text = |container: &Listed, name: &str| {
+        let field = containers::field(container, name, true);
+        field.unwrap_or_default().into_owned()
+    };
+    match by {
+        "command" => found.sort_by_cached_key(|c| c.spec.args.join(" ")),
+        "id" => found.sort_by_cached_key(|c| c.spec.id.clone()),
+        "image" => found.sort_by_cached_key(|c| c.spec.image.clone()),
+        "names" => found.sort_by_cached_key(|c| c.spec.name.clone()),
+        "state" => found.sort_by_cached_key(|c| text(c, "State")),
+        "status" => found.sort_by_cached_key(|c| text(c, "Status")),
+        _ => found.sort_by_key(|c| c.spec.made()),
+    }
 }
 
 /// The head of a template's column.
@@ -126,12 +159,13 @@ fn title(field: &str) -> String {
 /// The containers cannot be read.
 pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Error>>, Error> {
     let words = match args.all {
-        true => containers::listed(context, true)?
-            .into_iter()
-            .map(|container| container.spec.id)
-            .collect(),
+        true => which::all(context, |_| true)?,
         false => there(context, &args.containers, args.ignore),
     };
+    if args.time.is_some() {
+        // Who is not there is told below.
+        let _ = lifecycle::stop(context, &words, args.time, None);
+    }
     let done = containers::remove_all(context, &words, args.force, args.volumes).into_iter();
     // As for docker: with force it is told that there is none, and that is no failure.
     let done = done.filter_map(|result| match result {

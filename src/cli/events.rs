@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{print, table};
 use crate::engine::events::{self, Events, FILTERS};
 use crate::engine::{Context, Error, logs, units};
-use crate::model::time::parse_rfc3339;
+use crate::model::time::{now, parse_rfc3339};
 
 /// Show what happens: containers made, started, ended, removed, images and volumes
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,13 @@ pub struct EventsArgs {
     /// Show only what fits: container=, image=, volume=, type=, event=, label=
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
+    /// Go on with what comes; `--stream=false`: tell what has happened, from the first that is known where nothing else is
+    /// said, and end
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    stream: bool,
+    /// Show ids in full (they are; for podman's sake)
+    #[arg(long)]
+    no_trunc: bool,
     /// Print with a template such as `{{.Action}}`, or `json`
     #[arg(long)]
     format: Option<String>,
@@ -45,11 +52,15 @@ pub fn events(context: &Context<'_>, args: &EventsArgs) -> Result<u8, Error> {
         }
         filters.entry(key).or_default().push(value);
     }
-    let options = Events {
+    let mut options = Events {
         since: time("--since", &args.since)?,
         until: time("--until", &args.until)?,
         filters,
     };
+    if !args.stream {
+        options.since = options.since.or(Some(0));
+        options.until = options.until.or(Some(now()));
+    }
     let template = match args.format.as_deref() {
         None | Some("json") => None,
         Some(format) => Some(table::template(Some(format), format)?),

@@ -52,6 +52,9 @@ pub struct CommitArgs {
     /// Pause the container meanwhile
     #[arg(short, long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pause: bool,
+    /// Print nothing but the image's id (it does anyway; for podman's sake)
+    #[arg(short, long)]
+    quiet: bool,
     /// Let the container go on meanwhile, which is `--pause=false`
     #[arg(long)]
     no_pause: bool,

@@ -2,6 +2,7 @@
 
 use super::{
     CreateArgs, Verb, containers, events, files, images, lifecycle, pull, run_args, stats, system,
+    which,
 };
 
 /// Verbs on containers
@@ -20,6 +21,7 @@ enum ContainerVerb {
     Create(Box<CreateArgs>),
     Diff(super::changes::DiffArgs),
     Exec(lifecycle::ExecArgs),
+    Exists(which::ExistsArgs),
     Export(files::ExportArgs),
     /// Show what is known about containers, as JSON
     Inspect(images::InspectArgs),
@@ -55,6 +57,7 @@ pub struct ImageArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum ImageVerb {
+    Exists(which::ExistsArgs),
     History(images::HistoryArgs),
     Import(images::ImportArgs),
     /// Show what is known about images, as JSON
@@ -96,6 +99,7 @@ impl From<ContainerArgs> for Verb {
             ContainerVerb::Create(args) => Verb::Create(args),
             ContainerVerb::Diff(args) => Verb::Diff(args),
             ContainerVerb::Exec(args) => Verb::Exec(args),
+            ContainerVerb::Exists(args) => Verb::Exists(which::Kind::Container, args),
             ContainerVerb::Export(args) => Verb::Export(args),
             ContainerVerb::Inspect(args) => Verb::Inspect(args.only("container")),
             ContainerVerb::Kill(args) => Verb::Kill(args),
@@ -122,6 +126,7 @@ impl From<ContainerArgs> for Verb {
 impl From<ImageArgs> for Verb {
     fn from(args: ImageArgs) -> Verb {
         match args.verb {
+            ImageVerb::Exists(args) => Verb::Exists(which::Kind::Image, args),
             ImageVerb::History(args) => Verb::History(args),
             ImageVerb::Import(args) => Verb::Import(args),
             ImageVerb::Inspect(args) => Verb::Inspect(args.only("image")),

@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::which::{self, Which, there};
+use super::{print, table};
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
 use crate::engine::limits::LimitArgs;
 use crate::engine::logs::{self, Logs};
+use crate::engine::processes::{self, Top};
 use crate::engine::wait::{self, Condition};
-use crate::engine::{Context, Error, containers, exec, processes, units, update};
+use crate::engine::{Context, Error, containers, exec, units, update};
 use crate::model::text::escape;
-use crate::state;
+use crate::state::{State, Status};
 
 /// Start containers that do not run
 #[derive(Debug, clap::Args)]
@@ -24,8 +27,11 @@ pub struct StartArgs {
     /// Keys that detach from the container
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
+    /// All that do not run
+    #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
+    all: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -37,9 +43,8 @@ pub struct StopArgs {
     /// Pass over containers that do not exist
     #[arg(short, long)]
     ignore: bool,
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// How containers are ended.
@@ -58,8 +63,14 @@ struct How {
 pub struct RestartArgs {
     #[command(flatten)]
     how: How,
+    /// All of them
+    #[arg(short, long, conflicts_with_all = ["running", "containers"])]
+    all: bool,
+    /// All that run
+    #[arg(long, conflicts_with = "containers")]
+    running: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "running"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -69,25 +80,22 @@ pub struct KillArgs {
     /// The signal
     #[arg(short, long, default_value = "KILL")]
     signal: String,
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Stop all processes of containers in the middle of what they do
 #[derive(Debug, clap::Args)]
 pub struct PauseArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Let paused containers go on
 #[derive(Debug, clap::Args)]
 pub struct UnpauseArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Attach to a running container
@@ -230,13 +238,13 @@ pub struct LogsArgs {
 pub struct TopArgs {
     /// Name or id
     container: String,
-    /// Options of ps(1)
+    /// Columns, such as `pid,user,args` (an unknown one lists them all), or options of ps(1)
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "PS OPTIONS"
+        value_name = "COLUMNS|PS OPTIONS"
     )]
-    options: Vec<String>,
+    words: Vec<String>,
 }
 
 /// Every success on a line of its own, every failure named; the exit status.
@@ -260,8 +268,12 @@ pub fn report(context: &Context<'_>, results: Vec<Result<String, Error>>) -> u8 
 /// As [`lifecycle::start`].
 pub fn start(context: &Context<'_>, args: &StartArgs) -> Result<u8, Error> {
     if !args.attach && !args.interactive {
+        let words = match args.all {
+            true => which::all(context, |state| !state.is_alive())?,
+            false => args.containers.clone(),
+        };
         let start = |word: &String| lifecycle::start(context, word, None).map(|_| word.clone());
-        return Ok(report(context, args.containers.iter().map(start).collect()));
+        return Ok(report(context, words.iter().map(start).collect()));
     }
     if args.containers.len() > 1 {
         return Err(Error::OnlyOne);
@@ -275,15 +287,6 @@ pub fn start(context: &Context<'_>, args: &StartArgs) -> Result<u8, Error> {
     Ok(status.unwrap_or(0))
 }
 
-/// The words, with `ignore` only those that name a container.
-pub fn there(context: &Context<'_>, words: &[String], ignore: bool) -> Vec<String> {
-    let is_there = |word: &&String| {
-        let found = lifecycle::find(context, word);
-        !ignore || !matches!(found, Err(Error::State(state::Error::NotFound(_))))
-    };
-    words.iter().filter(is_there).cloned().collect()
-}
-
 fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
     let signal = word.as_deref().map(|word| units::signal("--signal", word));
     Ok(signal.transpose()?)
@@ -292,10 +295,11 @@ fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
 /// `rl stop`.
 ///
 /// # Errors
-/// No such signal.
+/// No such signal; the containers cannot be read.
 pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
     let signal = signal(&args.how.signal)?;
-    let words = there(context, &args.containers, args.ignore);
+    let words = args.which.words(context, State::is_alive)?;
+    let words = there(context, &words, args.ignore);
     let done = lifecycle::stop(context, &words, args.how.time, signal);
     Ok(report(context, done))
 }
@@ -303,33 +307,45 @@ pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
 /// `rl restart`.
 ///
 /// # Errors
-/// No such signal.
+/// No such signal; the containers cannot be read.
 pub fn restart(context: &Context<'_>, args: &RestartArgs) -> Result<u8, Error> {
     let signal = signal(&args.how.signal)?;
-    let done = lifecycle::restart(context, &args.containers, args.how.time, signal);
+    let words = match args.all || args.running {
+        true => which::all(context, |state| args.all || state.is_alive())?,
+        false => args.containers.clone(),
+    };
+    let done = lifecycle::restart(context, &words, args.how.time, signal);
     Ok(report(context, done))
 }
 
 /// `rl kill`.
 ///
 /// # Errors
-/// No such signal.
+/// No such signal; the containers cannot be read.
 pub fn kill(context: &Context<'_>, args: &KillArgs) -> Result<u8, Error> {
     let signal = units::signal("--signal", &args.signal)?;
-    Ok(report(
-        context,
-        lifecycle::kill(context, &args.containers, signal),
-    ))
+    let words = args.which.words(context, State::is_alive)?;
+    Ok(report(context, lifecycle::kill(context, &words, signal)))
 }
 
 /// `rl pause`.
-pub fn pause(context: &Context<'_>, args: &PauseArgs) -> u8 {
-    report(context, lifecycle::pause(context, &args.containers, true))
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn pause(context: &Context<'_>, args: &PauseArgs) -> Result<u8, Error> {
+    let runs = |state: &State| state.status == Status::Running;
+    let words = args.which.words(context, runs)?;
+    Ok(report(context, lifecycle::pause(context, &words, true)))
 }
 
 /// `rl unpause`.
-pub fn unpause(context: &Context<'_>, args: &UnpauseArgs) -> u8 {
-    report(context, lifecycle::pause(context, &args.containers, false))
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn unpause(context: &Context<'_>, args: &UnpauseArgs) -> Result<u8, Error> {
+    let rests = |state: &State| state.status == Status::Paused;
+    let words = args.which.words(context, rests)?;
+    Ok(report(context, lifecycle::pause(context, &words, false)))
 }
 
 /// `rl attach`.
@@ -483,8 +499,13 @@ pub fn logs(context: &Context<'_>, args: &LogsArgs) -> Result<u8, Error> {
 /// # Errors
 /// As [`processes::top`].
 pub fn top(context: &Context<'_>, args: &TopArgs) -> Result<u8, Error> {
-    for line in processes::top(context, &args.container, &args.options)? {
-        context.ui.data(&escape(&line));
-    }
-    Ok(0)
+    let cells = |line: Vec<String>| {
+        let cells: Vec<String> = line.iter().map(|cell| escape(cell)).collect();
+        cells.join("\t")
+    };
+    let text = match processes::top(context, &args.container, &args.words)? {
+        Top::Lines(lines) => lines.iter().map(|line| escape(line) + "\n").collect(),
+        Top::Cells(lines) => table::columns(&lines.into_iter().map(cells).collect::<Vec<_>>()),
+    };
+    Ok(print(text.as_bytes()))
 }

@@ -22,6 +22,7 @@ mod table;
 mod units;
 mod usage;
 mod volumes;
+mod which;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -90,6 +91,8 @@ enum Verb {
     System(groups::SystemArgs),
     Info(system::InfoArgs),
     History(images::HistoryArgs),
+    #[command(skip)]
+    Exists(which::Kind, which::ExistsArgs),
     #[command(skip)]
     Df(system::DfArgs),
     #[command(skip)]
@@ -174,6 +177,7 @@ fn perform(verb: Verb) -> u8 {
         Verb::Container(args) => perform(args.into()),
         Verb::Image(args) => perform(args.into()),
         Verb::System(args) => perform(args.into()),
+        Verb::Exists(kind, args) => with_plain(|context| which::exists(context, kind, &args)),
         Verb::Df(args) => with_plain(|context| system::df(context, &args)),
         Verb::Prune(what) => with_plain(|context| system::prune(context, &what)),
         Verb::Reset(args) => with_plain(|context| system::reset(context, &args)),
@@ -192,8 +196,8 @@ fn perform(verb: Verb) -> u8 {
         Verb::Stop(args) => with_plain(|context| lifecycle::stop(context, &args)),
         Verb::Restart(args) => with_plain(|context| lifecycle::restart(context, &args)),
         Verb::Kill(args) => with_plain(|context| lifecycle::kill(context, &args)),
-        Verb::Pause(args) => with_plain(|context| Ok(lifecycle::pause(context, &args))),
-        Verb::Unpause(args) => with_plain(|context| Ok(lifecycle::unpause(context, &args))),
+        Verb::Pause(args) => with_plain(|context| lifecycle::pause(context, &args)),
+        Verb::Unpause(args) => with_plain(|context| lifecycle::unpause(context, &args)),
         Verb::Exec(args) => with_plain(|context| lifecycle::execute(context, &args)),
         Verb::Attach(args) => with_plain(|context| lifecycle::attach(context, &args)),
         Verb::Logs(args) => with_plain(|context| lifecycle::logs(context, &args)),

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use super::lifecycle::report;
 use super::system::deleted;
-use super::{print, table};
+use super::{print, table, which};
 use crate::engine::networks::{self, Filter, New};
 use crate::engine::only::Only;
 use crate::engine::{Context, Error, units};
@@ -69,6 +69,7 @@ enum Verb {
         #[arg(required = true, value_name = "NETWORK")]
         networks: Vec<String>,
     },
+    Exists(which::ExistsArgs),
     /// Remove networks that no container is on
     #[command(visible_alias = "remove")]
     Rm {
@@ -96,6 +97,7 @@ enum Verb {
 /// No such network, containers are on it, or a bad template.
 pub fn network(context: &Context<'_>, args: &NetworkArgs) -> Result<u8, Error> {
     match &args.verb {
+        Verb::Exists(args) => which::exists(context, which::Kind::Network, args),
         Verb::Create {
             subnet,
             gateway,

@@ -33,15 +33,10 @@ pub const VERBS: &[&str] = &[
 
 /// Verbs below a group of verbs.
 pub const BELOW: &[(&str, &[&str])] = &[
-    (
-        "network",
-        &["connect", "disconnect", "exists", "reload", "update"],
-    ),
+    ("network", &["connect", "disconnect", "reload", "update"]),
     (
         "volume",
-        &[
-            "exists", "export", "import", "mount", "reload", "unmount", "update",
-        ],
+        &["export", "import", "mount", "reload", "unmount", "update"],
     ),
     (
         "system",
@@ -54,12 +49,17 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["commit"], &["format", "include-volumes", "squash"]),
     (&["exec"], &["privileged", "preserve-fds"]),
     (&["logs"], &["color", "names"]),
-    (&["rm"], &["link", "cidfile", "depend", "time"]),
+    (&["rm"], &["link", "cidfile", "depend"]),
+    (&["start"], &["checkpoint", "checkpoint-dir", "filter"]),
     (
-        &["start"],
-        &["checkpoint", "checkpoint-dir", "all", "filter"],
+        &["stop", "kill", "pause", "restart", "unpause"],
+        &["cidfile", "filter"],
     ),
-    (&["stop"], &["all", "cidfile", "filter"]),
+    (&["port"], &["all"]),
+    (
+        &["ps", "ls"],
+        &["external", "namespace", "ns", "pod", "sync", "watch"],
+    ),
     (
         &["update"],
         &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"],
@@ -94,6 +94,13 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["network inspect"], &["verbose"]),
     (&["volume create"], &["name"]),
 ];
+
+/// Options that will not come: why, and what there is instead.
+pub const REASONS: &[(&str, &str, &str)] = &[(
+    "link",
+    "there are no links between containers, so there is none to make or to remove",
+    "containers of one network find each other by name: `rl network create net`, then `rl run --network net`",
+)];
 
 /// Their short forms.
 const SHORT: &[(&str, &str, &str)] = &[

@@ -24,6 +24,9 @@ pub struct StatsArgs {
     /// Do not clear the screen
     #[arg(long)]
     no_reset: bool,
+    /// Seconds between two tables
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    interval: u32,
     /// Show ids in full
     #[arg(long)]
     no_trunc: bool,
@@ -35,8 +38,8 @@ pub struct StatsArgs {
     containers: Vec<String>,
 }
 
-/// How long between two tables.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long what is shown first is looked at.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Prints the table, again and again until interrupted, or once.
 ///
@@ -71,7 +74,7 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
     if words.is_empty() && !args.containers.is_empty() {
         return Ok(failed);
     }
-    std::thread::sleep(PAUSE / 2);
+    std::thread::sleep(GLANCE);
     let clear = std::io::stdout().is_terminal() && !args.no_stream && !args.no_reset;
     loop {
         let mut rows = Vec::new();
@@ -102,7 +105,7 @@ pub fn stats(context: &Context<'_>, args: &StatsArgs) -> Result<u8, Error> {
         if args.no_stream || status != 0 {
             return Ok(status.max(failed));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(Duration::from_secs(args.interval.into()));
     }
 }
 

@@ -103,7 +103,7 @@ pub fn inspect(
 
 /// Cells that tabs separate, as Docker aligns them: ten wide at least, three blanks apart, the last one
 /// ragged.
-fn columns(lines: &[String]) -> String {
+pub fn columns(lines: &[String]) -> String {
     let cells = |line| str::split(line, '\t').map(|cell| (cell, cell.chars().count()));
     let rows: Vec<Vec<(&str, usize)>> = lines.iter().map(|line| cells(line).collect()).collect();
     let mut widths: Vec<usize> = Vec::new();

@@ -118,6 +118,11 @@ fn path() -> Vec<String> {
 }
 
 fn refuse(word: &str, long: &str, help: &str) {
+    let reason = not_yet::REASONS.iter().find(|(name, ..)| *name == long);
+    if let Some((_, reason, hint)) = reason {
+        complain(&format!("`{word}`: {reason}"), Some(hint));
+        return;
+    }
     complain(
         &format!("`{word}`: the option `--{long}` of docker and podman is not there yet"),
         Some(&format!(
@@ -153,19 +158,8 @@ pub fn unknown_option(word: &str) -> u8 {
         .next()
         .unwrap_or_default();
     let short = !word.starts_with("--");
-    let known = if short {
-        let first = name.chars().next().unwrap_or_default();
-        run_args::NOT_YET_SHORT
-            .iter()
-            .find(|(c, _)| *c == first)
-            .map(|(_, long)| *long)
-    } else {
-        run_args::NOT_YET
-            .iter()
-            .find(|long| **long == name)
-            .copied()
-    };
-    match known {
+    let known = run_args::NOT_YET.iter().find(|long| **long == name);
+    match known.filter(|_| !short) {
         Some(long) => refuse(word, long, "`rl run --help` lists what there is"),
         None => {
             let command = Cli::command();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::lifecycle::report;
 use super::system::{deleted, reclaimed};
-use super::{print, table};
+use super::{print, table, which};
 use crate::engine::only::Only;
 use crate::engine::volumes::{self, Filter, Volume};
 use crate::engine::{Context, Error, units, usage, volume_options};
@@ -58,6 +58,7 @@ enum Verb {
         #[arg(required = true, value_name = "VOLUME")]
         volumes: Vec<String>,
     },
+    Exists(which::ExistsArgs),
     /// Remove volumes with what is in them
     #[command(visible_alias = "remove")]
     Rm {
@@ -88,6 +89,7 @@ enum Verb {
 /// No such volume, a container has it, or a bad template.
 pub fn volume(context: &Context<'_>, args: &VolumeArgs) -> Result<u8, Error> {
     match &args.verb {
+        Verb::Exists(args) => which::exists(context, which::Kind::Volume, args),
         Verb::Create {
             label, name, opt, ..
         } => {

@@ -31,7 +31,7 @@ pub fn list(context: &Context<'_>, all: bool) -> Result<Vec<Container>, Error> {
         let plan = default_plan(context);
         let _ = plan.map(|plan| monitor::remove_left_over(spec, locked, &plan));
     };
-    found.retain(|container| {
+    found.retain_mut(|container| {
         if container.is_left_over() {
             if let Ok(locked) = container.lock() {
                 left_over(Some(&container.spec), &locked);
@@ -70,12 +70,14 @@ pub fn listed(context: &Context<'_>, all: bool) -> Result<Vec<Listed>, Error> {
     Ok(found)
 }
 
-/// Ends what a killed monitor has left running of a container: without its monitor nothing of it is to run.
-pub(super) fn end_orphan(container: &Container) {
+/// Ends what a killed monitor has left running of a container: without its monitor nothing of it is to run. Its state is
+/// that which is noted then.
+pub(super) fn end_orphan(container: &mut Container) {
     if container.orphan
         && let Ok(locked) = container.lock()
     {
         monitor::end_left(&locked);
+        container.state = locked.state();
     }
 }
 

@@ -137,7 +137,7 @@ fn not_found(mut error: monitor::Error, name: &str) -> monitor::Error {
 ///
 /// # Errors
 /// The container does not run, or is paused.
-pub(super) fn first_process(container: &Container, word: &str) -> Result<OwnedFd, Error> {
+fn first_process(container: &Container, word: &str) -> Result<OwnedFd, Error> {
     if container.state.status == Status::Paused {
         return Err(Error::Paused(word.to_owned()));
     }

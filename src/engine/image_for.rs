@@ -432,6 +432,7 @@ fn defaults(word: &str, image: &Image) -> ImageDefaults {
             .unwrap_or_default()
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
+        exposed: config.exposed_ports().clone().unwrap_or_default(),
         volumes: config.volumes().clone().unwrap_or_default(),
         health: image.extended.as_ref().and_then(super::life::image_health),
     }

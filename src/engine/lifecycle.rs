@@ -31,8 +31,8 @@ pub struct AttachOptions {
 /// # Errors
 /// There is none, or several.
 pub fn find(context: &Context<'_>, word: &str) -> Result<Container, Error> {
-    let container = Containers::new(context.dirs.containers()).find(word)?;
-    containers::end_orphan(&container);
+    let mut container = Containers::new(context.dirs.containers()).find(word)?;
+    containers::end_orphan(&mut container);
     Ok(container)
 }
 
@@ -135,13 +135,16 @@ pub fn attach(context: &Context<'_>, word: &str, options: &AttachOptions) -> Res
 
 fn client_options(spec: &ContainerSpec, options: &AttachOptions) -> Result<Attach, Error> {
     let terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    // A command that has a terminal is interrupted by what is typed there. Where nothing is passed on, who looks on
+    // interrupts that alone, as for docker.
+    let looks_on = spec.tty && !options.input;
     Ok(Attach {
         tty: spec.tty && terminal && options.input,
         stdin: options.input,
         rewind: false,
         detach_keys: keys::parse(options.detach_keys.as_deref())?,
         own: false,
-        signals: options.signals,
+        signals: options.signals && !looks_on,
         muted: [false; 2],
     })
 }

@@ -23,6 +23,7 @@ pub mod network;
 pub mod networks;
 pub mod only;
 pub mod output;
+pub mod ports;
 pub mod processes;
 pub mod pull;
 mod reach;
@@ -279,6 +280,9 @@ pub enum Error {
     /// ps(1) is missing, or did not do what it should.
     #[error("`ps`: {0}")]
     Ps(String),
+    /// A column that `rl top` does not have.
+    #[error(transparent)]
+    Column(#[from] processes::Unknown),
     /// A log cannot be read or shown.
     #[error("`{path}`: {source}")]
     Log {
@@ -467,6 +471,12 @@ impl Error {
             Error::Write { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some(format!("the disk of `{}` is full", path.display()))
             }
+            Error::Write { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                let path = path.display();
+                Some(format!(
+                    "`rm {path}` if nobody needs it, or name another file"
+                ))
+            }
             Error::NoImage => Some("rl run ubuntu sh".into()),
             Error::NoVolume(_) => Some("`rl volume ls` lists them".into()),
             Error::Nothing(_) => Some(
@@ -489,6 +499,7 @@ impl Error {
             Error::Files(_) => Some("start it, and its files are there: `rl start`".into()),
             Error::OnlyOne => Some("leave `--attach` and `--interactive` out, or name one".into()),
             Error::NoPort { name, .. } => Some(format!("`rl port {name}` lists those it does")),
+            Error::Column(e) => Some(e.hint()),
             Error::Ps(_) => Some("ps is in the package `procps`".into()),
             Error::Unfit { name, .. } => Some(format!("`rl inspect {name}` shows what it is like")),
             Error::NotRunning(name) => Some(format!("rl start {name}")),

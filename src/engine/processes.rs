@@ -1,8 +1,13 @@
 //! The processes of a container, seen from outside.
 
+mod columns;
+
+pub use columns::Unknown;
+
 use std::process::Command;
 
-use super::{Context, Error, exec, lifecycle};
+use super::{Context, Error, containers, lifecycle};
+use crate::state::Container;
 use crate::sys::proc;
 
 /// The numbers on this machine of the processes in the pid namespace of a running container.
@@ -10,8 +15,12 @@ use crate::sys::proc;
 /// # Errors
 /// It does not run.
 pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
-    let container = lifecycle::find(context, word)?;
-    let _held = exec::first_process(&container, word)?;
+    of_container(&lifecycle::find(context, word)?, word)
+}
+
+fn of_container(container: &Container, word: &str) -> Result<Vec<i32>, Error> {
+    let held = containers::hold(container);
+    let _held = held.ok_or_else(|| Error::NotRunning(word.to_owned()))?;
     let first = container.state.pid.unwrap_or_default();
     proc::beside(first).ok_or_else(|| Error::Unfit {
         name: word.to_owned(),
@@ -19,20 +28,50 @@ pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
     })
 }
 
-/// The lines of ps(1) with `options` (`-ef` where empty) that are about processes of a container, and its head.
+/// What is known of the processes of a container.
+#[derive(Clone, Debug)]
+pub enum Top {
+    /// Lines of ps(1), with its head.
+    Lines(Vec<String>),
+    /// The cells of lines, with their heads.
+    Cells(Vec<Vec<String>>),
+}
+
+/// The processes of a container: the columns that `words` name, or the lines of ps(1) with these options (`-ef` where
+/// there are none).
 ///
 /// # Errors
-/// It does not run; ps fails, or prints no process ids.
-pub fn top(context: &Context<'_>, word: &str, options: &[String]) -> Result<Vec<String>, Error> {
-    let pids = of(context, word)?;
+/// It does not run; no such column; ps fails, or prints no process ids.
+pub fn top(context: &Context<'_>, word: &str, words: &[String]) -> Result<Top, Error> {
+    let columns = columns::asked(words).transpose()?;
+    let container = lifecycle::find(context, word)?;
+    let pids = of_container(&container, word)?;
+    Ok(match columns {
+        Some(columns) => Top::Cells(columns::table(&container.spec, &pids, &columns)),
+        None => Top::Lines(ps(&pids, words)?),
+    })
+}
+
+fn ps(pids: &[i32], options: &[String]) -> Result<Vec<String>, Error> {
     let standard = ["-ef".to_owned()];
     let options = if options.is_empty() {
         &standard
     } else {
         options
     };
-    let out = Command::new("ps").args(options).output();
-    let out = out.map_err(|source| Error::Ps(source.to_string()))?;
+    let run = |more: &[String]| {
+        let out = Command::new("ps").args(options).args(more).output();
+        out.map_err(|source| Error::Ps(source.to_string()))
+    };
+    // As docker does: `-o pid,cmd` alone would show what is on this terminal. Not every option goes with it, and not every
+    // ps has it.
+    let pids_only = pids.iter().map(i32::to_string).collect::<Vec<_>>();
+    let chosen = run(&["-q".to_owned(), pids_only.join(",")])?;
+    if chosen.status.success() {
+        let text = String::from_utf8_lossy(&chosen.stdout);
+        return Ok(text.lines().map(str::to_owned).collect());
+    }
+    let out = run(&[])?;
     if !out.status.success() {
         let words = String::from_utf8_lossy(&out.stderr);
         return Err(Error::Ps(

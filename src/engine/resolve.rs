@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::environment;
 use super::run_args::RunArgs;
-use super::{host, life, limits, mounts, systemd, units};
+use super::{host, life, limits, mounts, ports, systemd, units};
 use crate::model::spec::{
     ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
     Share, VERSION, VolumeMount,
@@ -88,6 +88,8 @@ pub struct ImageDefaults {
     pub stop_signal: Option<String>,
     /// `Labels`.
     pub labels: BTreeMap<String, String>,
+    /// `ExposedPorts`.
+    pub exposed: Vec<String>,
     /// `Volumes`: where something is mounted whose writes outlive the container.
     pub volumes: Vec<String>,
     /// `Healthcheck`.
@@ -197,6 +199,7 @@ pub fn resolve(
         read_only: args.read_only,
         sysctls,
         customary,
+        exposed: ports::exposed(&image.exposed, &args.expose, &decided.network.publish),
         network: decided.network,
         share,
         capabilities: grant.held.bits(),

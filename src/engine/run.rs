@@ -12,8 +12,8 @@ use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
 use super::{
-    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, told,
-    volumes,
+    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, ports,
+    told, volumes,
 };
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
@@ -195,6 +195,7 @@ fn request(args: &RunArgs) -> NetworkRequest {
     NetworkRequest {
         mode: args.network.clone().unwrap_or_default(),
         publish: args.publish.clone(),
+        publish_all: args.publish_all,
         dns: args.dns.clone(),
         dns_search: args.dns_search.clone(),
         dns_option: args.dns_option.clone(),
@@ -235,14 +236,11 @@ fn prepare<U>(
         userns::need_groups(&plan, caller)?;
     }
     let user = user(&plan)?;
+    ports::check(&args.expose)?;
     let mut request = request(args);
-    let network = network::decide(context, &request)?;
-    request.publish = network.published();
-    for line in &network.choice.evidence {
-        context
-            .ui
-            .detail(&format!("network {}: {line}", network.mode()));
-    }
+    // What else is to be published only the image knows.
+    let early = (!args.publish_all).then(|| network::decide(context, &request));
+    let early = early.transpose()?;
     let mut built_in = Host::default();
     let (rootfs, defaults) = match (&args.rootfs, image) {
         (None, Some(_)) if is_host => {
@@ -253,6 +251,20 @@ fn prepare<U>(
         (None, Some(image)) => image_for::find(context, args, image, &plan)?,
         (None, None) => return Err(Error::NoImage),
     };
+    let network = match early {
+        Some(network) => network,
+        None => {
+            let exposed = ports::exposed(&defaults.exposed, &args.expose, &[]);
+            let more = ports::unpublished(&exposed, &request.publish);
+            request.publish.extend(more);
+            network::decide(context, &request)?
+        }
+    };
+    request.publish = network.published();
+    for line in &network.choice.evidence {
+        let line = format!("network {}: {line}", network.mode());
+        context.ui.detail(&line);
+    }
     let id = names::random_id();
     let name = args.name.clone().unwrap_or_else(|| names::name_for(&id, 0));
     let unasked = built_in.mounts.clone();

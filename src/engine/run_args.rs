@@ -96,6 +96,12 @@ pub struct RunArgs {
     /// Publish a port on the host
     #[arg(short, long, value_name = "[IP:][HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
+    /// Publish all ports that are exposed, each on a free one of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+    /// Expose ports as well as those of the image, without publishing them
+    #[arg(long, value_name = "PORT[-PORT][/PROTO]")]
+    pub expose: Vec<String>,
     /// Name server
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Vec<String>,
@@ -270,7 +276,6 @@ pub const NOT_YET: &[&str] = &[
     "domainname",
     "env-host",
     "env-merge",
-    "expose",
     "gpus",
     "group-entry",
     "health-log-destination",
@@ -312,7 +317,6 @@ pub const NOT_YET: &[&str] = &[
     "pod-id-file",
     "preserve-fds",
     "privileged",
-    "publish-all",
     "rdt-class",
     "read-only-tmpfs",
     "requires",
@@ -336,6 +340,3 @@ pub const NOT_YET: &[&str] = &[
     "volume-driver",
     "volumes-from",
 ];
-
-/// Their short forms.
-pub const NOT_YET_SHORT: &[(char, &str)] = &[('P', "publish-all")];

@@ -25,6 +25,8 @@ pub struct Brief {
     pub mounts: Vec<VolumeMount>,
     pub network: Network,
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub exposed: Vec<String>,
 }
 
 /// The same of [`super::spec::Network`].
@@ -71,6 +73,7 @@ impl From<ContainerSpec> for Brief {
                 },
             },
             labels: spec.labels,
+            exposed: spec.exposed,
         }
     }
 }

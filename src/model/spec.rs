@@ -60,6 +60,9 @@ pub struct ContainerSpec {
     pub read_only: bool,
     /// How the container reaches the network.
     pub network: Network,
+    /// Ports inside that it is said to listen on, published or not, in Docker's notation.
+    #[serde(default)]
+    pub exposed: Vec<String>,
     /// Namespaces shared with the host instead of private ones.
     pub share: Share,
     /// Capabilities (bit n is capability n of capabilities(7)) that root inside keeps.
@@ -348,6 +351,9 @@ pub struct NetworkRequest {
     pub mode: String,
     /// `--publish`; for a container that was made, host ports are filled in.
     pub publish: Vec<String>,
+    /// `--publish-all`, of what was exposed when it was made: it is among those to publish.
+    #[serde(default)]
+    pub publish_all: bool,
     /// `--dns`.
     pub dns: Vec<String>,
     /// `--dns-search`.

@@ -429,7 +429,11 @@ impl Session<'_> {
             Ok(Some(FromMonitor::InputTaken)) => self.waiting = false,
             Ok(Some(started @ FromMonitor::Started(_))) => {
                 self.input = self.wanted;
-                self.resize()?;
+                if !self.own {
+                    // Another size for a moment, as docker does it: who comes later sees a prompt, or all of an editor.
+                    self.resize(1)?;
+                }
+                self.resize(0)?;
                 return Ok(Some(started));
             }
             Ok(Some(line @ (FromMonitor::Notice(_) | FromMonitor::Detail(_)))) => {
@@ -485,15 +489,19 @@ impl Session<'_> {
             _ => ToMonitor::Signal,
         };
         match info.ssi_signo as i32 {
-            libc::SIGWINCH => self.resize(),
+            libc::SIGWINCH => self.resize(0),
             libc::SIGTSTP => self.suspend(message),
             other => self.send(&message(other)),
         }
     }
 
-    fn resize(&self) -> Result<(), Errno> {
+    /// Gives the terminal inside the size of ours, and so many columns and rows more.
+    fn resize(&self, more: u16) -> Result<(), Errno> {
         match tty::size(rustix::stdio::stdin()) {
-            Some((rows, columns)) if self.tty => self.send(&ToMonitor::Resize(rows, columns)),
+            Some((rows, columns)) if self.tty => {
+                let (rows, columns) = (rows.saturating_add(more), columns.saturating_add(more));
+                self.send(&ToMonitor::Resize(rows, columns))
+            }
             _ => Ok(()),
         }
     }

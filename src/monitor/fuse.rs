@@ -42,6 +42,22 @@ pub(super) enum Serves {
     View(PathBuf),
 }
 
+impl Serves {
+    /// What the container has lost when this is gone: in few words, and in full.
+    pub fn lost(&self) -> (&'static str, String) {
+        match self {
+            Serves::Root => (
+                "root file system gone",
+                "the container's root file system is gone".to_owned(),
+            ),
+            Serves::View(dir) => (
+                "view gone",
+                format!("its view of `{}` is gone", dir.display()),
+            ),
+        }
+    }
+}
+
 /// Starts it, to mount on `point` as `container` sees it.
 pub(super) fn start(
     options: &fuse_overlayfs::Options,

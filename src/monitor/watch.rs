@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::clients::{Clients, Received, Role};
-use super::fuse::{self, Serves};
+use super::fuse;
 use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
@@ -327,11 +327,12 @@ impl Watch<'_> {
                 "" => {}
                 words => how = format!("{how}: {words}"),
             }
-            let what = match &server.serves {
-                Serves::Root => "the container's root file system is gone".to_owned(),
-                Serves::View(dir) => format!("its view of `{}` is gone", dir.display()),
-            };
-            self.notice(&format!("`fuse-overlayfs` ended ({how}): {what}"));
+            let (lost, what) = server.serves.lost();
+            let text = format!("`fuse-overlayfs` ended ({how}): {what}");
+            self.notice(&text);
+            if let Some(task) = self.job.container {
+                let _ = task.container.lost(lost, &text);
+            }
         }
     }
 

@@ -142,6 +142,11 @@ impl Locked {
         self.dir.parent().map_or(Ok(()), sync_dir)
     }
 
+    /// The state as it is on disk.
+    pub fn state(&self) -> State {
+        State::of(&self.dir)
+    }
+
     /// The specification as it is on disk.
     ///
     /// # Errors
@@ -241,6 +246,17 @@ impl Locked {
         }
         self.tell(&before, &state);
         Ok(())
+    }
+
+    /// Notes what the container goes on without, in a few words and in full.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lost(&self, what: &str, text: &str) -> Result<(), Error> {
+        self.change(false, |state| {
+            state.lost = Some(what.to_owned());
+            state.error = Some(text.to_owned());
+        })
     }
 
     /// Notes that the command ended. [`Locked::ended`] does it by itself.

@@ -51,8 +51,11 @@ pub struct State {
     pub restarts: u32,
     /// Somebody asked it to end.
     pub stopped: bool,
-    /// Why it could not be started again.
+    /// Why it could not be started again, or what went wrong while it ran.
     pub error: Option<String>,
+    /// What it goes on without, in a few words.
+    #[serde(default)]
+    pub lost: Option<String>,
     /// What the checks say.
     pub health: Option<Health>,
     /// The directory of its control group.
@@ -191,6 +194,7 @@ impl State {
             restarts: 0,
             stopped: false,
             error: None,
+            lost: None,
             health: None,
             group: None,
             oom_killed: false,

@@ -3,7 +3,7 @@
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 
-use super::index::{digest, is_named, name, origin};
+use super::index::{digest, empty, is_named, name, origin, parent};
 use super::{Result, Store, StoreError};
 use crate::model::{Digest, Platform, Reference};
 
@@ -19,6 +19,8 @@ pub struct Image {
     pub target: Digest,
     /// The digest of the image index at the registry that it was chosen out of, when it was pulled so.
     pub origin: Option<Digest>,
+    /// The id of the image that it was made of, when it was made here of one.
+    pub parent: Option<Digest>,
     /// The manifest's digest.
     pub manifest: Digest,
     /// The image id: the digest of the configuration.
@@ -137,6 +139,14 @@ impl Store {
         Ok(images)
     }
 
+    /// The image of a manifest that is stored and that the index does not name yet.
+    ///
+    /// # Errors
+    /// The manifest or configuration is unreadable.
+    pub fn image_at(&self, descriptor: &Descriptor) -> Result<Image> {
+        self.load(descriptor, &empty())
+    }
+
     /// Follows a descriptor of `index` to the image.
     fn load(&self, descriptor: &Descriptor, index: &ImageIndex) -> Result<Image> {
         let target = digest(descriptor)?;
@@ -180,6 +190,7 @@ impl Store {
             references,
             target,
             origin: origin(descriptor),
+            parent: parent(descriptor),
             manifest,
             id,
             config,

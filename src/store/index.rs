@@ -20,6 +20,9 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// is what the registry answers for the tag.
 const ORIGIN: &str = "rl.index.digest";
 
+/// The annotation of an image that was made of another here: the id of that one.
+const PARENT: &str = "rl.parent";
+
 /// An index without images.
 pub(super) fn empty() -> ImageIndex {
     let mut index = ImageIndex::default();
@@ -61,6 +64,17 @@ pub fn set_origin(descriptor: &mut Descriptor, index: &Digest) {
 pub(super) fn origin(descriptor: &Descriptor) -> Option<Digest> {
     let annotations = descriptor.annotations().as_ref()?;
     annotations.get(ORIGIN)?.parse().ok()
+}
+
+/// Notes the id of the image that this one was made of.
+pub fn set_parent(descriptor: &mut Descriptor, parent: &Digest) {
+    annotate(descriptor, PARENT, Some(&parent.to_string()));
+}
+
+/// The id of the image that this one was made of, if that was noted.
+pub(super) fn parent(descriptor: &Descriptor) -> Option<Digest> {
+    let annotations = descriptor.annotations().as_ref()?;
+    annotations.get(PARENT)?.parse().ok()
 }
 
 fn set_name(descriptor: &mut Descriptor, name: Option<&str>) {

@@ -54,7 +54,7 @@ pub use decode::{Compression, decoder};
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use image::Image;
-pub use index::{REF_NAME, set_origin};
+pub use index::{REF_NAME, set_origin, set_parent};
 pub use lay::lay_over;
 pub use layer::{Layer, MapKey, is_for_copies};
 pub use scratch::WorkDir;

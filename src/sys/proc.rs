@@ -1,5 +1,6 @@
 //! Who lives in a pid namespace, as `/proc` shows it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// The pid namespace of a process (proc_pid_ns(5)); `None` where it is gone or closed to us.
@@ -80,4 +81,65 @@ pub fn usage(pid: i32) -> Option<Usage> {
         threads: number(20)?,
         io: (bytes("read_bytes"), bytes("write_bytes")),
     })
+}
+
+/// A process as proc_pid_stat(5), proc_pid_status(5) and proc_pid_cmdline(5) show it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its number here.
+    pub pid: i32,
+    /// The name of its program.
+    pub comm: String,
+    /// Its words, or the name in brackets where it has none.
+    pub args: String,
+    stat: Vec<String>,
+    status: HashMap<String, String>,
+}
+
+impl Entry {
+    /// The process `pid`; `None` where it is gone.
+    pub fn of(pid: i32) -> Option<Entry> {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).ok();
+        let text = |name: &str| Some(String::from_utf8_lossy(&read(name)?).into_owned());
+        let stat = text("stat")?;
+        let (name, rest) = stat.rsplit_once(')')?;
+        let comm = name.split_once('(')?.1.to_owned();
+        let status = text("status")?;
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        let words = read("cmdline").unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        Some(Entry {
+            pid,
+            args: match words.trim_end() {
+                "" => format!("[{comm}]"),
+                words => words.to_owned(),
+            },
+            comm,
+            stat: rest.split_whitespace().map(str::to_owned).collect(),
+            status: fields
+                .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+                .collect(),
+        })
+    }
+
+    /// A field of its `stat` from the third on, as they are numbered there; empty where there is none.
+    pub fn stat(&self, field: usize) -> &str {
+        let found = field.checked_sub(3).and_then(|field| self.stat.get(field));
+        found.map_or("", |text| text)
+    }
+
+    /// A field of its `status`; empty where there is none.
+    pub fn status(&self, name: &str) -> &str {
+        self.status.get(name).map_or("", |text| text)
+    }
+
+    /// What a security module calls it; `?` where none does (proc_pid_attr(5)).
+    pub fn label(&self) -> String {
+        let label = std::fs::read_to_string(format!("/proc/{}/attr/current", self.pid));
+        let label = label.unwrap_or_default();
+        match label.trim_end_matches(['\0', '\n']) {
+            "" => "?".to_owned(),
+            label => label.to_owned(),
+        }
+    }
 }

@@ -187,10 +187,16 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "top",
-        &[(
-            "rl top db",
-            "Its processes, with their numbers on this machine.",
-        )],
+        &[
+            (
+                "rl top db",
+                "Its processes, with their numbers on this machine.",
+            ),
+            (
+                "rl top db pid,user,args",
+                "As the container itself sees them.",
+            ),
+        ],
     ),
     (
         "attach",

@@ -1,13 +1,11 @@
 //! `rl ps --filter`.
 
-use std::collections::BTreeSet;
-
 use super::super::Context;
 use crate::engine::only::{self, Label, Pattern, PatternError, truth};
+use crate::engine::ports::Inside;
+use crate::model::Reference;
 use crate::model::spec::{MountSource, NetworkMode};
-use crate::model::{Digest, Reference};
 use crate::state::{Listed, Status};
-use crate::store::Store;
 
 /// A filter that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,37 +34,6 @@ const STATES: [&str; 7] = [
     "dead",
 ];
 
-/// Ports inside, as `publish` and `expose` take them (docker-ps(1)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inside {
-    first: u16,
-    last: u16,
-    /// `tcp`, `udp` or `sctp`.
-    proto: String,
-}
-
-impl Inside {
-    /// `PORT[-PORT][/PROTO]`, tcp where none is said.
-    fn parse(text: &str) -> Option<Inside> {
-        let (ports, proto) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-        let inside = Inside {
-            first: first.parse().ok()?,
-            last: last.parse().ok()?,
-            proto: proto.to_ascii_lowercase(),
-        };
-        let known = ["tcp", "udp", "sctp"].contains(&&*inside.proto);
-        (known && inside.first <= inside.last).then_some(inside)
-    }
-
-    /// Whether some of another's are among them.
-    fn meets(&self, text: &str) -> bool {
-        Inside::parse(text).is_some_and(|other| {
-            other.proto == self.proto && other.first <= self.last && self.first <= other.last
-        })
-    }
-}
-
 /// A condition of `--filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
@@ -90,8 +57,8 @@ pub enum Filter {
     Health(String),
     /// Ports inside of which one is published.
     Publish(Inside),
-    /// The same with those that its image names; these images are [looked up](settle).
-    Expose(Inside, BTreeSet<Digest>),
+    /// The same with those that its image or its maker names.
+    Expose(Inside),
     /// Whether it is of a swarm, which there is none of.
     IsTask(bool),
     /// It was made before this container, or, once that has been [looked up](settle), this nanosecond.
@@ -117,7 +84,7 @@ impl std::str::FromStr for Filter {
                 Filter::Health(owned)
             }
             "publish" => Filter::Publish(ports(value)?),
-            "expose" => Filter::Expose(ports(value)?, BTreeSet::new()),
+            "expose" => Filter::Expose(ports(value)?),
             "is-task" => Filter::IsTask(truth(value).ok_or_else(bad)?),
             "before" => Filter::Before(owned),
             "since" => Filter::Since(owned),
@@ -170,9 +137,9 @@ impl Filter {
                 verdict.map_or("none", crate::state::Verdict::word) == word
             }
             Filter::Publish(ports) => publishes(container, ports),
-            Filter::Expose(ports, images) => {
-                let named = spec.image_id.is_some_and(|id| images.contains(&id));
-                named || publishes(container, ports)
+            Filter::Expose(ports) => {
+                let exposed = spec.exposed.iter().any(|port| ports.meets(port));
+                exposed || publishes(container, ports)
             }
             Filter::IsTask(wanted) => !wanted,
             Filter::Before(at) => at.parse().is_ok_and(|at: u64| spec.made() < at),
@@ -193,10 +160,10 @@ fn same_name(one: &str, other: &str) -> bool {
     matches!(both, (Ok(one), Ok(other)) if one == other)
 }
 
-/// The filters with containers that they name replaced by when these were made, and with the images that name a port.
+/// The filters with containers that they name replaced by when these were made.
 ///
 /// # Errors
-/// No such container; the containers or the store cannot be read.
+/// No such container; the containers cannot be read.
 pub fn settle(
     context: &Context<'_>,
     found: &[Listed],
@@ -219,22 +186,10 @@ pub fn settle(
         Ok(match filter {
             Filter::Before(word) => Filter::Before(created(word)?),
             Filter::Since(word) => Filter::Since(created(word)?),
-            Filter::Expose(ports, _) => Filter::Expose(ports.clone(), exposing(context, ports)?),
             other => other.clone(),
         })
     };
     filters.iter().map(settle).collect()
-}
-
-/// The images that say that a program in them listens on one of these ports.
-fn exposing(context: &Context<'_>, ports: &Inside) -> Result<BTreeSet<Digest>, super::Error> {
-    let images = Store::open(&context.dirs.data)?.images()?.into_iter();
-    let names = images.filter(|image| {
-        let config = image.config.config().as_ref();
-        let exposed = config.and_then(|config| config.exposed_ports().as_ref());
-        exposed.is_some_and(|exposed| exposed.iter().any(|port| ports.meets(port)))
-    });
-    Ok(names.map(|image| image.id).collect())
 }
 
 /// Whether a container passes.

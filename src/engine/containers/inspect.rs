@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
+use crate::engine::ports::{each, unpublished};
 use crate::model::spec::{
     CgroupMode, Confinement, ContainerSpec, FOREVER, Health, LogDriver, MountSource, NetworkMode,
     Resources, RestartPolicy, RootfsSource, SeccompChoice,
@@ -59,6 +60,7 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
             "User": spec.user,
             "Tty": spec.tty,
             "OpenStdin": spec.open_stdin,
+            "ExposedPorts": each(&spec.exposed).map(|port| (port, json!({}))).collect::<Map<_, _>>(),
             "Env": spec.env,
             "Cmd": spec.args,
             "Image": spec.image,
@@ -97,6 +99,10 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
     };
     let bound = published(&spec.network.publish, spec.network.mode).into_iter();
     out["Ports"] = ports(bound.map(|(inside, ip, port)| (inside, ip.to_string(), port)));
+    // As docker has those that are not published.
+    for port in each(&unpublished(&spec.exposed, &spec.network.publish)) {
+        out["Ports"][port] = Value::Null;
+    }
     out["Networks"] = Value::Object(named.into_iter().collect());
     out
 }
@@ -193,6 +199,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
         "PortBindings": ports(bindings),
+        "PublishAllPorts": spec.network.request.publish_all,
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
         "AutoRemove": spec.remove,
         "LogConfig": { "Type": driver, "Config": log_options },

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
+use crate::engine::ports::unpublished;
 use crate::model::spec::{MountSource, NetworkMode, VolumeMount};
 use crate::model::time::{ago, in_lists, now};
 use crate::net::{Ports, Publish, anywhere};
@@ -46,7 +47,8 @@ pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'
         "Ports" => {
             let ports = spec.network.publish.iter();
             let ports = ports.map(|text| published(text, spec.network.mode));
-            ports.collect::<Vec<_>>().join(", ").into()
+            let exposed = unpublished(&spec.exposed, &spec.network.publish);
+            ports.chain(exposed).collect::<Vec<_>>().join(", ").into()
         }
         "State" => state(container.state.status).into(),
         "Status" => status(container).into(),
@@ -107,7 +109,13 @@ fn published(text: &str, mode: NetworkMode) -> String {
 }
 
 fn command(args: &[String], whole: bool) -> String {
-    let mut command = args.join(" ");
+    // As docker has it: words with blanks in them stand apart, but for the program's name.
+    let words = args.iter().enumerate();
+    let words = words.map(|(n, word)| match n > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    let mut command = words.collect::<Vec<_>>().join(" ");
     if !whole && command.chars().count() > 20 {
         command = command.chars().take(19).chain(['…']).collect();
     }
@@ -129,7 +137,11 @@ fn status(container: &Listed) -> String {
     let state = &container.state;
     let up = || {
         let since = ago(seconds(state.started.unwrap_or_default()), now());
-        format!("Up {}", since.trim_end_matches(" ago"))
+        let up = format!("Up {}", since.trim_end_matches(" ago"));
+        match &state.lost {
+            Some(lost) => format!("{up} ({lost})"),
+            None => up,
+        }
     };
     let code = state.ended.map_or(0, |ended| ended.status());
     match state.status {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use serde_json::{Map, Value, json};
 
 use super::super::images::{Compose, compose};
-use super::super::{Context, Error, changes, containers, image_for, lifecycle, rungs};
+use super::super::{Context, Error, changes, containers, image_for, lifecycle, ports, rungs};
 use crate::model::Reference;
 use crate::model::spec::{ContainerSpec, RootfsSource};
 use crate::state::{Container, Status};
@@ -76,6 +76,7 @@ fn make(context: &Context<'_>, container: &Container, request: &Commit) -> Resul
         };
         let compose_request = Compose {
             reference: request.reference.clone(),
+            parent: spec.image_id,
             config: configuration(spec, base.as_ref()),
             changes: request.changes.clone(),
             author: request.author.clone(),
@@ -148,6 +149,10 @@ fn configuration(spec: &ContainerSpec, base: Option<&Image>) -> Map<String, Valu
     }
     if spec.cwd != "/" || old.working_dir().is_some() {
         config.insert("WorkingDir".into(), json!(spec.cwd));
+    }
+    if !spec.exposed.is_empty() {
+        let ports = ports::each(&spec.exposed).map(|port| (port, json!({})));
+        config.insert("ExposedPorts".into(), ports.collect());
     }
     if !spec.labels.is_empty() {
         config.insert("Labels".into(), json!(spec.labels));

@@ -237,12 +237,9 @@ fn archive() -> Result<impl BufRead, Error> {
 /// A tar of one file or directory on standard output.
 fn pack(context: &Context<'_>, from: &Place) -> Result<(), Error> {
     let mut packer = Packer::new(super::export::stdout()?, PackRules::PLAIN);
-    match from.called.to_bytes() {
-        b"." => packer.tree(from.open()?.as_fd(), true)?,
-        called => packer.entry(from.dir.as_fd(), &from.name, called)?,
-    }
-    for note in packer.finish()?.1 {
-        context.ui.notice(&note);
-    }
-    Ok(())
+    let packed = match from.called.to_bytes() {
+        b"." => packer.tree(from.open()?.as_fd(), true),
+        called => packer.entry(from.dir.as_fd(), &from.name, called),
+    };
+    super::export::told(context, packed.and_then(|()| packer.finish()))
 }

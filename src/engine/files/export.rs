@@ -1,12 +1,12 @@
 //! `rl export`: a container's root file system as a tar.
 
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use super::super::{Context, Error, lifecycle};
 use super::{View, visit};
-use crate::store::pack::{Packer, Rules};
+use crate::store::pack::{PackError, Packer, Rules};
 
 /// Writes the root file system of a container, without what is mounted in it, to a file, or to standard output. A
 /// file is written beside its name and then renamed.
@@ -18,16 +18,34 @@ pub fn export(context: &Context<'_>, word: &str, output: Option<&Path>) -> Resul
     let work = |file: BufWriter<std::fs::File>| {
         visit(context, &container, View::Bare, |inside| {
             let mut packer = Packer::new(file, Rules::PLAIN);
-            packer.tree(inside.root.as_fd(), true)?;
-            for note in packer.finish()?.1 {
-                context.ui.notice(&note);
-            }
-            Ok(())
+            told(
+                context,
+                packer
+                    .tree(inside.root.as_fd(), true)
+                    .and_then(|()| packer.finish()),
+            )
         })
     };
     match output {
         Some(path) => super::super::output::to_file(path, work),
         None => work(stdout()?),
+    }
+}
+
+/// Tells what was left out of an archive. Who reads no more of it has seen enough; there is nobody to tell.
+pub(super) fn told<W>(
+    context: &Context<'_>,
+    packed: Result<(W, Vec<String>), PackError>,
+) -> Result<(), Error> {
+    match packed {
+        Err(PackError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            Err(Error::Reported(1))
+        }
+        Err(error) => Err(error.into()),
+        Ok((_, notes)) => {
+            notes.iter().for_each(|note| context.ui.notice(note));
+            Ok(())
+        }
     }
 }
 

@@ -13,13 +13,15 @@ use super::load::put_manifest;
 use super::{ImageError, Loaded, Result, descriptor};
 use crate::model::time::now_rfc3339_nanos;
 use crate::model::{Digest, Platform, Reference};
-use crate::store::{BlobWriter, Image, MapKey, Store};
+use crate::store::{BlobWriter, Image, MapKey, Store, set_parent};
 
 /// What the new image is to be like.
 #[derive(Clone, Debug, Default)]
 pub struct Compose {
     /// Its name; without one it is kept nameless.
     pub reference: Option<Reference>,
+    /// The id of the image that it comes of.
+    pub parent: Option<Digest>,
     /// Fields of the configuration that are set, before the changes.
     pub config: Map<String, Value>,
     /// Dockerfile instructions that set the configuration.
@@ -124,26 +126,22 @@ fn configure(document: &mut Value, request: &Compose) -> Result<()> {
 }
 
 /// Makes an image of a manifest that is stored with all that it names: unpacked first, where a `map` is given, so that what
-/// cannot be unpacked is no image and takes nobody's name.
+/// cannot be unpacked is no image and takes nobody's name. Nothing names it until then: the caller's lock on the store is
+/// what keeps its blobs.
 pub(super) fn keep(
     store: &Store,
     reference: Option<&Reference>,
     target: &Descriptor,
     map: Option<&MapKey>,
 ) -> Result<()> {
-    let manifest = Image::layer_digest(target)?;
-    store.keep_untagged(target)?;
-    if let Some(map) = map
-        && let Some(image) = store.image_by_id(&manifest.to_string())?
-        && let Err(error) = store.ensure_layers(&image, map)
-    {
-        let _ = store.forget(&manifest);
-        return Err(error.into());
+    if let Some(map) = map {
+        store.ensure_layers(&store.image_at(target)?, map)?;
     }
     match reference {
-        Some(reference) => Ok(store.tag(reference, target)?),
-        None => Ok(()),
+        Some(reference) => store.tag(reference, target)?,
+        None => store.keep_untagged(target)?,
     }
+    Ok(())
 }
 
 fn put(
@@ -161,7 +159,10 @@ fn put(
     let bytes = document.to_string();
     let id = store.put_blob(bytes.as_bytes())?;
     let config = descriptor(MediaType::ImageConfig, bytes.len() as u64, &id);
-    let target = put_manifest(store, &config, layers)?;
+    let mut target = put_manifest(store, &config, layers)?;
+    if let Some(parent) = &request.parent {
+        set_parent(&mut target, parent);
+    }
     let manifest = Image::layer_digest(&target)?;
     keep(store, request.reference.as_ref(), &target, Some(map))?;
     Ok(Loaded {

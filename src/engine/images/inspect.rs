@@ -42,8 +42,13 @@ pub fn inspect(store: &Store, image: &Image) -> Result<Value> {
     set("RepoTags", json!(names));
     set("RepoDigests", json!(digests));
     set("Digest", json!(image.manifest.to_string()));
-    // Docker's has one where it has built the image and knows of what; a manifest does not say.
-    set("Parent", json!(""));
+    // As docker has it, of those that were made here of another one which still is here.
+    let parent = image.parent.map(|id| id.to_string());
+    let parent = match parent {
+        Some(id) => store.image_by_id(&id)?.map(|_| id),
+        None => None,
+    };
+    set("Parent", json!(parent.unwrap_or_default()));
     set("Comment", comment.unwrap_or_else(|| json!("")));
     set("Created", field("created"));
     set("Author", json!(text("author")));

@@ -143,11 +143,12 @@ fn keys_are_options() {
             &["--device=/dev/null:/dev/x:r", "--device=/dev/fuse", "i"],
         ),
         (
-            "PublishPort=80:80\nPublishPort=81:81/udp\nNetwork=pasta\nDNS=1.1.1.1\nAddHost=a:1.2.3.4",
+            "PublishPort=80:80\nPublishPort=81:81/udp\nExposeHostPort=90-91\nNetwork=pasta\nDNS=1.1.1.1\nAddHost=a:1.2.3.4",
             &[
                 "--network=pasta",
                 "--publish=80:80",
                 "--publish=81:81/udp",
+                "--expose=90-91",
                 "--dns=1.1.1.1",
                 "--add-host=a:1.2.3.4",
                 "i",

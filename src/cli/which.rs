@@ -1,0 +1,102 @@
+//! Which containers, images, volumes or networks are meant, and whether they are there.
+
+use crate::engine::images::{self, ImageError};
+use crate::engine::{Context, Error, containers, lifecycle, volumes};
+use crate::state::{self, Networks, State};
+use crate::store::Store;
+
+/// Containers by name, or all that something can be done to.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// All that this can be done to
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// Names or ids
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Which {
+    /// Their names or ids; of all, those whose state fits.
+    ///
+    /// # Errors
+    /// The containers cannot be read.
+    pub fn words(
+        &self,
+        context: &Context<'_>,
+        fits: impl Fn(&State) -> bool,
+    ) -> Result<Vec<String>, Error> {
+        match self.all {
+            true => all(context, fits),
+            false => Ok(self.containers.clone()),
+        }
+    }
+}
+
+/// The ids of all containers whose state fits.
+///
+/// # Errors
+/// The containers cannot be read.
+pub fn all(context: &Context<'_>, fits: impl Fn(&State) -> bool) -> Result<Vec<String>, Error> {
+    let found = containers::listed(context, true)?.into_iter();
+    let fitting = found.filter(|container| fits(&container.state));
+    Ok(fitting.map(|container| container.spec.id).collect())
+}
+
+/// The words, with `ignore` only those that name a container.
+pub fn there(context: &Context<'_>, words: &[String], ignore: bool) -> Vec<String> {
+    let is_there = |word: &&String| {
+        let found = lifecycle::find(context, word);
+        !ignore || !matches!(found, Err(Error::State(state::Error::NotFound(_))))
+    };
+    words.iter().filter(is_there).cloned().collect()
+}
+
+/// Tell by the exit status whether there is one of this name: 0, or 1
+#[derive(Debug, clap::Args)]
+pub struct ExistsArgs {
+    /// Name, or id where it has one
+    name: String,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `rl container exists`.
+    Container,
+    /// `rl image exists`.
+    Image,
+    /// `rl network exists`.
+    Network,
+    /// `rl volume exists`.
+    Volume,
+}
+
+/// `rl KIND exists`.
+///
+/// # Errors
+/// It cannot be found out.
+pub fn exists(context: &Context<'_>, kind: Kind, args: &ExistsArgs) -> Result<u8, Error> {
+    let word = &args.name;
+    let found = match kind {
+        Kind::Container => lifecycle::find(context, word).map(drop),
+        Kind::Image => {
+            let store = Store::open(&context.dirs.data)?;
+            images::find(&store, word).map(drop).map_err(Error::from)
+        }
+        Kind::Network => {
+            let networks = Networks::new(context.dirs.networks());
+            networks.find(word).map(drop).map_err(Error::from)
+        }
+        Kind::Volume => volumes::find(context, word).map(drop),
+    };
+    match found {
+        Ok(()) => Ok(0),
+        Err(
+            Error::State(state::Error::NotFound(_) | state::Error::NoNetwork(_))
+            | Error::Images(ImageError::NotFound(_))
+            | Error::NoVolume(_),
+        ) => Ok(1),
+        Err(error) => Err(error),
+    }
+}
