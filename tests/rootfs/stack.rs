@@ -221,7 +221,7 @@ fn overlay(dir: &Path, layers: usize) -> Option<BTreeMap<String, String>> {
 
 /// Both ways; the stacks have two layers at least, since one is no overlay.
 fn compare(layers: &[Entries]) -> bool {
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let dir = tempfile::tempdir_in(crate::support::place()).unwrap();
     for (number, entries) in layers.iter().enumerate() {
         make(
             &dir.path().join(format!("l{number}")),

@@ -96,6 +96,12 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Where tests have their directories: `$RL_TEST_DIR`, or /var/tmp. Not /tmp, which may be a tmpfs, on which some kernels
+/// have no overlay.
+pub fn place() -> PathBuf {
+    std::env::var_os("RL_TEST_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
 /// One test's surroundings.
 pub struct Env {
     /// Who runs the programs.
@@ -121,10 +127,9 @@ impl Env {
         let tag = 1_000_000_000_000
             + u64::from(std::process::id()) * 100_000
             + COUNT.fetch_add(1, Ordering::Relaxed);
-        // Not /tmp, which may be a tmpfs, on which some kernels have no overlay.
         let dir = tempfile::Builder::new()
             .prefix("rl-test-")
-            .tempdir_in("/var/tmp")
+            .tempdir_in(place())
             .unwrap();
         let env = Env {
             who,
