@@ -645,7 +645,7 @@ identities! {
         // What cannot be unpacked is no image, and takes nobody's name.
         let tar = fs::read(t.path("box.tar")).unwrap();
         t.file("cut.tar", &tar[..tar.len() / 2]);
-        let images = || t.rl(["images", "-a", "--no-trunc"]).run().ok().out();
+        let images = || t.rl(["images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]).run().ok().out();
         let before = images();
         t.rl(["import", "cut.tar", "my/import"]).run().refuses(125, "");
         t.rl(["import", "cut.tar"]).run().refuses(125, "");
