@@ -22,8 +22,14 @@ pub(super) type Wanted<'a, S> = (S, BorrowedFd<'a>, EventFlags);
 /// What is waited for.
 #[derive(Debug)]
 pub(super) struct Waiting<S> {
-    /// The set, and what is in it.
-    set: Option<(OwnedFd, Vec<(S, RawFd, EventFlags)>)>,
+    set: Option<Set<S>>,
+}
+
+/// A set, and what is in it.
+#[derive(Debug)]
+struct Set<S> {
+    epoll: OwnedFd,
+    has: Vec<(S, RawFd, EventFlags)>,
 }
 
 impl<S> Default for Waiting<S> {
@@ -63,23 +69,24 @@ impl<S: Copy + Eq> Waiting<S> {
     /// The set of just these.
     fn of(&mut self, wanted: &[Wanted<'_, S>]) -> Result<&OwnedFd, Errno> {
         let these = || {
-            wanted
-                .iter()
-                .map(|(s, fd, flags)| (*s, fd.as_raw_fd(), *flags))
+            let all = wanted.iter();
+            all.map(|(source, fd, flags)| (*source, fd.as_raw_fd(), *flags))
         };
-        if self
-            .set
-            .as_ref()
-            .is_none_or(|(_, has)| !these().eq(has.iter().copied()))
-        {
-            self.set = None;
-            let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            for (number, (_, fd, flags)) in wanted.iter().enumerate() {
-                epoll::add(&set, fd, EventData::new_u64(number as u64), *flags)?;
+        // The old one is closed first: the new one cannot want for its place.
+        let old = self.set.take();
+        let old = old.filter(|set| these().eq(set.has.iter().copied()));
+        let set = match old {
+            Some(set) => set,
+            None => {
+                let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                for (number, (_, fd, flags)) in wanted.iter().enumerate() {
+                    epoll::add(&epoll, fd, EventData::new_u64(number as u64), *flags)?;
+                }
+                let has = these().collect();
+                Set { epoll, has }
             }
-            self.set = Some((set, these().collect()));
-        }
-        self.set.as_ref().map(|(set, _)| set).ok_or(Errno::BADF)
+        };
+        Ok(&self.set.insert(set).epoll)
     }
 }
 
