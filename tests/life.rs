@@ -403,6 +403,15 @@ identities! {
         wait_for("the verdict", || status(t, "box").contains("(unhealthy)"));
         t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
         wait_for("the verdict", || status(t, "box").contains("(healthy)"));
+        // Those that are due while it is paused keep nobody busy.
+        t.rl(["pause", "box"]).run().ok();
+        let [monitor] = monitors(t)[..] else { panic!("one monitor") };
+        let waits = || {
+            std::thread::sleep(Duration::from_millis(20));
+            std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap().contains(") S ")
+        };
+        assert!((0..20).filter(|_| waits()).count() > 10);
+        t.rl(["unpause", "box"]).run().ok();
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

@@ -175,7 +175,7 @@ impl Watch<'_> {
             *self.job.sync = None;
             let _ = self.job.container.map(|task| task.container.sync());
         }
-        if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
+        if let (Some(task), true) = (self.job.container, self.is_checked()) {
             self.checks.turn(task, &self.running.child, self.job.group);
         }
         let sources = match self.wait() {
@@ -200,6 +200,11 @@ impl Watch<'_> {
         }
         self.clients.sweep();
         self.ended.is_none() || !self.finish_output()
+    }
+
+    /// Whether checks go on: not of what is paused, nor of what has ended.
+    fn is_checked(&self) -> bool {
+        self.ended.is_none() && !self.paused
     }
 
     fn exited(&mut self) {
@@ -266,12 +271,9 @@ impl Watch<'_> {
         if let Some(fd) = streams.wants_to_write() {
             wanted.push((Source::Input, fd, EventFlags::OUT));
         }
-        let next = [
-            self.limit,
-            self.patience,
-            self.checks.next(),
-            *self.job.sync,
-        ];
+        // A check that is due while there is none would end every wait at once.
+        let check = self.checks.next().filter(|_| self.is_checked());
+        let next = [self.limit, self.patience, check, *self.job.sync];
         let next = next.into_iter().flatten().min();
         self.waiting.wait(&wanted, next)
     }
