@@ -530,14 +530,15 @@ impl Watch<'_> {
     /// Nobody reads what the command just wrote. Its next write fails; a plain program would be ended
     /// by SIGPIPE, so a first process that is alone in its namespace, and thus the writer, is.
     fn close(&mut self, stream: u8) {
-        self.running.streams.close(usize::from(stream == 2));
-        if self.job.container.is_none() {
-            return;
-        }
         let pid = self.running.child.proc_pid();
-        if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
+        if self.job.container.is_some()
+            && signals::would_end(pid, libc::SIGPIPE)
+            && signals::is_childless(pid)
+        {
+            // Before it can see that the write failed.
             self.signal(libc::SIGPIPE);
         }
+        self.running.streams.close(usize::from(stream == 2));
     }
 
     /// The line discipline turned a typed Ctrl-C or Ctrl-\ into a signal for the foreground group.
