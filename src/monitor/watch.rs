@@ -306,7 +306,11 @@ impl Watch<'_> {
             (Ok(false), Ok(Some(ended))) => ended.to_string(),
             (Ok(false), _) => format!("`{}` ended", network.program()),
         };
-        self.notice(&format!("{how}: the container has no network from here on"));
+        let text = format!("{how}: the container has no network from here on");
+        self.notice(&text);
+        if let Some(task) = self.job.container {
+            let _ = task.container.lost("network gone", &text);
+        }
     }
 
     fn fuse_gone(&mut self, pid: Pid) {
