@@ -238,12 +238,7 @@ impl Locked {
         let mut state = State::of(&self.dir);
         let before = state.clone();
         edit(&mut state);
-        match self.write(&state, sync) {
-            Err(Error::Io { source, .. }) if is_full(&source) => {
-                overwrite(&self.dir, "state.json", &state, sync)?;
-            }
-            other => other?,
-        }
+        self.write(&state, sync)?;
         self.tell(&before, &state);
         Ok(())
     }
@@ -412,8 +407,15 @@ impl Locked {
     }
 
     fn write(&self, state: &State, sync: bool) -> Result<(), Error> {
-        let file = replace(&self.dir, "state.json", state, sync)?;
-        *self.state.borrow_mut() = state.is_alive().then_some(file);
+        let mut kept = self.state.borrow_mut();
+        let file = match replace(&self.dir, "state.json", state, sync) {
+            Err(Error::Io { source, .. }) if is_full(&source) => {
+                let file = overwrite(&self.dir, "state.json", state, sync)?;
+                kept.take().unwrap_or(file)
+            }
+            other => other?,
+        };
+        *kept = state.is_alive().then_some(file);
         Ok(())
     }
 }
