@@ -74,6 +74,24 @@ identities! {
         t.rl(["rm", "made"]).run().ok();
     }
 
+    fn one_that_cannot_be_executed_says_why(t: [sub root]) {
+        let shown = || t.rl(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "made"]).run().ok().out();
+        t.rl(["create", "--name", "made", "--network", "none"]).arg(images::busybox()).arg("nonsense").run().ok();
+        t.rl(["start", "made"]).run().refuses(1, "command not found");
+        assert_eq!(shown(), "created 127 `nonsense`: command not found");
+        t.rl(["start", "-a", "made"]).run().refuses(127, "command not found");
+        let told = t.rl(["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]).run().ok().out();
+        assert_eq!(told, "create");
+        t.rl(["rm", "made"]).run().ok();
+        // One that did run before has ended then, and that was it.
+        t.rl(["create", "--name", "made", "--network", "none"]).arg(images::busybox()).args(["/bin/rm", "/bin/rm"]).run().ok();
+        t.rl(["start", "-a", "made"]).run().ok();
+        t.rl(["start", "made"]).run().refuses(1, "command not found");
+        assert!(shown().starts_with("exited 127 "), "{}", shown());
+        assert!(status(t, "made").contains("Exited (127)"), "{}", status(t, "made"));
+        t.rl(["rm", "made"]).run().ok();
+    }
+
     fn stop_asks_first_and_kills_after(t: [sub root]) {
         let deaf = "trap '' TERM; echo up; while :; do sleep 0.05; done";
         detached(t, "deaf", &["--stop-timeout", "60"], deaf);

@@ -170,8 +170,8 @@ impl Locked {
         &self.dir
     }
 
-    /// Notes that the command runs as `pid`, in the control group `group`, with an address on a network with a name,
-    /// started again so many times.
+    /// Notes that the command runs, or does in a moment, as `pid`, in the control group `group`, with an address on a
+    /// network with a name, started again so many times.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -194,9 +194,26 @@ impl Locked {
             shown: self.shown(),
             ..State::created()
         };
-        self.write(&state, false)?;
-        self.event("start", &[]);
-        Ok(())
+        self.write(&state, false)
+    }
+
+    /// Notes why the command could not be executed, with the exit status that stands for that. Else all is as it was
+    /// `before`, if it has been started before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn not_started(
+        &self,
+        before: Option<&State>,
+        why: String,
+        status: u8,
+    ) -> Result<(), Error> {
+        let state = State {
+            ended: Some(Ended::Exited(status)),
+            error: Some(why),
+            ..before.cloned().unwrap_or_else(State::created)
+        };
+        self.write(&state, false)
     }
 
     /// What lists show of the specification, which can be replaced at any time.
