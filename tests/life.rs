@@ -433,6 +433,19 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn nothing_stays_of_a_check_that_takes_too_long(t: [sub root]) {
+        let check = ["--health-cmd", "sleep 77; true", "--health-interval", "20ms", "--health-timeout", "60ms", "--health-retries", "3"];
+        detached(t, "box", &check, "exec sleep 1000");
+        wait_for("the verdict", || status(t, "box").contains("(unhealthy)"));
+        let log = t.rl(["inspect", "-f", "{{range .State.Health.Log}}{{.ExitCode}} {{.Output}};{{end}}", "box"]).run().ok().out();
+        assert!(log.starts_with("-1 it took longer than 60 ms;"), "{log}");
+        // One may run now.
+        let left = t.rl(["top", "box"]).run().ok().out();
+        let left = left.lines().filter(|line| line.ends_with(" sleep 77")).count();
+        assert!(left <= 1, "{left}");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn names_change(t: [sub]) {
         let id = detached(t, "before", &[], COUNT);
         detached(t, "taken", &[], COUNT);
