@@ -372,7 +372,10 @@ identities! {
 
     fn what_was_not_changed_is_no_change(t: [sub nosub root]) {
         t.keeps_containers();
-        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", images::busybox(), "true"]).run().ok();
+        // With a directory where one whose root is alone gets a file mounted.
+        let apt = Layer::new().dir("etc/apt", 0o755).dir("etc/apt/apt.conf.d", 0o755);
+        let image = Image::busybox().layer(apt).write_for(t, "image");
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", &image, "true"]).run().ok();
         assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "");
         t.rl(["rm", "box"]).run().ok();
         sleeping(t, "box", &[], "echo x >/etc/new; chmod 700 /home; rm /bin/true");
