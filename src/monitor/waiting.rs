@@ -19,11 +19,14 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 /// same descriptor, must be another `S`.
 pub(super) type Wanted<'a, S> = (S, BorrowedFd<'a>, EventFlags);
 
+/// One thing that is in the set.
+type Has<S> = (S, RawFd, EventFlags);
+
 /// What is waited for.
 #[derive(Debug)]
 pub(super) struct Waiting<S> {
     /// The set, and what is in it.
-    set: Option<(OwnedFd, Vec<(S, RawFd, EventFlags)>)>,
+    set: Option<(OwnedFd, Vec<Has<S>>)>,
 }
 
 impl<S> Default for Waiting<S> {
