@@ -372,7 +372,10 @@ identities! {
 
     fn what_was_not_changed_is_no_change(t: [sub nosub root]) {
         t.keeps_containers();
-        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", images::busybox(), "true"]).run().ok();
+        // With a directory where one whose root is alone gets a file mounted.
+        let apt = Layer::new().dir("etc/apt", 0o755).dir("etc/apt/apt.conf.d", 0o755);
+        let image = Image::busybox().layer(apt).write_for(t, "image");
+        t.rl(["run", "--name", "box", "--network", "none", "-v", "data:/srv/data", &image, "true"]).run().ok();
         assert_eq!(t.rl(["diff", "box"]).run().ok().out(), "");
         t.rl(["rm", "box"]).run().ok();
         sleeping(t, "box", &[], "echo x >/etc/new; chmod 700 /home; rm /bin/true");
@@ -538,7 +541,7 @@ identities! {
         let owned = if t.who.has_many_ids() { "chown -hR 1000:1001 d l; chown 7 s" } else { "true" };
         let long = "n".repeat(180);
         sleeping(t, "box", &[], &format!("cd /home; mkdir -p d/{long}; echo x >d/{long}/{long}; ln -s {long}{long} l; echo u >'\u{fc}mlaut x'; \
-            mkfifo p; ln d/{long}/{long} hard; echo s >s; chmod 4755 s; chmod 1777 d; touch -d '1999-12-31 23:59:58' s; {owned}; chmod 4755 s; rm -r /usr"));
+            mkfifo p; ln d/{long}/{long} hard; echo s >s; chmod 4755 s; chmod 1777 d; touch -d '1999-12-31 23:59:58' s hard; {owned}; chmod 4755 s; rm -r /usr"));
         t.file("marked", "m");
         rustix::fs::setxattr(t.path("marked"), "user.colour", b"blue", rustix::fs::XattrFlags::empty()).unwrap();
         t.rl(["cp", "marked", "box:/home"]).run().ok();
@@ -546,6 +549,10 @@ identities! {
         let before = inside(t, "box", see);
         assert!(before.contains("/home/s 89ed"), "{before}");
         t.rl(["export", "-o", "one.tar", "box"]).run().ok();
+        // Some give a file what is said beside each of its names.
+        let names = "tar --full-time --numeric-owner -tvf one.tar | grep -E ' home/(hard link|d/n+/n+$)' | cut -c 2- | awk '{print $1, $2, $4, $5}' | uniq -c";
+        let names = t.sh(names).run().ok().out();
+        assert!(names.trim_start().starts_with("2 rw-") && names.ends_with(" 1999-12-31 23:59:58"), "{names}");
         t.rl(["stop", "-t", "0", "box"]).run().ok();
         t.sh("$RL export box >two.tar").run().ok();
         for name in ["one", "two"] {

@@ -74,6 +74,24 @@ identities! {
         t.rl(["rm", "made"]).run().ok();
     }
 
+    fn one_that_cannot_be_executed_says_why(t: [sub root]) {
+        let shown = || t.rl(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "made"]).run().ok().out();
+        t.rl(["create", "--name", "made", "--network", "none"]).arg(images::busybox()).arg("nonsense").run().ok();
+        t.rl(["start", "made"]).run().refuses(1, "command not found");
+        assert_eq!(shown(), "created 127 `nonsense`: command not found");
+        t.rl(["start", "-a", "made"]).run().refuses(127, "command not found");
+        let told = t.rl(["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]).run().ok().out();
+        assert_eq!(told, "create");
+        t.rl(["rm", "made"]).run().ok();
+        // One that did run before has ended then, and that was it.
+        t.rl(["create", "--name", "made", "--network", "none"]).arg(images::busybox()).args(["/bin/rm", "/bin/rm"]).run().ok();
+        t.rl(["start", "-a", "made"]).run().ok();
+        t.rl(["start", "made"]).run().refuses(1, "command not found");
+        assert!(shown().starts_with("exited 127 "), "{}", shown());
+        assert!(status(t, "made").contains("Exited (127)"), "{}", status(t, "made"));
+        t.rl(["rm", "made"]).run().ok();
+    }
+
     fn stop_asks_first_and_kills_after(t: [sub root]) {
         let deaf = "trap '' TERM; echo up; while :; do sleep 0.05; done";
         detached(t, "deaf", &["--stop-timeout", "60"], deaf);
@@ -403,6 +421,28 @@ identities! {
         wait_for("the verdict", || status(t, "box").contains("(unhealthy)"));
         t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
         wait_for("the verdict", || status(t, "box").contains("(healthy)"));
+        // Those that are due while it is paused keep nobody busy.
+        t.rl(["pause", "box"]).run().ok();
+        let [monitor] = monitors(t)[..] else { panic!("one monitor") };
+        let waits = || {
+            std::thread::sleep(Duration::from_millis(20));
+            std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap().contains(") S ")
+        };
+        assert!((0..20).filter(|_| waits()).count() > 10);
+        t.rl(["unpause", "box"]).run().ok();
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
+    fn nothing_stays_of_a_check_that_takes_too_long(t: [sub root]) {
+        let check = ["--health-cmd", "sleep 77; true", "--health-interval", "20ms", "--health-timeout", "60ms", "--health-retries", "3"];
+        detached(t, "box", &check, "exec sleep 1000");
+        wait_for("the verdict", || status(t, "box").contains("(unhealthy)"));
+        let log = t.rl(["inspect", "-f", "{{range .State.Health.Log}}{{.ExitCode}} {{.Output}};{{end}}", "box"]).run().ok().out();
+        assert!(log.starts_with("-1 it took longer than 60 ms;"), "{log}");
+        // One may run now.
+        let left = t.rl(["top", "box"]).run().ok().out();
+        let left = left.lines().filter(|line| line.ends_with(" sleep 77")).count();
+        assert!(left <= 1, "{left}");
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

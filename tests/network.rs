@@ -445,6 +445,9 @@ identities! {
             // The command goes on.
             up.running.write(b"still here\n");
             up.running.expect("still here");
+            // To those as well who look later.
+            let list = t.rl(["ps"]).run().ok().out();
+            assert!(list.contains(" (network gone)"), "{list}");
             let err = up.end();
             let told = format!("rl: `{helper}` ended (killed by signal 9): the container has no network from here on\n");
             assert_eq!(err.matches(&told).count(), 1, "{err}");

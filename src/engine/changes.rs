@@ -20,6 +20,7 @@ use super::{Context, Error, containers, image_for, lifecycle, rungs, views};
 use crate::model::spec::RootfsSource;
 use crate::state::Container;
 use crate::sys::fs::{CallError, is_opaque, is_whiteout};
+use crate::{oci, userns};
 
 /// What became of a path, by Docker's letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -160,8 +161,9 @@ pub fn list(container: &Container, trees: &[Tree]) -> Result<Vec<Change>, CallEr
 pub(super) fn points(container: &Container) -> BTreeSet<Vec<u8>> {
     let own = ["hosts", "hostname", "resolv.conf"].map(|name| format!("/etc/{name}"));
     let kernel = ["/proc", "/sys", "/dev"].map(str::to_owned);
+    let alone = userns::is_root_alone(&container.spec.uid_map).then(|| oci::APT_CONF.to_owned());
     let asked = container.spec.mounts.iter().map(|m| m.target.clone());
-    let all = asked.chain(own).chain(kernel);
+    let all = asked.chain(own).chain(kernel).chain(alone);
     all.flat_map(|path| {
         let above = Path::new(&path).ancestors();
         let above = above.map(|p| p.as_os_str().as_bytes().to_vec());

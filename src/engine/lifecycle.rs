@@ -83,6 +83,7 @@ pub fn start(
             ..attach
         }),
         container: &locked,
+        before: Some(&container.state),
     };
     let outcome = start_on(context, task)?;
     if outcome.is_none() {

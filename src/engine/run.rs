@@ -42,6 +42,7 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
         network,
         attach,
         container: locked,
+        before: None,
     };
     match start(context, task) {
         Ok(None) => {

@@ -25,6 +25,8 @@ pub(super) struct Start<'a> {
     /// How to stay attached; not at all where `None`.
     pub attach: Option<Attach>,
     pub container: &'a state::Locked,
+    /// How it was, if it is not new.
+    pub before: Option<&'a state::State>,
 }
 
 /// Starts on the first rung that holds. Attached it stays to the end, else it returns when the command runs.
@@ -101,7 +103,13 @@ pub(super) fn start(context: &Context<'_>, start: Start<'_>) -> Result<Option<Ou
             Ok(outcome) => return Ok(outcome),
             Err(monitor::Error::Start(failure))
                 if failure.part == Part::Rootfs && ladder.descend(&failure) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if let monitor::Error::Start(failure) = &error {
+                    let (why, status) = (failure.message.clone(), failure.status);
+                    let _ = start.container.not_started(start.before, why, status);
+                }
+                return Err(error.into());
+            }
         }
     }
 }

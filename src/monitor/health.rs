@@ -24,6 +24,9 @@ const REMEMBERED: usize = 5;
 /// Bytes of output that are remembered of one.
 const OUTPUT: usize = 4096;
 
+/// The exit status of a check that took too long, as in Docker.
+const TOO_LONG: i32 = -1;
+
 /// What a check needs, decided by the engine.
 #[derive(Debug)]
 pub struct HealthTask {
@@ -109,7 +112,7 @@ impl Checks {
                     self.finish(task, status);
                 }
             } else if current.limit <= now {
-                self.finish(task, -1);
+                self.finish(task, TOO_LONG);
             }
         } else if self.next.is_some_and(|at| at <= now)
             && let Some(health) = &task.health
@@ -141,6 +144,9 @@ impl Checks {
             }
         }
         let mut output = String::from_utf8_lossy(&output).into_owned();
+        if status == TOO_LONG && output.is_empty() {
+            output = format!("it took longer than {} ms", config.timeout);
+        }
         let cut = output.floor_char_boundary(OUTPUT);
         output.truncate(cut);
         health.checks.push(Check {
@@ -182,7 +188,8 @@ impl Current {
 
     /// Has the command killed, if it still runs, and waits for its monitor. Returns what it printed, and when it began.
     fn stop(self) -> (Vec<u8>, String) {
-        let _ = wire::send(&self.channel, &ToMonitor::Signal(libc::SIGKILL));
+        // With what a shell has started for it, or that would pile up.
+        let _ = wire::send(&self.channel, &ToMonitor::Key(libc::SIGKILL));
         // Nobody takes more of its output, for which the monitor would wait.
         drop(self.channel);
         let _ = self.monitor.wait();

@@ -232,6 +232,7 @@ impl<'a> Steps<'a> {
         let address = member.map(|member| member.address);
         let _ = task.container.running(number, restarts, group, address);
         self.await_exec()?;
+        task.container.event("start", &[]);
         self.fuse.iter().for_each(fuse::Server::stands);
         Ok(match std::mem::replace(&mut self.network, Network::Off) {
             Network::Ready(running) => Some(running),

@@ -175,7 +175,7 @@ impl Watch<'_> {
             *self.job.sync = None;
             let _ = self.job.container.map(|task| task.container.sync());
         }
-        if let (Some(task), None, false) = (self.job.container, self.ended, self.paused) {
+        if let (Some(task), true) = (self.job.container, self.is_checked()) {
             self.checks.turn(task, &self.running.child, self.job.group);
         }
         let sources = match self.wait() {
@@ -200,6 +200,11 @@ impl Watch<'_> {
         }
         self.clients.sweep();
         self.ended.is_none() || !self.finish_output()
+    }
+
+    /// Whether checks go on: not of what is paused, nor of what has ended.
+    fn is_checked(&self) -> bool {
+        self.ended.is_none() && !self.paused
     }
 
     fn exited(&mut self) {
@@ -266,12 +271,9 @@ impl Watch<'_> {
         if let Some(fd) = streams.wants_to_write() {
             wanted.push((Source::Input, fd, EventFlags::OUT));
         }
-        let next = [
-            self.limit,
-            self.patience,
-            self.checks.next(),
-            *self.job.sync,
-        ];
+        // A check that is due while there is none would end every wait at once.
+        let check = self.checks.next().filter(|_| self.is_checked());
+        let next = [self.limit, self.patience, check, *self.job.sync];
         let next = next.into_iter().flatten().min();
         self.waiting.wait(&wanted, next)
     }
@@ -304,7 +306,11 @@ impl Watch<'_> {
             (Ok(false), Ok(Some(ended))) => ended.to_string(),
             (Ok(false), _) => format!("`{}` ended", network.program()),
         };
-        self.notice(&format!("{how}: the container has no network from here on"));
+        let text = format!("{how}: the container has no network from here on");
+        self.notice(&text);
+        if let Some(task) = self.job.container {
+            let _ = task.container.lost("network gone", &text);
+        }
     }
 
     fn fuse_gone(&mut self, pid: Pid) {
@@ -528,14 +534,15 @@ impl Watch<'_> {
     /// Nobody reads what the command just wrote. Its next write fails; a plain program would be ended
     /// by SIGPIPE, so a first process that is alone in its namespace, and thus the writer, is.
     fn close(&mut self, stream: u8) {
-        self.running.streams.close(usize::from(stream == 2));
-        if self.job.container.is_none() {
-            return;
-        }
         let pid = self.running.child.proc_pid();
-        if signals::would_end(pid, libc::SIGPIPE) && signals::is_childless(pid) {
+        if self.job.container.is_some()
+            && signals::would_end(pid, libc::SIGPIPE)
+            && signals::is_childless(pid)
+        {
+            // Before it can see that the write failed.
             self.signal(libc::SIGPIPE);
         }
+        self.running.streams.close(usize::from(stream == 2));
     }
 
     /// The line discipline turned a typed Ctrl-C or Ctrl-\ into a signal for the foreground group.

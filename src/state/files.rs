@@ -175,21 +175,26 @@ pub(super) fn is_full(error: &std::io::Error) -> bool {
 }
 
 /// Writes over what is in a file, where it has its room already: the last resort on a full disk, because a power cut in
-/// the middle leaves neither the old nor the new. In one write(2), filled up with blanks to what it was.
+/// the middle leaves neither the old nor the new. In one write(2), filled up with blanks to what it was. Returns it with
+/// a [lock](try_lock), unless it has one.
 pub(super) fn overwrite(
     dir: &Path,
     name: &str,
     value: &impl serde::Serialize,
     sync: bool,
-) -> Result<(), Error> {
+) -> Result<File, Error> {
     let path = dir.join(name);
     let mut bytes = encoded(&path, value)?;
     let mut put = || {
         let mut file = File::options().write(true).open(&path)?;
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
         bytes.resize(bytes.len().max(length), b' ');
+        try_lock(&file);
         file.write_all(&bytes)?;
-        if sync { file.sync_data() } else { Ok(()) }
+        if sync {
+            file.sync_data()?;
+        }
+        Ok(file)
     };
     put().map_err(io("write", &path))
 }

@@ -170,8 +170,8 @@ impl Locked {
         &self.dir
     }
 
-    /// Notes that the command runs as `pid`, in the control group `group`, with an address on a network with a name,
-    /// started again so many times.
+    /// Notes that the command runs, or does in a moment, as `pid`, in the control group `group`, with an address on a
+    /// network with a name, started again so many times.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -194,9 +194,26 @@ impl Locked {
             shown: self.shown(),
             ..State::created()
         };
-        self.write(&state, false)?;
-        self.event("start", &[]);
-        Ok(())
+        self.write(&state, false)
+    }
+
+    /// Notes why the command could not be executed, with the exit status that stands for that. Else all is as it was
+    /// `before`, if it has been started before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn not_started(
+        &self,
+        before: Option<&State>,
+        why: String,
+        status: u8,
+    ) -> Result<(), Error> {
+        let state = State {
+            ended: Some(Ended::Exited(status)),
+            error: Some(why),
+            ..before.cloned().unwrap_or_else(State::created)
+        };
+        self.write(&state, false)
     }
 
     /// What lists show of the specification, which can be replaced at any time.
@@ -238,12 +255,7 @@ impl Locked {
         let mut state = State::of(&self.dir);
         let before = state.clone();
         edit(&mut state);
-        match self.write(&state, sync) {
-            Err(Error::Io { source, .. }) if is_full(&source) => {
-                overwrite(&self.dir, "state.json", &state, sync)?;
-            }
-            other => other?,
-        }
+        self.write(&state, sync)?;
         self.tell(&before, &state);
         Ok(())
     }
@@ -412,8 +424,15 @@ impl Locked {
     }
 
     fn write(&self, state: &State, sync: bool) -> Result<(), Error> {
-        let file = replace(&self.dir, "state.json", state, sync)?;
-        *self.state.borrow_mut() = state.is_alive().then_some(file);
+        let mut kept = self.state.borrow_mut();
+        let file = match replace(&self.dir, "state.json", state, sync) {
+            Err(Error::Io { source, .. }) if is_full(&source) => {
+                let file = overwrite(&self.dir, "state.json", state, sync)?;
+                kept.take().unwrap_or(file)
+            }
+            other => other?,
+        };
+        *kept = state.is_alive().then_some(file);
         Ok(())
     }
 }

@@ -116,7 +116,7 @@ impl<'a, W: Write> Packer<'a, W> {
         let dir = open_dir(dir, c".", b".")?;
         if root {
             let stat = rustix::fs::fstat(&dir).map_err(failed("fstat", b"."))?;
-            self.header(b"./", Some(dir.as_fd()), &stat, b"")?;
+            self.header(b"./", Some(dir.as_fd()), &stat, Target::None)?;
         }
         self.below(dir, Vec::new())
     }
@@ -189,7 +189,7 @@ impl<'a, W: Write> Packer<'a, W> {
         if stat.st_nlink > 1 {
             let known = self.links.get(&(stat.st_dev, stat.st_ino)).cloned();
             if let Some(first) = known {
-                self.link_entry(path, &first, &stat)?;
+                self.link_entry(dir, name, path, &first, &stat)?;
                 return Ok(None);
             }
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
@@ -199,10 +199,10 @@ impl<'a, W: Write> Packer<'a, W> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())
                     .map_err(failed("readlinkat", path))?;
-                self.header(path, None, &stat, target.to_bytes())?;
+                self.header(path, None, &stat, Target::Symbolic(target.to_bytes()))?;
             }
             _ => {
-                self.header(path, None, &stat, b"")?;
+                self.header(path, None, &stat, Target::None)?;
             }
         }
         Ok(None)
@@ -221,7 +221,7 @@ impl<'a, W: Write> Packer<'a, W> {
         }
         let mut shown = path.to_vec();
         shown.push(b'/');
-        self.header(&shown, Some(opened.as_fd()), stat, b"")?;
+        self.header(&shown, Some(opened.as_fd()), stat, Target::None)?;
         if self.rules.layer && is_opaque(opened.as_fd()) {
             shown.extend_from_slice(b".wh..wh..opq");
             self.mark(&shown)?;
@@ -230,15 +230,8 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<(), PackError> {
-        // Without O_NONBLOCK a FIFO that took the name meanwhile would stop everything.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(failed("openat", path))?;
-        let stat = rustix::fs::fstat(&file).map_err(failed("fstat", path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(failed("openat", path)(Errno::STALE).into());
-        }
-        if !self.header(path, Some(file.as_fd()), &stat, b"")? {
+        let (file, stat) = open_file(dir, name, path)?;
+        if !self.header(path, Some(file.as_fd()), &stat, Target::None)? {
             return Ok(());
         }
         let size = stat.st_size as u64;
@@ -294,11 +287,24 @@ impl<'a, W: Write> Packer<'a, W> {
         self.put(header, path, b"", Records::default())
     }
 
-    fn link_entry(&mut self, path: &[u8], first: &[u8], stat: &Stat) -> Result<(), PackError> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Link);
-        header.set_mode(stat.st_mode & 0o7777);
-        self.put(header, path, first, Records::default())
+    /// Another name of what is there as `first`. It comes with all attributes once more: docker and containerd give
+    /// a file those of each of its names.
+    fn link_entry(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &[u8],
+        first: &[u8],
+        stat: &Stat,
+    ) -> Result<(), PackError> {
+        let first = Target::Hard(first);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            let (file, stat) = open_file(dir, name, path)?;
+            self.header(path, Some(file.as_fd()), &stat, first)?;
+        } else {
+            self.header(path, None, stat, first)?;
+        }
+        Ok(())
     }
 
     /// The header of what is open as `file`, or has no attributes but its status. Whether data follows.
@@ -307,7 +313,7 @@ impl<'a, W: Write> Packer<'a, W> {
         path: &[u8],
         file: Option<BorrowedFd<'_>>,
         stat: &Stat,
-        link: &[u8],
+        target: Target<'_>,
     ) -> Result<bool, PackError> {
         let mut header = Header::new_ustar();
         let mut records = Records::default();
@@ -337,7 +343,9 @@ impl<'a, W: Write> Packer<'a, W> {
             };
             device = Some((letter, major(stat.st_rdev), minor(stat.st_rdev)));
         }
+        let hard = matches!(target, Target::Hard(_));
         header.set_entry_type(match (kind, device) {
+            _ if hard => EntryType::Link,
             (_, Some((b'c', ..))) => EntryType::Char,
             (_, Some(_)) => EntryType::Block,
             (FileType::Directory, _) => EntryType::Directory,
@@ -362,7 +370,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 records.push(key, id.to_string().as_bytes());
             }
         }
-        let data = kind == FileType::RegularFile && device.is_none();
+        let data = kind == FileType::RegularFile && device.is_none() && !hard;
         if data {
             let size = stat.st_size as u64;
             header.set_size(if size > SIZE_MAX { 0 } else { size });
@@ -375,7 +383,11 @@ impl<'a, W: Write> Packer<'a, W> {
         if nanoseconds != 0 || seconds < 0 || seconds as u64 > SIZE_MAX {
             records.push(b"mtime", decimal(seconds, nanoseconds).as_bytes());
         }
-        self.put(header, path, link, records)?;
+        let (Target::Symbolic(target) | Target::Hard(target)) = target else {
+            self.put(header, path, b"", records)?;
+            return Ok(data);
+        };
+        self.put(header, path, target, records)?;
         Ok(data)
     }
 
@@ -447,6 +459,17 @@ impl<'a, W: Write> Packer<'a, W> {
             .write_all(header.as_bytes())
             .map_err(PackError::Write)
     }
+}
+
+/// Where an entry leads.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// Nowhere.
+    None,
+    /// The text of a symbolic link.
+    Symbolic(&'a [u8]),
+    /// The path of the entry that is the same file.
+    Hard(&'a [u8]),
 }
 
 /// The records of an extended header (POSIX.1-2001, pax, "pax Extended Header").
@@ -525,6 +548,19 @@ fn parse_device(value: &[u8]) -> Option<(u8, u32, u32)> {
         parts.next()?.parse().ok()?,
         parts.next()?.parse().ok()?,
     ))
+}
+
+/// Opens a regular file, and what it is like.
+fn open_file(at: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<(OwnedFd, Stat), CallError> {
+    // Without O_NONBLOCK a FIFO that took the name meanwhile would stop everything.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed("openat", path))?;
+    let stat = rustix::fs::fstat(&file).map_err(failed("fstat", path))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(failed("openat", path)(Errno::STALE));
+    }
+    Ok((file, stat))
 }
 
 fn open_dir(at: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<OwnedFd, CallError> {

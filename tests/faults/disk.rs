@@ -235,7 +235,12 @@ fn a_full_disk() {
     on_disk(&[], &["true"]).run().ok();
     wait_for("no container", || kept().is_empty());
 
-    // How it ended is known all the same.
+    // How it ended is known all the same, and that another one runs.
+    let words = ["create", "--name", "runs", "--network", "none", &image];
+    let runs = t.rl(words).args(["sleep", "1000"]);
+    runs.env("XDG_DATA_HOME", &disk).run().ok();
+    verb(&["start", "runs"]).ok();
+    verb(&["stop", "-t", "0", "runs"]).ok();
     let script = "dd if=/dev/zero of=/x bs=4k 2>/dev/null || exit 7";
     let words = ["run", "--name", "fills", "--network", "none", &image];
     let fills = t.rl(words).args(["sh", "-c", script]);
@@ -250,6 +255,11 @@ fn a_full_disk() {
     };
     wait_for("its end", || status().ok().out() == "exited 7");
     assert!(verb(&["ps", "-a"]).ok().out().contains("Exited (7)"));
+    verb(&["start", "runs"]).ok();
+    assert!(verb(&["ps"]).ok().out().contains(" Up "));
+    verb(&["stop", "-t", "0", "runs"]).ok();
+    assert!(!verb(&["ps"]).ok().out().contains(" Up "));
+    verb(&["rm", "runs"]).ok();
     verb(&["rm", "fills"]).ok();
     wait_for("no container", || kept().is_empty());
 
