@@ -383,11 +383,7 @@ impl<'a, W: Write> Packer<'a, W> {
         if nanoseconds != 0 || seconds < 0 || seconds as u64 > SIZE_MAX {
             records.push(b"mtime", decimal(seconds, nanoseconds).as_bytes());
         }
-        let (Target::Symbolic(target) | Target::Hard(target)) = target else {
-            self.put(header, path, b"", records)?;
-            return Ok(data);
-        };
-        self.put(header, path, target, records)?;
+        self.put(header, path, target.text(), records)?;
         Ok(data)
     }
 
@@ -470,6 +466,15 @@ enum Target<'a> {
     Symbolic(&'a [u8]),
     /// The path of the entry that is the same file.
     Hard(&'a [u8]),
+}
+
+impl<'a> Target<'a> {
+    fn text(self) -> &'a [u8] {
+        match self {
+            Target::None => b"",
+            Target::Symbolic(text) | Target::Hard(text) => text,
+        }
+    }
 }
 
 /// The records of an extended header (POSIX.1-2001, pax, "pax Extended Header").
