@@ -401,6 +401,10 @@ identities! {
         // What is changed while it waits to be started again holds.
         detached(t, "loop", &["--restart", "always"], "exit 3");
         wait_for("the wait", || status(t, "loop").contains("Restarting (3)"));
+        for words in [&["exec", "loop", "true"][..], &["top", "loop"], &["pause", "loop"]] {
+            wait_for("a refusal", || t.rl(words).run().err().contains("container `loop` is about to be started again\n"));
+            t.rl(["unpause", "loop"]).run();
+        }
         t.rl(["update", "--restart", "no", "loop"]).run().ok();
         wait_for("its end", || status(t, "loop").contains("Exited (3)"));
         // One that waits is no further end.

@@ -136,10 +136,12 @@ fn not_found(mut error: monitor::Error, name: &str) -> monitor::Error {
 /// A hold on the first process.
 ///
 /// # Errors
-/// The container does not run, or is paused.
+/// The container does not run now, or is paused.
 fn first_process(container: &Container, word: &str) -> Result<OwnedFd, Error> {
-    if container.state.status == Status::Paused {
-        return Err(Error::Paused(word.to_owned()));
+    match container.state.status {
+        Status::Paused => return Err(Error::Paused(word.to_owned())),
+        Status::Restarting => return Err(Error::Restarting(word.to_owned())),
+        _ => {}
     }
     containers::hold(container).ok_or_else(|| Error::NotRunning(word.to_owned()))
 }

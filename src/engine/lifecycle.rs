@@ -266,6 +266,9 @@ pub fn pause(context: &Context<'_>, words: &[String], on: bool) -> Vec<Result<St
     };
     let ask = |word: &str| {
         let container = find(context, word)?;
+        if container.state.status == Status::Restarting {
+            return Err(Error::Restarting(word.to_owned()));
+        }
         match wrong(container.state.status) {
             Some(why) => Err(Error::Unfit {
                 name: word.to_owned(),

@@ -294,6 +294,9 @@ pub enum Error {
     /// It is paused.
     #[error("container `{0}` is paused")]
     Paused(String),
+    /// It ended, and is not yet started again.
+    #[error("container `{0}` is about to be started again")]
+    Restarting(String),
     /// Something that a container in this state does not do.
     #[error("container `{name}` {why}")]
     Unfit {
@@ -504,6 +507,9 @@ impl Error {
             Error::Unfit { name, .. } => Some(format!("`rl inspect {name}` shows what it is like")),
             Error::NotRunning(name) => Some(format!("rl start {name}")),
             Error::Paused(name) => Some(format!("rl unpause {name}")),
+            Error::Restarting(name) => Some(format!(
+                "`rl logs {name}` shows why it ended; try again when it runs"
+            )),
             Error::HostOption { .. } => Some(
                 "leave it out, or take another image; one of a registry that is called `host` is \
                  `docker.io/library/host`"

@@ -7,7 +7,7 @@ pub use columns::Unknown;
 use std::process::Command;
 
 use super::{Context, Error, containers, lifecycle};
-use crate::state::Container;
+use crate::state::{Container, Status};
 use crate::sys::proc;
 
 /// The numbers on this machine of the processes in the pid namespace of a running container.
@@ -19,6 +19,9 @@ pub fn of(context: &Context<'_>, word: &str) -> Result<Vec<i32>, Error> {
 }
 
 fn of_container(container: &Container, word: &str) -> Result<Vec<i32>, Error> {
+    if container.state.status == Status::Restarting {
+        return Err(Error::Restarting(word.to_owned()));
+    }
     let held = containers::hold(container);
     let _held = held.ok_or_else(|| Error::NotRunning(word.to_owned()))?;
     let first = container.state.pid.unwrap_or_default();
