@@ -231,7 +231,9 @@ pub fn userns_hint(errno: i32) -> Option<String> {
         return Some(fix.hint());
     }
     let script = "what `rl doctor --admin-script` prints";
-    Some(match &switches.profile {
+    // As in `explain`.
+    let profile = switches.profile.filter(|_| errno == libc::EACCES);
+    Some(match profile {
         Some(profile) => format!(
             "AppArmor's profile `{}` refuses it; as root: {script} lets this program out of it",
             profile.name

@@ -1,8 +1,8 @@
 # guest: trixie
 # as: root
 # AppArmor with a policy for every program, which forbids user namespaces: what `rl` says of that, and that the lines of
-# `rl doctor`, executed by root, turn its verdict and let containers run. Ubuntu's switch, which is such a policy for
-# programs without a profile, is in no kernel of Debian.
+# `rl doctor`, executed by root, turn its verdict and let containers run. The same once more as with Ubuntu's switch, which is
+# in no kernel of Debian.
 
 alice() { setpriv --reuid alice --regid alice --init-groups env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/1000 "$@"; }
 # look WHO…: keeps the doctor's finding; `of FIELD` is a part of it.
@@ -88,3 +88,43 @@ sed -i 's/deny userns/userns/' /etc/apparmor.d/everyone
 apparmor_parser -r /etc/apparmor.d/everyone
 look alice
 same "the verdict with the rule" "$(of verdict)" ok
+
+# As Ubuntu's switch has it: the namespace is made, and nothing may be done in it. The kernel's change gives such a process a
+# profile without capabilities; here ours has none. The switch itself is a file in the place where Ubuntu's kernel has it.
+apparmor_parser -R /etc/apparmor.d/everyone
+apparmor_parser -R /etc/apparmor.d/rl
+rm /etc/apparmor.d/everyone /etc/apparmor.d/rl
+cat >/etc/apparmor.d/unprivileged_userns <<'END'
+abi <abi/4.0>,
+profile unprivileged_userns /usr/local/bin/** flags=(attach_disconnected) {
+  network, mount, remount, umount, pivot_root, ptrace, signal, unix, dbus, mqueue, io_uring, change_profile, userns,
+  /{,**} rwlkm,
+  /** pix,
+  /usr/bin/newuidmap ux,
+  /usr/bin/newgidmap ux,
+  deny capability,
+}
+END
+mkdir kernel
+# What can only be written cannot be copied.
+cp -a /proc/sys/kernel/. kernel 2>left-out || true
+echo 1 >kernel/apparmor_restrict_unprivileged_userns
+switched() {
+    unshare --mount sh -ec '
+        mount --bind kernel /proc/sys/kernel
+        exec setpriv --reuid alice --regid alice --init-groups env HOME=/home/alice XDG_RUNTIME_DIR=/run/user/1000 "$@"' sh "$@"
+}
+look switched
+same "the verdict with the switch alone" "$(of verdict)" ok
+apparmor_parser -r /etc/apparmor.d/unprivileged_userns
+look switched
+same "the verdict with the switch" "$(of verdict)" missing
+has "the evidence with the switch" "$(of evidence)" "EPERM; kernel.apparmor_restrict_unprivileged_userns is 1"
+of fix >line
+has "the line with the switch" "$(cat line)" 'profile rl "/usr/local/bin/rl" flags=(unconfined) {'
+expect_fail 125 "hint: as root: \`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\`, or for this program alone what \`rl doctor --admin-script\` prints" \
+    switched rl run --rm --rootfs "$PWD/bb" true
+check "the line with the switch" sh -e line
+look switched
+same "the verdict with the switch and the profile" "$(of verdict)" ok
+check "a container with the switch and the profile" switched rl run --rm --rootfs "$PWD/bb" true
