@@ -458,6 +458,7 @@ identities! {
         let id = detached(t, "before", &[], COUNT);
         detached(t, "taken", &[], COUNT);
         t.rl(["rename", "before", "taken"]).run().refuses(125, "in use");
+        t.rl(["rename", "before", "before"]).run().refuses(125, "has this name already");
         t.rl(["rename", "before", "after"]).run().ok();
         t.rl(["exec", "before", "true"]).run().refuses(125, "no such container");
         t.rl(["exec", "after", "true"]).run().ok();
@@ -579,6 +580,14 @@ identities! {
         assert_ne!(t.rl(["inspect", "-f", "{{.State.FinishedAt}}", "box"]).run().ok().out(), "0001-01-01T00:00:00Z");
         t.rl(["start", "box"]).run().ok();
         t.rl(["exec", "box", "true"]).run().ok();
+        // Who waits hears of it.
+        let waits = t.rl(["wait", "box"]).spawn();
+        wait_for("who waits", || t.processes().iter().any(|p| p.command.ends_with(" wait box") && p.state == 'S'));
+        for pid in monitors(t) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        }
+        assert_eq!(waits.wait().ok().out(), "137");
+        t.quiet();
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 

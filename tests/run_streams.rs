@@ -39,6 +39,7 @@ identities! {
         assert_eq!(run(&["stdin", "stdout", "STDERR"]), ("out in".into(), "err\n".into()));
         assert_eq!(run(&["stdout"]), ("out".into(), String::new()));
         assert_eq!(run(&["stdin", "stderr"]), (String::new(), "err\n".into()));
+        t.run_with(&["-d", "-a", "stdout"], ["true"]).run().refuses(125, "cannot be used with");
     }
 
     fn a_command_that_cannot_run_is_126_or_127(t: [sub nosub root]) {

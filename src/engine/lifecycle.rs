@@ -291,6 +291,12 @@ pub fn rename(context: &Context<'_>, word: &str, name: &str) -> Result<(), Error
     }
     let containers = Containers::new(context.dirs.containers());
     let container = containers.find(word)?;
+    if container.spec.name == name {
+        return Err(Error::Unfit {
+            name: word.to_owned(),
+            why: "has this name already",
+        });
+    }
     containers.rename(&container, name)?;
     tell_change(&container, name)
 }

@@ -28,7 +28,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<String>,
     /// Attach only to these of its streams: stdin, stdout, stderr
-    #[arg(short, long, value_name = "STREAM", value_parser = ["stdin", "stdout", "stderr"], ignore_case = true, hide_possible_values = true)]
+    #[arg(short, long, value_name = "STREAM", conflicts_with = "detach", value_parser = ["stdin", "stdout", "stderr"], ignore_case = true, hide_possible_values = true)]
     pub attach: Vec<String>,
     /// See [`Life`].
     #[command(flatten)]

@@ -67,7 +67,7 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
     let ask = |word: &String| {
         let container = find(context, word)?;
         match connect(&container, word) {
-            Ok(client) => Ok(Waited::For(client)),
+            Ok(client) => Ok(Waited::For(client, container.spec.id)),
             // It may have ended since it was found.
             Err(Error::NotRunning(_)) => Ok(Waited::Since(find(context, word)?.state.ended)),
             Err(error) => Err(error),
@@ -75,7 +75,14 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
     };
     let asked: Vec<Result<Waited, Error>> = words.iter().map(ask).collect();
     let wait = |waited: Waited| match waited {
-        Waited::For(client) => Ok(client.await_end()?.status()),
+        Waited::For(client, id) => match client.await_end() {
+            Ok(ended) => Ok(ended.status()),
+            // Its monitor was killed: who looks for it then ends it.
+            Err(error) => match find(context, &id).map(|container| container.state) {
+                Ok(state) if !state.is_alive() => Ok(state.ended.map_or(0, Ended::status)),
+                _ => Err(error.into()),
+            },
+        },
         Waited::Since(ended) => Ok(ended.map_or(0, Ended::status)),
     };
     asked
@@ -86,8 +93,8 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
 
 /// What is waited for.
 enum Waited {
-    /// The end of a command that runs.
-    For(Client),
+    /// The end of a command that runs, in the container of this id.
+    For(Client, String),
     /// It has ended, if ever it was started.
     Since(Option<Ended>),
 }
