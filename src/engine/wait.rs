@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::lifecycle::{connect, find};
-use super::{Context, Error};
+use super::{Context, Error, containers};
 use crate::monitor::client::Client;
 use crate::state::{self, Container, Containers, Status, Verdict};
 use crate::sys::process::Ended;
@@ -65,23 +65,32 @@ impl FromStr for Condition {
 /// Waits for the end of containers; the exit status of each.
 pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
     let ask = |word: &String| {
-        let container = find(context, word)?;
-        match connect(&container, word) {
-            Ok(client) => Ok(Waited::For(client, container.spec.id)),
-            // It may have ended since it was found.
-            Err(Error::NotRunning(_)) => Ok(Waited::Since(find(context, word)?.state.ended)),
+        let mut container = find(context, word)?;
+        let mut client = connect(&container, word);
+        if matches!(client, Err(Error::NotRunning(_))) {
+            // It may be about to end, or to start.
+            containers::await_release(&container);
+            container = find(context, word)?;
+            client = connect(&container, word);
+        }
+        match client {
+            Ok(client) => Ok(Waited::For(client, Box::new(container))),
+            Err(Error::NotRunning(_)) => Ok(Waited::Since(container.state.ended)),
             Err(error) => Err(error),
         }
     };
     let asked: Vec<Result<Waited, Error>> = words.iter().map(ask).collect();
     let wait = |waited: Waited| match waited {
-        Waited::For(client, id) => match client.await_end() {
+        Waited::For(client, container) => match client.await_end() {
             Ok(ended) => Ok(ended.status()),
-            // Its monitor was killed: who looks for it then ends it.
-            Err(error) => match find(context, &id).map(|container| container.state) {
-                Ok(state) if !state.is_alive() => Ok(state.ended.map_or(0, Ended::status)),
-                _ => Err(error.into()),
-            },
+            Err(error) => {
+                // Its monitor was killed: whoever looks for it then ends it.
+                containers::await_release(&container);
+                match find(context, &container.spec.id).map(|found| found.state) {
+                    Ok(state) if !state.is_alive() => Ok(state.ended.map_or(0, Ended::status)),
+                    _ => Err(error.into()),
+                }
+            }
         },
         Waited::Since(ended) => Ok(ended.map_or(0, Ended::status)),
     };
@@ -93,8 +102,8 @@ pub fn wait(context: &Context<'_>, words: &[String]) -> Vec<Result<u8, Error>> {
 
 /// What is waited for.
 enum Waited {
-    /// The end of a command that runs, in the container of this id.
-    For(Client, String),
+    /// The end of a command that runs, in this container.
+    For(Client, Box<Container>),
     /// It has ended, if ever it was started.
     Since(Option<Ended>),
 }
