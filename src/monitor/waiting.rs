@@ -4,7 +4,7 @@
 //! set is made anew: an open file goes on reporting to a set until its last descriptor is closed, wherever that is
 //! (epoll(7), "Questions and answers", 6), and a child may hold one of what was closed here.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -29,7 +29,7 @@ pub(super) struct Waiting<S> {
 #[derive(Debug)]
 struct Set<S> {
     epoll: OwnedFd,
-    has: Vec<(S, RawFd, EventFlags)>,
+    has: Vec<(S, EventFlags)>,
 }
 
 impl<S> Default for Waiting<S> {
@@ -52,7 +52,8 @@ impl<S: Copy + Eq> Waiting<S> {
         let set = self.of(wanted)?;
         let left = limit.map(|at| at.saturating_duration_since(Instant::now()).min(LONGEST));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut events = Vec::with_capacity(wanted.len());
+        // No room at all is refused.
+        let mut events = Vec::with_capacity(wanted.len().max(1));
         match epoll::wait(set, spare_capacity(&mut events), left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -68,10 +69,7 @@ impl<S: Copy + Eq> Waiting<S> {
 
     /// The set of just these.
     fn of(&mut self, wanted: &[Wanted<'_, S>]) -> Result<&OwnedFd, Errno> {
-        let these = || {
-            let all = wanted.iter();
-            all.map(|(source, fd, flags)| (*source, fd.as_raw_fd(), *flags))
-        };
+        let these = || wanted.iter().map(|(source, _, flags)| (*source, *flags));
         // The old one is closed first: the new one cannot want for its place.
         let old = self.set.take();
         let old = old.filter(|set| these().eq(set.has.iter().copied()));
@@ -93,7 +91,7 @@ impl<S: Copy + Eq> Waiting<S> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::os::fd::AsFd as _;
+    use std::os::fd::{AsFd as _, AsRawFd as _};
 
     use super::*;
 
@@ -119,6 +117,7 @@ mod tests {
         // As long as nobody reads it, and one that is not wanted is not told of.
         assert_eq!(names(waiting.wait(&both[1..], None).unwrap()), "b");
         assert_eq!(names(waiting.wait(&both, None).unwrap()), "ab");
+        assert!(waiting.wait(&[], now()).unwrap().is_empty());
         drop(into_a);
         let end = waiting.wait(&both, None).unwrap();
         assert!(end[0].1.contains(EventFlags::HUP));
