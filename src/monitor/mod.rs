@@ -298,6 +298,7 @@ fn run(task: &Task<'_>, client: Channel) {
                 policy = task.container.spec().map_or(policy, |spec| spec.restart);
             }
             Some(_) => {
+                let _ = group.take().map(cgroup::Group::remove);
                 let _ = task.container.ended(end.ended, true, false);
                 clients.close(&last);
                 let _ = task.container.sync();
@@ -306,7 +307,6 @@ fn run(task: &Task<'_>, client: Channel) {
             None => break,
         }
     }
-    let _ = group.take().map(cgroup::Group::remove);
     // What many long-lived ones leave is looked for by the verbs, not by each of them at its end.
     if task.spec.remove {
         sweep(task);
