@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::image::{ImageConfiguration, ImageManifest};
+use rustix::fs::FlockOperation;
 
 use super::image::parse;
 use super::index::digest;
@@ -47,6 +48,7 @@ impl Store {
             self.try_lock_exclusive()?
         };
         let Some(_lock) = lock else { return Ok(None) };
+        let _marks = self.lock_marks(FlockOperation::LockExclusive)?;
         let live = self.live()?;
         let mut report = GcReport::default();
         self.collect_blobs(&live, &mut report)?;

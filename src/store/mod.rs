@@ -186,6 +186,12 @@ impl Store {
         }
     }
 
+    /// Against deletions while marks are taken away, after which one would be written for something that is gone. Held for
+    /// moments only, and no use of the store that has deletions put off.
+    fn lock_marks(&self, operation: FlockOperation) -> Result<StoreLock> {
+        flock(&self.root.join("marks.lock"), operation).map(StoreLock)
+    }
+
     /// Flushes the store's file system and takes the "not yet on disk" marks off blobs and layers.
     /// Worth doing in the background after a pull; without it the first use after a reboot checks
     /// blobs and unpacks layers again. Nobody is kept waiting: locks are held after the flush only.
@@ -203,8 +209,7 @@ impl Store {
         rustix::fs::syncfs(&root).map_err(CallError::of(|| {
             format!("syncfs(`{}`)", self.root.display())
         }))?;
-        // Against deletions, after which a mark would be written for something that is gone.
-        let _lock = self.lock_shared()?;
+        let _marks = self.lock_marks(FlockOperation::LockShared)?;
         self.settle_blobs(&blobs)?;
         self.settle_layers(&layers)
     }
