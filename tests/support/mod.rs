@@ -330,11 +330,15 @@ fn reachable_copy(path: &Path, owner: Option<u32>) -> PathBuf {
         meta.size()
     ));
     if !copy.exists() {
-        let temporary = tempfile::NamedTempFile::new_in(&dir).unwrap();
-        fs::copy(path, temporary.path()).unwrap();
-        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::chown(temporary.path(), owner, owner).unwrap();
-        temporary.persist(&copy).unwrap();
+        let temporary = tempfile::tempdir_in(&dir).unwrap();
+        let new = temporary.path().join("rl");
+        // Not by this process: what another thread of it starts meanwhile would for a moment hold the file open as it is
+        // written, and nobody can execute such a one (execve(2), ETXTBSY).
+        let cp = std::process::Command::new("cp").args([path, &new]).status();
+        assert!(cp.unwrap().success());
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(&new, owner, owner).unwrap();
+        fs::rename(&new, &copy).unwrap();
     }
     copy
 }
