@@ -149,18 +149,21 @@ pub fn start(
         Fork::Parent(child) => Arc::new(child),
     };
     drop((tar_in, log_in));
-    let interrupted = Arc::new(AtomicI32::new(0));
-    watch_signals(&child, &interrupted).map_err(errno("signalfd()"))?;
-    Ok(Engine {
+    // What is not complete ends the child as it goes.
+    let mut engine = Engine {
         tar: tar.into(),
         child,
-        log: Some(std::thread::spawn(move || listen(log, &lines))),
-        interrupted,
+        log: None,
+        interrupted: Arc::new(AtomicI32::new(0)),
         recipe: recipe.clone(),
         dir: dir.to_owned(),
         failure: None,
         ended: false,
-    })
+    };
+    watch_signals(&engine.child, &engine.interrupted).map_err(failed("spawn(thread)"))?;
+    let listener = std::thread::Builder::new().spawn(move || listen(log, &lines));
+    engine.log = Some(listener.map_err(failed("spawn(thread)"))?);
+    Ok(engine)
 }
 
 /// How mmdebstrap changes owners.
@@ -320,7 +323,7 @@ fn become_root(setgroups: bool) -> io::Result<()> {
 }
 
 /// Kills the child when one of the blocked signals comes.
-fn watch_signals(child: &Arc<Child>, interrupted: &Arc<AtomicI32>) -> rustix::io::Result<()> {
+fn watch_signals(child: &Arc<Child>, interrupted: &Arc<AtomicI32>) -> io::Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let signals: SigSet = [
         Signal::SIGINT,
@@ -330,15 +333,14 @@ fn watch_signals(child: &Arc<Child>, interrupted: &Arc<AtomicI32>) -> rustix::io
     ]
     .into_iter()
     .collect();
-    let fd = nix::sys::signalfd::SignalFd::new(&signals)
-        .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))?;
+    let fd = nix::sys::signalfd::SignalFd::new(&signals)?;
     let (child, interrupted) = (Arc::clone(child), Arc::clone(interrupted));
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         if let Ok(Some(info)) = fd.read_signal() {
             interrupted.store(info.ssi_signo as i32, Ordering::SeqCst);
             let _ = child.signal(libc::SIGKILL);
         }
-    });
+    })?;
     Ok(())
 }
 

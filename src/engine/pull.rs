@@ -215,7 +215,7 @@ fn fetch<S: ImageSink>(
     })
 }
 
-/// Fetches layers in a few threads; the biggest first, so that it is not the one that ends last.
+/// Fetches layers in a few threads, this one among them; the biggest first, so that it is not the one that ends last.
 fn fetch_layers<S: ImageSink>(
     client: &Client,
     sink: &S,
@@ -227,25 +227,28 @@ fn fetch_layers<S: ImageSink>(
     queue.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
     let queue = Mutex::new(VecDeque::from(queue));
     let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(layers.len()) {
-            scope.spawn(|| {
-                loop {
-                    let next = lock(&queue).pop_front();
-                    let Some(layer) = next else { return };
-                    if let Err(error) = fetch_layer(client, sink, reference, layer, progress) {
-                        // Under one lock with the cancelling: what the others then report is its echo.
-                        let mut failure = lock(&failure);
-                        if failure.is_none() {
-                            *failure = Some(error);
-                            lock(&queue).clear();
-                            client.cancel();
-                        }
-                        return;
-                    }
+    let fetch = || {
+        loop {
+            let next = lock(&queue).pop_front();
+            let Some(layer) = next else { return };
+            if let Err(error) = fetch_layer(client, sink, reference, layer, progress) {
+                // Under one lock with the cancelling: what the others then report is its echo.
+                let mut failure = lock(&failure);
+                if failure.is_none() {
+                    *failure = Some(error);
+                    lock(&queue).clear();
+                    client.cancel();
                 }
-            });
+                return;
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..PARALLEL.min(layers.len()) {
+            // Refused, it is only slower.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, fetch);
+        }
+        fetch();
     });
     let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     failure.map_or(Ok(()), Err)

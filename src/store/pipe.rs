@@ -244,7 +244,7 @@ pub(super) fn run(
     let (full_in, full) = sync_channel(DEPTH);
     let (empty, empty_out) = sync_channel(DEPTH + 2);
     let (decoded, unpacked) = thread::scope(|scope| {
-        let worker = scope.spawn(move || {
+        let worker = thread::Builder::new().spawn_scoped(scope, move || {
             let chunks = Chunks {
                 full,
                 empty,
@@ -255,13 +255,14 @@ pub(super) fn run(
             };
             unpack_side(chunks, root, owners)
         });
+        let worker = worker.map_err(StoreError::io(|| "spawn(thread)".to_owned()))?;
         let decoded = decode_side(&mut tee, windows, &full_in, &empty_out);
         drop(full_in);
         let unpacked = worker
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (decoded, unpacked)
-    });
+        Result::Ok((decoded, unpacked))
+    })?;
     let unpack_error = |source| StoreError::Unpack {
         layer: job.blob,
         source,
