@@ -162,6 +162,7 @@ struct CreateArgs {
 
 /// Runs the program and returns its exit status.
 pub fn main() -> u8 {
+    crate::sys::process::settle_signals();
     let verb = match quick() {
         Some(verb) => verb,
         None => match flags::parse() {

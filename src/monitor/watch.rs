@@ -208,7 +208,9 @@ impl Watch<'_> {
     }
 
     fn exited(&mut self) {
-        self.ended = self.running.child.wait().ok();
+        // What cannot be waited for is gone as well.
+        let gone = Ended::Signaled(libc::SIGKILL);
+        self.ended = Some(self.running.child.wait().unwrap_or(gone));
         self.patience = Some(Instant::now() + LAST_WORDS);
     }
 

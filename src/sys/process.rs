@@ -450,6 +450,15 @@ pub fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Puts two signals right which execve(2) keeps as whoever started this program left them. With SIGCHLD ignored nobody
+/// could wait for a child (wait(2), ECHILD). A file that grows past RLIMIT_FSIZE is an error to be told (EFBIG), not the
+/// end of this program by SIGXFSZ.
+pub fn settle_signals() {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    ignore_signal(libc::SIGXFSZ);
+}
+
 /// Makes this process controlled by the terminal `tty`: a session of its own with that terminal.
 ///
 /// # Errors
