@@ -50,7 +50,7 @@ fn says(output: Output, status: i32, error: &str, hint: &str) {
 identities! {
     fn few_descriptors_are_told_and_leave_nothing(t: [sub nosub]) {
         let mut short = 0;
-        for limit in (5..40).step_by(3) {
+        for limit in 5..40 {
             let script = format!("ulimit -n {limit}; exec $RL run --rm --network none {} true", images::busybox());
             let output = t.sh(&script).run();
             if output.err().contains("error: ") {
@@ -63,6 +63,24 @@ identities! {
         assert!(short > 3, "{short}");
         let script = "ls -A $XDG_DATA_HOME/rl/tmp | grep -vx locks | wc -l";
         assert_eq!(t.sh(script).run().ok().out(), "0");
+    }
+}
+
+identities! {
+    fn a_limit_is_told_by_name(t: [sub nosub]) {
+        for (limit, told, hint) in [
+            ("nproc=1", "esource temporarily unavailable", "ulimit -u"),
+            ("fsize=0", "ile too large", "ulimit -f unlimited"),
+            ("as=20000000", "esource temporarily unavailable", "ulimit -v unlimited"),
+        ] {
+            let script = format!("exec prlimit --{limit} $RL run --rm --network none {} true", images::busybox());
+            says(t.sh(&script).run(), 125, told, hint);
+        }
+    }
+
+    fn whoever_starts_it_may_ignore_the_end_of_children(t: [sub nosub root]) {
+        let script = format!("exec env --ignore-signal=CHLD $RL run --rm --network none {} sh -c 'exit 7'", images::busybox());
+        assert_eq!(t.sh(&script).run().code(), 7);
     }
 }
 

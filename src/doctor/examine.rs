@@ -2,7 +2,7 @@
 
 use super::session::session;
 use super::{Facts, Finding, NoNetwork, Verdict, ok, works};
-use crate::host::{Around, FILES, FileSystem, Fix, Mend, Obstacle, Refused, UMASK};
+use crate::host::{Around, FILES, FileSystem, Fix, Mend, Obstacle, PROCESSES, Refused, UMASK};
 use crate::net;
 use crate::userns::Rank;
 
@@ -77,10 +77,7 @@ fn limits(around: &Around) -> Vec<Finding> {
             Verdict::Degraded,
             format!("RLIMIT_NPROC is {n}, for all that the user runs"),
             "a container, its monitor and its network may not start",
-            Mend(
-                "LimitNPROC=infinity",
-                "`ulimit -u` shows the limit, and the hard one that it may be raised to",
-            ),
+            PROCESSES,
         );
     }
     if let Some(n) = around.memory.filter(|n| *n < LITTLE_MEMORY) {

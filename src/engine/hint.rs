@@ -44,9 +44,7 @@ const AGAIN: &str = "fetch it again; if that does not help, whoever made the ima
 
 /// The hint for an error that comes of a limit of this process, whatever was being done: it goes before any other.
 pub(super) fn of_limits(error: &Error) -> Option<String> {
-    // By its words, ours and those of the standard library: some come from another process as words only.
-    let few = chain(error).to_lowercase().contains("too many open files");
-    few.then(crate::host::files_hint)
+    crate::host::limit_hint(&chain(error))
 }
 
 /// The hint for an error that has none of its own.

@@ -98,10 +98,33 @@ pub fn umask_hint() -> Option<String> {
     keeps_out.then(|| UMASK.line(Unit::find().as_ref()))
 }
 
-/// The hint under a refusal for want of descriptors.
-pub fn files_hint() -> String {
-    FILES.line(Unit::find().as_ref())
+/// The hint under an error that comes of a limit of this process (getrlimit(2)). What reports it may be another process,
+/// so it is known by its words.
+pub fn limit_hint(words: &str) -> Option<String> {
+    let words = words.to_lowercase();
+    let set = |limit: &Resource| getrlimit(*limit).current.is_some();
+    let (_, _, mend) = LIMITS
+        .iter()
+        .find(|(limit, said, _)| said.iter().all(|said| words.contains(said)) && set(limit))?;
+    Some(mend.line(Unit::find().as_ref()))
 }
+
+/// Which limit, what is said where it is reached, what mends it.
+const LIMITS: [(Resource, &[&str], Mend); 6] = [
+    (Resource::Nofile, &["too many open files"], FILES),
+    // pthread_create(3) says the same of a stack that finds no room.
+    (Resource::As, &["spawn(thread)", TRY_AGAIN], MEMORY),
+    (Resource::As, &["cannot allocate memory"], MEMORY),
+    (Resource::Nproc, &["clone", TRY_AGAIN], PROCESSES),
+    (Resource::Nproc, &["spawn", TRY_AGAIN], PROCESSES),
+    (
+        Resource::Fsize,
+        &["file too large"],
+        Mend("LimitFSIZE=infinity", "`ulimit -f unlimited`, then again"),
+    ),
+];
+const TRY_AGAIN: &str = "resource temporarily unavailable";
+const MEMORY: Mend = Mend("LimitAS=infinity", "`ulimit -v unlimited`, then again");
 
 /// What mends a limit: a unit's setting, and what to do without a unit.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +138,11 @@ impl Mend {
 
 /// For too small an RLIMIT_NOFILE.
 pub const FILES: Mend = Mend("LimitNOFILE=1024:524288", "`ulimit -n 1024`, then again");
+/// For too small an RLIMIT_NPROC.
+pub const PROCESSES: Mend = Mend(
+    "LimitNPROC=infinity",
+    "`ulimit -u` shows the limit, and the hard one that it may be raised to",
+);
 /// For a umask.
 pub const UMASK: Mend = Mend("UMask=0022", "`umask 022`, then again");
 

@@ -10,7 +10,7 @@ mod refusal;
 use std::ffi::OsStr;
 use std::path::Path;
 
-pub use around::{Around, FILES, Mend, UMASK, Unit, files_hint, umask_hint};
+pub use around::{Around, FILES, Mend, PROCESSES, UMASK, Unit, limit_hint, umask_hint};
 pub use attempt::{Refused, Tried, attempt};
 pub use places::{Cgroup, FileSystem, Session, ends_at_logout, linger_line, lingers, masks};
 pub use refusal::{Fix, Obstacle, Switches, restriction_hint, userns_hint};

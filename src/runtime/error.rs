@@ -5,7 +5,7 @@ use std::fmt;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::process::errno_name;
+use crate::sys::process::errno_text;
 
 /// Where a container's start stands. The order is the order of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,15 +146,7 @@ impl fmt::Display for InitError {
             (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => {
                 write!(f, "{}: command not found", self.call)
             }
-            (stage, errno) => {
-                let text = std::io::Error::from_raw_os_error(errno).to_string();
-                let text = text
-                    .split(" (os error")
-                    .next()
-                    .unwrap_or_default()
-                    .to_lowercase();
-                write!(f, "{stage}: {}: {} ({text})", self.call, errno_name(errno))
-            }
+            (stage, errno) => write!(f, "{stage}: {}: {}", self.call, errno_text(errno)),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn mount(
         Ok(()) => return Ok(Outcome::Stands(None)),
         Err(errno) => errno,
     };
-    let mut why = format!("overlay: {}", process::errno_name(errno.raw_os_error()));
+    let mut why = format!("overlay: {}", process::errno_text(errno.raw_os_error()));
     if errno == Errno::INVAL {
         why += ", as where something is mounted below it; the directory that one stands in has its own";
     }

@@ -541,6 +541,13 @@ pub fn errno_name(errno: i32) -> String {
     }
 }
 
+/// The name and what strerror(3) says of it: `EMFILE (too many open files)`.
+pub fn errno_text(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("{} ({})", errno_name(errno), text.to_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
