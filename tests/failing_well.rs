@@ -78,6 +78,23 @@ identities! {
         }
     }
 
+    fn whoever_starts_it_may_have_its_pipes_not_block(t: [sub]) {
+        let image = images::busybox();
+        let full = "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done";
+        t.rl(["run", "--name", "c", "--network", "none", image, "sh", "-c", full]).run().ok();
+        let start = "import os, sys; [os.set_blocking(fd, False) for fd in (0, 1, 2)]; os.execv(sys.argv[1], sys.argv[1:])";
+        for words in ["logs c", "export c", "cp c:/bin -", "save $($RL images -q)"] {
+            let plain = t.sh(&format!("$RL {words} | wc -c")).run().ok().out();
+            let script = format!("python3 -c '{start}' $RL {words} | (sleep 0.5; wc -c)");
+            assert_eq!(t.sh(&script).run().ok().out(), plain, "{words}");
+            assert!(plain.parse::<usize>().unwrap() > 200_000, "{words}: {plain}");
+        }
+        // And one that is slow to give.
+        let script = format!("(sleep 0.5; $RL export c) | python3 -c '{start}' $RL import - again");
+        t.sh(&script).run().ok();
+        t.rl(["rm", "c"]).run().ok();
+    }
+
     fn whoever_starts_it_may_ignore_the_end_of_children(t: [sub nosub root]) {
         let script = format!("exec env --ignore-signal=CHLD $RL run --rm --network none {} sh -c 'exit 7'", images::busybox());
         assert_eq!(t.sh(&script).run().code(), 7);

@@ -16,6 +16,7 @@ use crate::model::template::Template;
 use crate::model::text::escape_json;
 use crate::registry::Address;
 use crate::store::{MapKey, Store};
+use crate::sys::patient::Patient;
 use crate::{state, userns};
 
 /// List images
@@ -250,7 +251,11 @@ pub fn load(context: &Context<'_>, args: &LoadArgs) -> Result<u8, Error> {
         let store = store(context)?;
         let loaded = match &args.input {
             Some(path) => images::load(&store, &Source::Rootfs(path.clone()), Some(&map))?,
-            None => images::load_stream(&store, BufReader::new(io::stdin().lock()), Some(&map))?,
+            None => images::load_stream(
+                &store,
+                BufReader::new(Patient(io::stdin().lock())),
+                Some(&map),
+            )?,
         };
         let mut out = String::new();
         for image in loaded {
@@ -328,7 +333,7 @@ pub fn import(context: &Context<'_>, args: &ImportArgs) -> Result<u8, Error> {
     let address = Address::is_meant(word).then(|| Address::parse(word));
     let address = address.transpose().map_err(PullError::Registry)?;
     let reader: Box<dyn Read> = if stdin {
-        Box::new(io::stdin().lock())
+        Box::new(Patient(io::stdin().lock()))
     } else if address.is_some() {
         Box::new(io::empty())
     } else {

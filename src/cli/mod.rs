@@ -30,6 +30,7 @@ use clap::CommandFactory as _;
 
 use crate::engine::{self, Context, Error, Ui, run_args};
 use crate::model::text::escape;
+use crate::sys::patient::Patient;
 
 /// Containers for people without root.
 #[derive(Debug, clap::Parser)]
@@ -363,18 +364,18 @@ struct Terminal {
 impl Ui for Terminal {
     fn notice(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "rl: {text}");
+            let _ = writeln!(Patient(std::io::stderr()), "rl: {text}");
         }
     }
 
     fn detail(&self, text: &str) {
         if self.verbose {
-            let _ = writeln!(std::io::stderr(), "rl: {text}");
+            let _ = writeln!(Patient(std::io::stderr()), "rl: {text}");
         }
     }
 
     fn show(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(Patient(std::io::stderr()), "{text}");
     }
 
     fn data(&self, text: &str) {
@@ -382,7 +383,7 @@ impl Ui for Terminal {
     }
 
     fn ask(&self, question: &str) -> bool {
-        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let _ = write!(Patient(std::io::stderr()), "{question} [y/N] ");
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
@@ -402,8 +403,8 @@ impl Ui for Terminal {
 
 /// One error, and below it what to do about it.
 fn complain(message: &str, hint: Option<&str>) {
-    let mut err = std::io::stderr().lock();
-    let color = err.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let mut err = Patient(std::io::stderr().lock());
+    let color = err.0.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (red, cyan, off) = if color {
         ("\x1b[31m", "\x1b[36m", "\x1b[m")
     } else {
@@ -417,7 +418,7 @@ fn complain(message: &str, hint: Option<&str>) {
 
 /// Data for standard output; a reader that has gone is no error.
 fn print(bytes: &[u8]) -> u8 {
-    let mut out = std::io::stdout().lock();
+    let mut out = Patient(std::io::stdout().lock());
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             complain(&format!("write(stdout): {e}"), None);

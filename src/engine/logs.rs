@@ -7,7 +7,9 @@ mod tail;
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Write;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::model::spec::LogDriver;
 use crate::model::time;
 use crate::monitor::log::{self, Record};
 use crate::state::Container;
+use crate::sys::patient::Patient;
 
 /// How long nothing is heard before a follower looks whether the container still lives.
 const LOOK: Duration = Duration::from_millis(200);
@@ -395,11 +398,8 @@ impl Reader {
         out.extend_from_slice(&record.bytes);
         *open = !record.bytes.ends_with(b"\n");
         let (path, written) = match record.stream {
-            1 => (
-                "standard output",
-                flush(&mut std::io::stdout().lock(), &out),
-            ),
-            _ => ("standard error", flush(&mut std::io::stderr().lock(), &out)),
+            1 => ("standard output", flush(std::io::stdout().lock(), &out)),
+            _ => ("standard error", flush(std::io::stderr().lock(), &out)),
         };
         match written {
             Ok(()) => Ok(true),
@@ -427,7 +427,8 @@ fn encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-fn flush(to: &mut impl std::io::Write, bytes: &[u8]) -> std::io::Result<()> {
+fn flush(to: impl Write + AsFd, bytes: &[u8]) -> std::io::Result<()> {
+    let mut to = Patient(to);
     to.write_all(bytes)?;
     to.flush()
 }

@@ -9,8 +9,16 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Error;
+use crate::sys::patient::Patient;
 
 const BUFFER: usize = 256 << 10;
+
+/// A file or standard output, as an archive is written to it.
+pub type Output = BufWriter<Patient<File>>;
+
+fn buffered(file: File) -> Output {
+    BufWriter::with_capacity(BUFFER, Patient(file))
+}
 
 /// Runs `write` on a file beside `path`, which is then renamed: what is interrupted leaves what was there. A pipe or
 /// device is written as it is.
@@ -19,7 +27,7 @@ const BUFFER: usize = 256 << 10;
 /// The file cannot be made or renamed, and those of `write`.
 pub fn to_file<E: From<Error>>(
     path: &Path,
-    write: impl FnOnce(BufWriter<File>) -> Result<(), E>,
+    write: impl FnOnce(Output) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |source| {
         E::from(Error::Write {
@@ -29,14 +37,13 @@ pub fn to_file<E: From<Error>>(
     };
     if path.exists() && !path.is_file() {
         let file = File::options().write(true).open(path).map_err(failed)?;
-        return write(BufWriter::with_capacity(BUFFER, file));
+        return write(buffered(file));
     }
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     let file = File::create(&part).map_err(failed)?;
-    let result = write(BufWriter::with_capacity(BUFFER, file))
-        .and_then(|()| std::fs::rename(&part, path).map_err(failed));
+    let result = write(buffered(file)).and_then(|()| std::fs::rename(&part, path).map_err(failed));
     if result.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -47,12 +54,12 @@ pub fn to_file<E: From<Error>>(
 ///
 /// # Errors
 /// It is closed.
-pub fn stdout() -> Result<BufWriter<File>, Error> {
+pub fn stdout() -> Result<Output, Error> {
     let out = rustix::io::dup(rustix::stdio::stdout()).map_err(|errno| Error::Write {
         path: "standard output".into(),
         source: errno.into(),
     })?;
-    Ok(BufWriter::with_capacity(BUFFER, File::from(out)))
+    Ok(buffered(out.into()))
 }
 
 /// Waits until `watch`, of inotify(7), has something to tell, or as long as `limit`. False when nobody reads standard

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::spec::{self, LogDriver};
 use crate::model::time::now_rfc3339_nanos;
+use crate::sys::patient::Patient;
 
 /// The directory of the files, in the container's.
 pub const DIRECTORY: &str = "log";
@@ -194,8 +195,8 @@ impl Writer {
                 Some(journal) => journal.write(stream, bytes),
                 None => Ok(()),
             },
-            LogDriver::Passthrough if stream == 1 => std::io::stdout().write_all(bytes),
-            LogDriver::Passthrough => std::io::stderr().write_all(bytes),
+            LogDriver::Passthrough if stream == 1 => Patient(std::io::stdout()).write_all(bytes),
+            LogDriver::Passthrough => Patient(std::io::stderr()).write_all(bytes),
         };
         match done {
             Ok(()) => self.broken = false,

@@ -12,6 +12,7 @@ pub mod landlock;
 pub mod mount;
 pub mod netdev;
 pub mod parts;
+pub mod patient;
 pub mod probe;
 pub mod proc;
 pub mod process;

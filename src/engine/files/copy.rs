@@ -29,6 +29,7 @@ use crate::store::pack::{Packer, Rules as PackRules};
 use crate::store::unpack::{Owners, unpack_over};
 use crate::sys::copy::{self as tree, Rules};
 use crate::sys::fs::{CallError, Root};
+use crate::sys::patient::Patient;
 
 /// What is to be copied.
 #[derive(Clone, Debug)]
@@ -228,7 +229,7 @@ fn carry(
 
 /// The tar on standard input, compressed or not.
 fn archive() -> Result<impl BufRead, Error> {
-    let stdin = BufReader::with_capacity(128 << 10, std::io::stdin().lock());
+    let stdin = BufReader::with_capacity(128 << 10, Patient(std::io::stdin().lock()));
     let failed = CallError::of(|| "read(standard input)".to_owned());
     let tar = decoder(stdin).map_err(|e| failed(crate::sys::process::to_errno(e)))?;
     Ok(BufReader::with_capacity(128 << 10, tar))

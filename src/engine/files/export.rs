@@ -1,9 +1,10 @@
 //! `rl export`: a container's root file system as a tar.
 
-use std::io::{BufWriter, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use super::super::output::{self, Output};
 use super::super::{Context, Error, lifecycle};
 use super::{View, visit};
 use crate::store::pack::{PackError, Packer, Rules};
@@ -15,7 +16,7 @@ use crate::store::pack::{PackError, Packer, Rules};
 /// No such container; its files cannot be read; the archive cannot be written.
 pub fn export(context: &Context<'_>, word: &str, output: Option<&Path>) -> Result<(), Error> {
     let container = lifecycle::find(context, word)?;
-    let work = |file: BufWriter<std::fs::File>| {
+    let work = |file: Output| {
         visit(context, &container, View::Bare, |inside| {
             let mut packer = Packer::new(file, Rules::PLAIN);
             told(
@@ -27,7 +28,7 @@ pub fn export(context: &Context<'_>, word: &str, output: Option<&Path>) -> Resul
         })
     };
     match output {
-        Some(path) => super::super::output::to_file(path, work),
+        Some(path) => output::to_file(path, work),
         None => work(stdout()?),
     }
 }
@@ -50,9 +51,9 @@ pub(super) fn told<W>(
 }
 
 /// Standard output for data that is no text.
-pub(super) fn stdout() -> Result<BufWriter<std::fs::File>, Error> {
+pub(super) fn stdout() -> Result<Output, Error> {
     if rustix::termios::isatty(rustix::stdio::stdout()) {
         return Err(Error::TerminalOutput);
     }
-    super::super::output::stdout()
+    output::stdout()
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::super::Error;
 use super::place::Place;
 use crate::sys::fs::{CallError, remove_tree};
+use crate::sys::patient::Patient;
 
 /// What is to be read, if this word of the host's names a descriptor of ours. A FIFO or device that has a name of its own
 /// is copied as what it is.
@@ -129,7 +130,7 @@ pub fn read(mut input: File, word: &str, to: &Place) -> Result<(), Error> {
 
 fn carry(from: &mut File, to: &mut File, word: &str) -> Result<(), Error> {
     let failed = CallError::of(|| format!("copy(`{word}`)"));
-    copy(from, to)
+    copy(&mut Patient(from), &mut Patient(to))
         .map(drop)
         .map_err(|e| failed(crate::sys::process::to_errno(e)).into())
 }
