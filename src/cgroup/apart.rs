@@ -1,11 +1,9 @@
 //! Processes that are not to lie where they were started: in the group of a container that is not theirs, or in that of a
 //! login session.
 
-use std::path::Path;
-
 use systemd_user::{Connection, Scope};
 
-use super::plan::own_group;
+use super::plan::{is_session, own_group};
 use super::{Error, PATIENCE, SLICE, missing_slices, systemd};
 use crate::host;
 
@@ -35,13 +33,6 @@ pub fn leave_session(what: &str) -> Result<(), Error> {
         Some(group) if is_session(&group) => scope("rl-apart", what),
         _ => Ok(()),
     }
-}
-
-/// Whether a group is that of a login session: `session-ID.scope`, where pam_systemd(8) puts who logs in.
-pub(super) fn is_session(group: &Path) -> bool {
-    let names = group.iter().filter_map(|name| name.to_str());
-    let mut scopes = names.filter(|name| name.starts_with("session-"));
-    scopes.any(|name| name.ends_with(".scope"))
 }
 
 /// Makes a scope with this process in it, where the user has a systemd.

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use systemd_user::Address;
 
-use super::apart::is_session;
 use super::{CONTROLLERS, Error, ROOT, Write, get, writes};
 use crate::host;
 use crate::model::spec::{CgroupMode, Resources};
@@ -211,6 +210,13 @@ pub(super) fn group_of(process: &str) -> Option<PathBuf> {
     let table = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let group = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(Path::new(ROOT).join(group))
+}
+
+/// Whether a group is that of a login session: `session-ID.scope`, where pam_systemd(8) puts who logs in.
+pub(super) fn is_session(group: &Path) -> bool {
+    let names = group.iter().filter_map(|name| name.to_str());
+    let mut scopes = names.filter(|name| name.starts_with("session-"));
+    scopes.any(|name| name.ends_with(".scope"))
 }
 
 /// The topmost of the groups around this process that are ours.

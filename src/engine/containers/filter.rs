@@ -4,7 +4,7 @@ use super::super::Context;
 use crate::engine::only::{self, Label, Pattern, PatternError, truth};
 use crate::engine::ports::Inside;
 use crate::model::Reference;
-use crate::model::spec::{MountSource, NetworkMode};
+use crate::model::spec::MountSource;
 use crate::state::{Listed, Status};
 
 /// A filter that there is not.
@@ -131,7 +131,9 @@ impl Filter {
                 };
                 named || mount.target == *word
             }),
-            Filter::Network(word) => network(spec.network.mode, &spec.network.request.mode) == word,
+            Filter::Network(word) => {
+                super::row::network(spec.network.mode, &spec.network.request.mode) == word
+            }
             Filter::Health(word) => {
                 let verdict = container.state.health.as_ref().map(|health| health.verdict);
                 verdict.map_or("none", crate::state::Verdict::word) == word
@@ -196,16 +198,4 @@ pub fn settle(
 pub fn passes(container: &Listed, filters: &[Filter]) -> bool {
     let each = |filter: &Filter| matches!(filter, Filter::Label(..));
     only::passes(filters, each, |filter| filter.fits(container))
-}
-
-/// The word for `--network`, of which this was asked.
-pub(super) fn network(mode: NetworkMode, asked: &str) -> &str {
-    match mode {
-        NetworkMode::Pasta => "pasta",
-        NetworkMode::Slirp4netns => "slirp4netns",
-        NetworkMode::Passt => "passt",
-        NetworkMode::Named => asked,
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    }
 }

@@ -197,7 +197,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     });
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
+        "NetworkMode": super::row::network(spec.network.mode, &spec.network.request.mode),
         "PortBindings": ports(bindings),
         "PublishAllPorts": spec.network.request.publish_all,
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },

@@ -72,7 +72,7 @@ pub fn field<'a>(container: &'a Listed, name: &str, whole: bool) -> Option<Cow<'
             let named = |mount: &&VolumeMount| matches!(mount.source, MountSource::Volume { .. });
             spec.mounts.iter().filter(named).count().to_string().into()
         }
-        "Networks" => super::filter::network(spec.network.mode, &spec.network.request.mode).into(),
+        "Networks" => network(spec.network.mode, &spec.network.request.mode).into(),
         _ => return None,
     })
 }
@@ -120,6 +120,18 @@ fn command(args: &[String], whole: bool) -> String {
         command = command.chars().take(19).chain(['…']).collect();
     }
     format!("\"{command}\"")
+}
+
+/// The word for `--network`, of which this was asked.
+pub(super) fn network(mode: NetworkMode, asked: &str) -> &str {
+    match mode {
+        NetworkMode::Pasta => "pasta",
+        NetworkMode::Slirp4netns => "slirp4netns",
+        NetworkMode::Passt => "passt",
+        NetworkMode::Named => asked,
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+    }
 }
 
 /// The word for `.State` and `--filter status=`.
