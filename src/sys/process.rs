@@ -258,6 +258,19 @@ pub fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// Keeps others from looking into this process, unless they hold CAP_SYS_PTRACE over the user namespace in which it has
+/// executed its program (prctl(2), PR_SET_DUMPABLE; kernel/ptrace.c, `__ptrace_may_access`). Undone by execve.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn hide() -> Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if sabotage::dropped("dumpable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
 /// Joins namespaces of the process behind a pidfd, all in one call (setns(2), since Linux 5.8).
 ///
 /// # Errors
