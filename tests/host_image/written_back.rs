@@ -1,7 +1,7 @@
 //! `rl diff` and `rl apply`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::support::{Env, Identity};
 use crate::{home, put, snapshot};
@@ -151,6 +151,18 @@ identities! {
         t.rl(["apply", "-y", "half"]).run().ok();
         assert!(t.path("three").exists());
         t.rl(["rm", "half"]).run().ok();
+    }
+
+    fn what_was_written_inside_does_no_harm(t: [sub nosub unshared]) {
+        keep(t, "x", "cp /bin/true program; chmod 6755 program; mkdir dir; chmod 2775 dir; truncate -s 3G large; printf end >>large");
+        let output = t.rl(["apply", "--yes", "x"]).run().ok();
+        assert!(output.err().contains("program` is without its set-user-id"), "{}", output.err());
+        let meta = |name: &str| fs::metadata(t.path(name)).unwrap();
+        assert_eq!(meta("program").permissions().mode() & 0o7777, 0o755);
+        assert_eq!(meta("dir").permissions().mode() & 0o7777, 0o2775);
+        // Holes stay holes: one could fill the disk.
+        assert!(meta("large").blocks() < 1000, "{}", meta("large").blocks());
+        assert_eq!(t.sh("tail -c 4 large | od -An -c; stat -c %s large").run().ok().out().trim(), "\\0   e   n   d\n3221225475");
     }
 
     fn what_is_not_ones_own_stays(t: [sub nosub]) {
