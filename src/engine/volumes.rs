@@ -327,17 +327,12 @@ pub fn remove(context: &Context<'_>, name: &str) -> Result<(), Error> {
 }
 
 fn remove_files(context: &Context<'_>, dir: &Path) -> Result<(), Error> {
-    if std::fs::remove_dir_all(dir).is_ok() {
+    if state::remove_all(dir).is_ok() {
         return Ok(());
     }
     // Files of other ids can only be removed where these ids exist.
     let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
-    image_for::inside(context, &plan, || {
-        std::fs::remove_dir_all(dir).map_err(|source| Error::Write {
-            path: dir.to_owned(),
-            source,
-        })
-    })
+    image_for::inside(context, &plan, || Ok(state::remove_all(dir)?))
 }
 
 /// Removes the volumes that were made for a container that is gone, unless another one has got hold of them.

@@ -165,6 +165,19 @@ identities! {
         assert_eq!(t.sh("tail -c 4 large | od -An -c; stat -c %s large").run().ok().out().trim(), "\\0   e   n   d\n3221225475");
     }
 
+    /// Deeper than any path can say, and than a process has descriptors.
+    fn what_has_no_bottom(t: [sub nosub unshared]) {
+        const DIG: &str = "perl -e 'for (1..3000) { mkdir \"d\" or die; chdir \"d\" or die }'";
+        keep(t, "x", DIG);
+        for verb in [&["diff"][..], &["apply", "--yes"]] {
+            t.rl(verb).arg("x").run().refuses(125, "more than 2048 directories in one another");
+        }
+        assert!(!t.path("d").exists());
+        t.sh("ulimit -n 200; $RL rm x").run().ok();
+        assert_eq!(fs::read_dir(t.dir().join("data/rl/containers")).unwrap().filter(|e| e.as_ref().unwrap().file_name().len() >= 64).count(), 0);
+        t.sh(&format!("$RL volume create v; cd $($RL volume inspect -f {{{{.Mountpoint}}}} v) && {DIG} && cd / && ulimit -n 200 && $RL volume rm v")).run().ok();
+    }
+
     fn what_is_not_ones_own_stays(t: [sub nosub]) {
         if !crate::support::identity::is_root() {
             return crate::support::skip("only root makes files of others");
