@@ -352,7 +352,8 @@ fn with_context(ui: &Terminal, verb: impl FnOnce(&Context<'_>) -> Result<u8, Err
     result.unwrap_or_else(|error| ui.fail(&error))
 }
 
-/// The person at the other end of standard error.
+/// The person at the other end of standard error. What is told may name what a container or an image has named: it is
+/// escaped here, whoever tells it.
 #[derive(Debug, Default)]
 struct Terminal {
     quiet: bool,
@@ -362,18 +363,18 @@ struct Terminal {
 impl Ui for Terminal {
     fn notice(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "rl: {text}");
+            let _ = writeln!(std::io::stderr(), "rl: {}", escape(text));
         }
     }
 
     fn detail(&self, text: &str) {
         if self.verbose {
-            let _ = writeln!(std::io::stderr(), "rl: {text}");
+            let _ = writeln!(std::io::stderr(), "rl: {}", escape(text));
         }
     }
 
     fn show(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(std::io::stderr(), "{}", escape(text));
     }
 
     fn data(&self, text: &str) {
@@ -381,7 +382,7 @@ impl Ui for Terminal {
     }
 
     fn ask(&self, question: &str) -> bool {
-        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let _ = write!(std::io::stderr(), "{} [y/N] ", escape(question));
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

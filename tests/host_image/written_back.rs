@@ -165,6 +165,14 @@ identities! {
         assert_eq!(t.sh("tail -c 4 large | od -An -c; stat -c %s large").run().ok().out().trim(), "\\0   e   n   d\n3221225475");
     }
 
+    fn what_a_terminal_would_obey_is_told_as_text(t: [sub nosub]) {
+        t.directory("closed");
+        fs::set_permissions(t.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+        keep(t, "x", "chmod 755 closed; mkdir \"closed/$(printf '\\033[31m')\"");
+        let told = t.rl(["apply", "--yes", "x"]).run().complains("mkdirat");
+        assert!(!told.err().contains('\u{1b}') && told.err().contains("\\x1b[31m"), "{}", told.err());
+    }
+
     /// Deeper than any path can say, and than a process has descriptors.
     fn what_has_no_bottom(t: [sub nosub unshared]) {
         const DIG: &str = "perl -e 'for (1..3000) { mkdir \"d\" or die; chdir \"d\" or die }'";
