@@ -41,10 +41,9 @@ pub enum Error {
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        let uid = rustix::process::getuid().as_raw();
         Some(format!(
-            "set XDG_DATA_HOME to a directory on a local disk that you can write, such as \
-             `mkdir -m 700 /var/tmp/{uid} && export XDG_DATA_HOME=/var/tmp/{uid}`"
+            "set XDG_DATA_HOME to a directory on a local disk that you can write, such as `{}`",
+            crate::host::ELSEWHERE
         ))
     }
 }
@@ -146,6 +145,7 @@ fn prepare(data: &Path) -> std::io::Result<Option<String>> {
 }
 
 /// What tells of containers, and what they write, set-user-id programs of the caller's perhaps: for no other user.
+/// They are made like that, and were not always.
 const PRIVATE: [&str; 2] = ["events", "volumes"];
 
 /// Who stands for those that do not exist in a user namespace (proc_sys_kernel(5), `overflowuid`).
@@ -153,7 +153,7 @@ const OVERFLOW: u32 = 65534;
 
 fn close(path: &Path) -> std::io::Result<()> {
     match std::fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => make(path, 0o700),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Ok(meta) if meta.mode() & 0o007 != 0 => {
             let narrow = std::fs::Permissions::from_mode(meta.mode() & 0o7770);
             std::fs::set_permissions(path, narrow)

@@ -128,7 +128,7 @@ pub fn create(
             false => Err(volume_options::Error::Other(name).into()),
         };
     }
-    std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
+    state::private(&dir).map_err(failed(&dir))?;
     for (file, map) in [(LABELS, labels), (volume_options::FILE, options)] {
         if map.is_empty() {
             continue;
@@ -184,7 +184,7 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
             false => Ok(()),
         };
         // The mark first: with its data directory there is a volume.
-        let made = std::fs::create_dir_all(path.parent().unwrap_or(path))
+        let made = state::private(path.parent().unwrap_or(path))
             .and_then(|()| mark())
             .and_then(|()| make_data(path))
             .map_err(|source| {

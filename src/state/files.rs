@@ -69,12 +69,17 @@ pub(super) fn whole_file(kind: i32) -> libc::flock {
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
+    private(path).map_err(io("mkdir", path))
+}
+
+/// Makes a directory, and those above it that are missing, for no other user.
+///
+/// # Errors
+/// Those of mkdir(2).
+pub fn private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("mkdir", path))
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
 }
 
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {
