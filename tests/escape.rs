@@ -328,6 +328,20 @@ identities! {
         }
     }
 
+    /// The copy in memory that joins is executed where such files are not by default (`vm.memfd_noexec`, of a pid namespace).
+    fn what_joins_is_executed_from_memory(t: [root]) {
+        if !Path::new("/proc/sys/vm/memfd_noexec").exists() {
+            return;
+        }
+        let own = t.own_binary();
+        // Somebody inside could write to it.
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        let script = "echo 1 >/proc/sys/vm/memfd_noexec && $RL run -d --name box --network none --cap-add SYS_PTRACE $IMAGE sleep 1000 && $RL exec box echo done && $RL rm -f box;
+            while ls -d $XDG_DATA_HOME/rl/containers/*.gone; do sleep 0.02; done >/dev/null 2>&1";
+        let output = t.program("unshare").args(["-pf", "--mount-proc", "sh", "-c", script]).env("RL", &own).env("IMAGE", images::busybox()).run().ok();
+        assert!(output.out().contains("done\nbox"), "{output:?}");
+    }
+
     /// Sockets without a file, in a network that is shared.
     fn abstract_sockets_of_the_host_are_closed(t: [sub]) {
         use std::os::linux::net::SocketAddrExt as _;

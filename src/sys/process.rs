@@ -517,7 +517,12 @@ fn sealed_self() -> Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let mut program = std::fs::File::open("/proc/self/exe").map_err(to_errno)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = rustix::fs::memfd_create(c"rl", flags)?;
+    // Where the default is a file that cannot be executed (proc_sys_vm(5), `memfd_noexec`), that has to be asked for; Linux
+    // before 6.3 does not know the word.
+    let copy = match rustix::fs::memfd_create(c"rl", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(c"rl", flags)?,
+        other => other?,
+    };
     let mut copy = std::fs::File::from(copy);
     let mut buffer = vec![0u8; 256 << 10];
     loop {
