@@ -21,7 +21,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
 use lab::{Lab, hash, sabotaged, snapshot};
-use support::{Env, Identity, identity, skip};
+use support::{Env, Identity, identity, images, skip};
 
 /// What is not confined by Landlock, which forbids every mount.
 const MOUNTER: [&str; 4] = ["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"];
@@ -304,6 +304,42 @@ identities! {
         assert!(tries >= 2, "front end and monitor were seen: {lines:#?}");
         assert!(lines.iter().filter(|line| line.contains("/exe") || line.contains("/root")).all(|line| line.starts_with("refused")), "{lines:#?}");
         outside.signal(rustix::process::Signal::KILL);
+    }
+
+    /// What joins a container is closed to it, also to one that may look into whatever is in its user namespace, and sees
+    /// the processes of this machine.
+    fn who_joins_is_not_looked_into(t: [sub nosub root]) {
+        let lab = Lab::new(t);
+        let probe = format!("{}:/probe:ro", lab.probe.display());
+        let options = ["--pid", "host", "--cap-add", "ALL", "--security-opt", "seccomp=unconfined", "--network", "none", "-v", &probe];
+        for program in [support::binary(), &lab.own_copy(support::binary())] {
+            let rl = |args: &[&str]| t.program(program).args(args);
+            rl(&["run", "-d", "--name", "watch"]).args(options).arg(images::busybox()).args(["/probe", "watch"]).run().ok();
+            let told = || rl(&["logs", "watch"]).run().ok().out();
+            support::wait_for("its eyes", || told().contains("watching"));
+            let mut copy = rl(&["cp", "-", "watch:/tmp"]).stdin_open().spawn();
+            for _ in 0..30 {
+                rl(&["exec", "watch", "true"]).run().ok();
+            }
+            copy.close_stdin();
+            copy.wait();
+            assert_eq!(told(), "watching", "{}", program.display());
+            rl(&["rm", "-f", "watch"]).run().ok();
+        }
+    }
+
+    /// The copy in memory that joins is executed where such files are not by default (`vm.memfd_noexec`, of a pid namespace).
+    fn what_joins_is_executed_from_memory(t: [root]) {
+        if !Path::new("/proc/sys/vm/memfd_noexec").exists() {
+            return;
+        }
+        let own = t.own_binary();
+        // Somebody inside could write to it.
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        let script = "echo 1 >/proc/sys/vm/memfd_noexec && $RL run -d --name box --network none --cap-add SYS_PTRACE $IMAGE sleep 1000 && $RL exec box echo done && $RL rm -f box;
+            while ls -d $XDG_DATA_HOME/rl/containers/*.gone; do sleep 0.02; done >/dev/null 2>&1";
+        let output = t.program("unshare").args(["-pf", "--mount-proc", "sh", "-c", script]).env("RL", &own).env("IMAGE", images::busybox()).run().ok();
+        assert!(output.out().contains("done\nbox"), "{output:?}");
     }
 
     /// Sockets without a file, in a network that is shared.

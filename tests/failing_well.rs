@@ -517,6 +517,17 @@ identities! {
         let text = "`/usr/share/rl`: Permission denied";
         says(there("/usr/share").run(), 125, text, "set XDG_DATA_HOME to a directory");
         says(there("relative").env("HOME", "/usr/share").run(), 125, "`/usr/share/.local/share/rl`: Permission denied", "set XDG_DATA_HOME");
+        // One that somebody else has made for us, in a directory that all may write.
+        let theirs = t.path("theirs");
+        fs::create_dir_all(theirs.join("rl")).unwrap();
+        let whose = |uid: u32, mode: u32| {
+            std::os::unix::fs::chown(theirs.join("rl"), Some(uid), None).unwrap();
+            fs::set_permissions(theirs.join("rl"), fs::Permissions::from_mode(mode)).unwrap();
+            there(theirs.to_str().unwrap()).run()
+        };
+        says(whose(1, 0o777), 125, "/theirs/rl` belongs to uid 1, who could change", "set XDG_DATA_HOME");
+        says(whose(t.uid(), 0o777), 125, "/theirs/rl` can be written by every user", "set XDG_DATA_HOME");
+        whose(t.uid(), 0o700).ok();
         // Without a runtime directory, all works.
         t.run(["true"]).env_remove("XDG_RUNTIME_DIR").run().ok();
     }

@@ -536,6 +536,21 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn nobody_else_runs_what_was_copied_out_as_the_caller(t: [sub nosub root]) {
+        t.keeps_containers();
+        sleeping(t, "box", &[], "mkdir -p /w/dir; cp /bin/busybox /w/program; chmod 6755 /w/program; chmod 2775 /w/dir");
+        let mode = |name: &str| fs::metadata(t.path(name)).unwrap().permissions().mode() & 0o7777;
+        t.rl(["cp", "box:/w", "plain"]).run().ok();
+        t.rl(["cp", "box:/w/program", "single"]).run().ok();
+        assert_eq!([mode("plain/program"), mode("single"), mode("plain/dir")], [0o755, 0o755, 0o2775]);
+        t.rl(["cp", "-a", "box:/w", "kept"]).run().ok();
+        assert_eq!(mode("kept/program"), 0o6755);
+        // The way in is none to another user.
+        t.rl(["cp", "kept/program", "box:/w/again"]).run().ok();
+        assert_eq!(inside(t, "box", "stat -c %a /w/program"), "6755");
+        t.rl(["rm", "-f", "box"]).run().ok();
+    }
+
     fn exported_and_imported_it_is_the_same(t: [sub nosub root]) {
         t.keeps_containers();
         let owned = if t.who.has_many_ids() { "chown -hR 1000:1001 d l; chown 7 s" } else { "true" };

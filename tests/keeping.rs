@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -52,6 +53,29 @@ fn megabytes(text: &str) -> f64 {
 const UP: &str = "echo up; exec sleep 1000";
 
 identities! {
+    /// Neither what containers do nor what they write is anything for other users, some of whom may pass through the
+    /// home directory; whatever the umask is, and where it was otherwise.
+    fn others_see_nothing_of_it(t: [sub nosub root]) {
+        let data = t.dir().join("data/rl");
+        let open = || {
+            let entries = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap());
+            let open = entries.filter(|entry| entry.file_type().unwrap().is_dir() && entry.metadata().unwrap().permissions().mode() & 0o077 != 0);
+            open.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let rl = support::binary().display();
+        let words = format!("umask 0; {rl} volume create named && {rl} run --rm -v named:/n -v /anonymous --network none {} sh -c 'touch /n/f /anonymous/f'", images::busybox());
+        t.sh(&words).run().ok();
+        assert_eq!(open(), Vec::<String>::new());
+        for name in ["events", "volumes"] {
+            fs::set_permissions(data.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        t.rl(["ps"]).run().ok();
+        assert!(events(t, "type=volume", "{{.Action}}").len() > 1);
+        assert_eq!(fs::metadata(data.join("events")).unwrap().permissions().mode() & 0o7777, 0o750);
+        assert_eq!(fs::metadata(data.join("volumes")).unwrap().permissions().mode() & 0o7777, 0o750);
+        t.rl(["volume", "rm", "named"]).run().ok();
+    }
+
     fn what_happens_is_told_in_order(t: [sub nosub root]) {
         let id = detached(t, "box", &["--label", "a=b"], images::busybox(), "trap : USR1; echo up; while :; do sleep 0.02; done");
         wait_for("the trap", || t.rl(["logs", "box"]).run().ok().out() == "up");

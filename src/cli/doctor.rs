@@ -59,7 +59,7 @@ fn store() -> Result<PathBuf, Obstacle> {
     let place = Dirs::place().map_err(obstacle)?;
     host::answers(&place).map_err(|refused| Obstacle {
         why: format!("{refused}: the file system does not answer"),
-        fix: Some(Fix::own("export XDG_DATA_HOME=/var/tmp/$(id -u)")),
+        fix: Some(Fix::own(host::ELSEWHERE)),
     })?;
     Dirs::find().map(|dirs| dirs.data).map_err(obstacle)
 }

@@ -354,7 +354,8 @@ fn with_context(ui: &Terminal, verb: impl FnOnce(&Context<'_>) -> Result<u8, Err
     result.unwrap_or_else(|error| ui.fail(&error))
 }
 
-/// The person at the other end of standard error.
+/// The person at the other end of standard error. What is told may name what a container or an image has named: it is
+/// escaped here, whoever tells it.
 #[derive(Debug, Default)]
 struct Terminal {
     quiet: bool,
@@ -364,18 +365,18 @@ struct Terminal {
 impl Ui for Terminal {
     fn notice(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(Patient(std::io::stderr()), "rl: {text}");
+            let _ = writeln!(Patient(std::io::stderr()), "rl: {}", escape(text));
         }
     }
 
     fn detail(&self, text: &str) {
         if self.verbose {
-            let _ = writeln!(Patient(std::io::stderr()), "rl: {text}");
+            let _ = writeln!(Patient(std::io::stderr()), "rl: {}", escape(text));
         }
     }
 
     fn show(&self, text: &str) {
-        let _ = writeln!(Patient(std::io::stderr()), "{text}");
+        let _ = writeln!(Patient(std::io::stderr()), "{}", escape(text));
     }
 
     fn data(&self, text: &str) {
@@ -383,7 +384,7 @@ impl Ui for Terminal {
     }
 
     fn ask(&self, question: &str) -> bool {
-        let _ = write!(Patient(std::io::stderr()), "{question} [y/N] ");
+        let _ = write!(Patient(std::io::stderr()), "{} [y/N] ", escape(question));
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

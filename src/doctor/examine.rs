@@ -240,7 +240,7 @@ fn device(facts: &Facts, o: &Obstacle) -> Option<Fix> {
 }
 
 fn overlay_fix(refused: &Refused, store: &FileSystem) -> Fix {
-    let elsewhere = "export XDG_DATA_HOME=/var/tmp/$(id -u)";
+    let elsewhere = crate::host::ELSEWHERE;
     match refused.errno {
         libc::ENODEV => Fix::root("modprobe overlay"),
         libc::EPERM => Fix::own("Linux 5.11 or later, where no container around refuses the mount"),
@@ -396,7 +396,7 @@ fn store(facts: &Facts) -> Vec<Finding> {
         )];
     }
     let store = &facts.host.store;
-    let elsewhere = || Some(Fix::own("export XDG_DATA_HOME=/var/tmp/$(id -u)"));
+    let elsewhere = || Some(Fix::own(crate::host::ELSEWHERE));
     let flags = match store.flags.join(",") {
         none if none.is_empty() => none,
         flags => format!(", mounted {flags}"),

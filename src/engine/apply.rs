@@ -4,11 +4,13 @@
 //! so nothing outside of the view's directory is touched whatever either tree holds. A file is
 //! written in full under a name of its own and then renamed over the old one. In order, for each
 //! directory: what an opaque one hides is removed, entries are carried over, then its mode, attributes
-//! and times are set. What belongs to somebody else, lies on another file system or fails is left as it
+//! and times are set; programs lose set-user-id bits. What belongs to somebody else, lies on another file system or fails is left as it
 //! is and told; the rest goes on.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use super::{Context, Error, lifecycle};
 use crate::model::text::escape_bytes;
 use crate::state::{Container, Status};
 use crate::sys::copy::is_portable;
-use crate::sys::fs::{CallError, is_opaque, is_whiteout, remove_tree, times};
+use crate::sys::fs::{CallError, is_opaque, is_whiteout, next_data, remove_tree, times};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Report {
     pub done: usize,
     /// What was not, with the reason.
     pub failures: Vec<String>,
+    /// What is not as it is inside.
+    pub notes: Vec<String>,
 }
 
 /// `rl apply`: shows the changes, asks unless `yes`, and carries them over.
@@ -96,6 +100,9 @@ pub fn carry(context: &Context<'_>, container: &Container, yes: bool) -> Result<
     let mut report = Report::default();
     for tree in &trees {
         carry_tree(tree, &points, &mut report);
+    }
+    for note in &report.notes {
+        context.ui.notice(note);
     }
     for failure in &report.failures {
         context.ui.show(&format!("not carried over: {failure}"));
@@ -297,16 +304,27 @@ impl Carrier<'_> {
         let mode = Mode::RUSR | Mode::WUSR;
         let to = rustix::fs::openat(host, &*temporary, flags | OFlags::NOFOLLOW, mode)
             .map_err(failed("openat", &temporary))?;
-        let (mut from, mut to) = (std::fs::File::from(from), std::fs::File::from(to));
-        let copied = std::io::copy(&mut from, &mut to)
-            .and_then(|_| to.sync_data())
+        let (mut from, mut to) = (File::from(from), File::from(to));
+        let copied = data(&mut from, &mut to, stat.st_size as u64)
+            .and_then(|()| to.sync_data())
             .map_err(crate::sys::process::to_errno)
             .map_err(failed("write", name));
         let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
-        let done = copied.and_then(|()| settle(&from, &to, stat));
+        // As the caller nobody else is to run what was written inside.
+        let plain = stat.st_mode & !SET_IDS;
+        let mut without = *stat;
+        without.st_mode = plain;
+        let done = copied.and_then(|()| settle(&from, &to, &without));
         restore(&from, stat);
         match done {
-            Ok(()) => Ok(temporary),
+            Ok(()) => {
+                if plain != stat.st_mode {
+                    let path = self.told(name);
+                    let note = format!("`{path}` is without its set-user-id and set-group-id bits");
+                    self.report.notes.push(note);
+                }
+                Ok(temporary)
+            }
             Err(error) => {
                 let _ = rustix::fs::unlinkat(host, &*temporary, AtFlags::empty());
                 Err(error)
@@ -424,10 +442,30 @@ impl Carrier<'_> {
     }
 
     fn fail(&mut self, name: &CStr, error: &str) {
-        let slash = if name.is_empty() { "" } else { "/" };
-        let path = escape_bytes(&self.path) + slash + &escape_bytes(name.to_bytes());
+        let path = self.told(name);
         self.report.failures.push(format!("`{path}`: {error}"));
     }
+
+    /// The path of a name in the directory that the walk is in.
+    fn told(&self, name: &CStr) -> String {
+        let slash = if name.is_empty() { "" } else { "/" };
+        escape_bytes(&self.path) + slash + &escape_bytes(name.to_bytes())
+    }
+}
+
+/// Set-user-id and set-group-id.
+const SET_IDS: u32 = 0o6000;
+
+/// Copies what is in a file, and leaves its holes, which can be larger than any disk.
+fn data(from: &mut File, to: &mut File, size: u64) -> std::io::Result<()> {
+    let mut offset = 0;
+    while let Some((start, end)) = next_data(from.as_fd(), offset)? {
+        from.seek(SeekFrom::Start(start))?;
+        to.seek(SeekFrom::Start(start))?;
+        std::io::copy(&mut from.take(end - start), to)?;
+        offset = end;
+    }
+    to.set_len(size)
 }
 
 /// Opens a file or directory of the container's own for reading, if need be by giving the owner the

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Error, containers, image_for, lifecycle, rungs, views};
 use crate::model::spec::RootfsSource;
+use crate::model::text::escape_bytes;
 use crate::state::Container;
 use crate::sys::fs::{CallError, is_opaque, is_whiteout};
 use crate::{oci, userns};
@@ -134,6 +135,7 @@ pub fn list(container: &Container, trees: &[Tree]) -> Result<Vec<Change>, CallEr
         let mut walk = Walk {
             out: Vec::new(),
             path: tree.target.trim_end_matches('/').as_bytes().to_vec(),
+            depth: 0,
             marks: !tree.view,
             points: &points,
         };
@@ -176,6 +178,8 @@ struct Walk<'a> {
     out: Vec<Change>,
     /// Inside, of the directory that the walk is in.
     path: Vec<u8>,
+    /// Directories that it has gone down.
+    depth: usize,
     /// Names that begin with `.wh.` are marks of fuse-overlayfs.
     marks: bool,
     /// Where something is mounted: made for that, and no change.
@@ -247,6 +251,13 @@ impl Walk<'_> {
             return Ok(());
         }
         let dir = open_dir(upper.as_fd(), name)?;
+        if self.depth >= DEEPEST {
+            let begin = escape_bytes(&self.path[..self.path.len().min(SHOWN)]);
+            return Err(CallError {
+                call: format!("`{begin}...`: more than {DEEPEST} directories in one another"),
+                errno: Errno::NAMETOOLONG,
+            });
+        }
         let (at, length) = (self.out.len(), self.path.len());
         self.path.push(b'/');
         self.path.extend_from_slice(name.to_bytes());
@@ -256,7 +267,9 @@ impl Walk<'_> {
             Below::Directories(dirs, old) => (dirs, same(&old, stat, !(point && self.marks))),
             _ => (Vec::new(), false),
         };
+        self.depth += 1;
         let walked = self.directory(&dir, &merged, opaque);
+        self.depth -= 1;
         self.path.truncate(length);
         walked?;
         if self.out.len() > at || !(same || point && kind == Kind::Added) {
@@ -274,6 +287,13 @@ impl Walk<'_> {
         }
     }
 }
+
+/// As many directories in one another are walked through: no path that a system call takes has more (linux/limits.h,
+/// `PATH_MAX`), and each costs stack and descriptors.
+const DEEPEST: usize = 2048;
+
+/// Bytes of a path that tell which it is.
+const SHOWN: usize = 60;
 
 const OPAQUE: &std::ffi::CStr = c".wh..wh..opq";
 

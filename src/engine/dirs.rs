@@ -1,5 +1,6 @@
 //! Where things are kept.
 
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The directories of one user (XDG base directory specification).
@@ -27,15 +28,22 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// It is there, and somebody else's to change.
+    #[error("`{path}` {whose}, who could change what containers are made of")]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// What makes it so.
+        whose: String,
+    },
 }
 
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        let uid = rustix::process::getuid().as_raw();
         Some(format!(
-            "set XDG_DATA_HOME to a directory on a local disk that you can write, such as \
-             `export XDG_DATA_HOME=/var/tmp/{uid}`"
+            "set XDG_DATA_HOME to a directory on a local disk that you can write, such as `{}`",
+            crate::host::ELSEWHERE
         ))
     }
 }
@@ -48,10 +56,11 @@ impl Dirs {
     /// [`Error`] when there is no place to write.
     pub fn find() -> Result<Dirs, Error> {
         let data = Dirs::place()?;
-        if let Err(source) = prepare(&data) {
-            return Err(Error::NotWritable { path: data, source });
+        match prepare(&data) {
+            Err(source) => Err(Error::NotWritable { path: data, source }),
+            Ok(Some(whose)) => Err(Error::Open { path: data, whose }),
+            Ok(None) => Ok(Dirs { data }),
         }
-        Ok(Dirs { data })
     }
 
     /// Where [`Dirs::data`] is, without a look at it.
@@ -77,13 +86,12 @@ impl Dirs {
     /// Where the socket of the monitor of the container `id` is to be, if not in the container's directory: root's are in
     /// `/run/rl`, where that can be made.
     pub fn socket(&self, id: &str) -> Option<PathBuf> {
-        use std::os::unix::fs::DirBuilderExt as _;
         if !rustix::process::geteuid().is_root() || !initial_userns() {
             return None;
         }
-        let mut builder = std::fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(RUNTIME);
-        made.is_ok().then(|| Path::new(RUNTIME).join(id))
+        make(Path::new(RUNTIME), 0o700)
+            .is_ok()
+            .then(|| Path::new(RUNTIME).join(id))
     }
 
     /// The containers' directory.
@@ -114,15 +122,47 @@ fn home() -> Option<PathBuf> {
 }
 
 /// Makes the directory where it is missing. Container root must pass through it and nobody else's
-/// business is inside: others may search but not list it.
-fn prepare(data: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
+/// business is inside: others may search but not list it. Returns what lets others change it, if anything does.
+fn prepare(data: &Path) -> std::io::Result<Option<String>> {
     if !data.is_dir() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(data)?;
+        make(data, 0o711)?;
     }
     rustix::fs::access(data, rustix::fs::Access::WRITE_OK)?;
-    Ok(())
+    let meta = std::fs::metadata(data)?;
+    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
+    // An owner who does not exist in this user namespace says nothing.
+    let unknown = owner == OVERFLOW && !initial_userns();
+    if ![own, 0].contains(&owner) && !unknown {
+        return Ok(Some(format!("belongs to uid {owner}")));
+    }
+    if meta.mode() & 0o002 != 0 {
+        return Ok(Some("can be written by every user".into()));
+    }
+    PRIVATE
+        .iter()
+        .try_for_each(|name| close(&data.join(name)))?;
+    Ok(None)
+}
+
+/// What tells of containers, and what they write, set-user-id programs of the caller's perhaps: for no other user.
+/// They are made like that, and were not always.
+const PRIVATE: [&str; 2] = ["events", "volumes"];
+
+/// Who stands for those that do not exist in a user namespace (proc_sys_kernel(5), `overflowuid`).
+const OVERFLOW: u32 = 65534;
+
+fn close(path: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(meta) if meta.mode() & 0o007 != 0 => {
+            let narrow = std::fs::Permissions::from_mode(meta.mode() & 0o7770);
+            std::fs::set_permissions(path, narrow)
+        }
+        other => other.map(drop),
+    }
+}
+
+fn make(path: &Path, mode: u32) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(mode).create(path)
 }

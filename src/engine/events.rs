@@ -119,7 +119,7 @@ pub fn events(
 ) -> Result<(), Error> {
     let data = &context.dirs.data;
     let directory = events::directory(data);
-    std::fs::create_dir_all(&directory).map_err(|source| Error::Write {
+    events::make_directory(data).map_err(|source| Error::Write {
         path: directory.clone(),
         source,
     })?;

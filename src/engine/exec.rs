@@ -7,12 +7,11 @@ use std::time::Duration;
 use helper_process::wait_readable;
 
 use super::environment::merge_env;
-use super::start::exec_plan;
+use super::start::{exec_plan, to_join};
 use super::{Context, Error, containers, keys, lifecycle};
 use crate::model::spec::ContainerSpec;
 use crate::monitor::client::{Attach, Outcome};
 use crate::monitor::{self, ExecTask, Input};
-use crate::runtime::Program;
 use crate::state::{Container, Containers, Status};
 use crate::sys::process;
 use crate::{cgroup, userns};
@@ -78,7 +77,7 @@ fn enter(
         // Its monitor is born where this process is.
         let _ = cgroup::leave_session(&format!("rl exec {}", container.spec.name));
     }
-    let program = Program::find(&container.spec.uid_map);
+    let program = to_join(&container.spec);
     let monitor = monitor::exec::enter(first, group, &program)?;
     let spec = specification(&container.spec, exec)?;
     let setgroups = setgroups(context, &spec, first)?;

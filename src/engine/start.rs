@@ -150,7 +150,16 @@ fn health(
         ..spec.clone()
     };
     let plan = exec_plan(&check, plan.setgroups, dir)?;
-    Ok(Some(HealthTask { plan, config }))
+    Ok(Some(HealthTask {
+        plan,
+        program: to_join(spec),
+        config,
+    }))
+}
+
+/// How a further command's stage is run.
+pub(super) fn to_join(spec: &ContainerSpec) -> Program {
+    Program::to_join(&spec.uid_map, CapSet::from_bits(spec.capabilities))
 }
 
 /// The plan of a further command: `spec` has its words, user and environment in the place of the first one's.

@@ -128,7 +128,7 @@ pub fn create(
             false => Err(volume_options::Error::Other(name).into()),
         };
     }
-    std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
+    state::private(&dir).map_err(failed(&dir))?;
     for (file, map) in [(LABELS, labels), (volume_options::FILE, options)] {
         if map.is_empty() {
             continue;
@@ -184,7 +184,7 @@ pub fn make(context: &Context<'_>, spec: &ContainerSpec) -> Result<(), Error> {
             false => Ok(()),
         };
         // The mark first: with its data directory there is a volume.
-        let made = std::fs::create_dir_all(path.parent().unwrap_or(path))
+        let made = state::private(path.parent().unwrap_or(path))
             .and_then(|()| mark())
             .and_then(|()| make_data(path))
             .map_err(|source| {
@@ -327,17 +327,12 @@ pub fn remove(context: &Context<'_>, name: &str) -> Result<(), Error> {
 }
 
 fn remove_files(context: &Context<'_>, dir: &Path) -> Result<(), Error> {
-    if std::fs::remove_dir_all(dir).is_ok() {
+    if state::remove_all(dir).is_ok() {
         return Ok(());
     }
     // Files of other ids can only be removed where these ids exist.
     let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
-    image_for::inside(context, &plan, || {
-        std::fs::remove_dir_all(dir).map_err(|source| Error::Write {
-            path: dir.to_owned(),
-            source,
-        })
-    })
+    image_for::inside(context, &plan, || Ok(state::remove_all(dir)?))
 }
 
 /// Removes the volumes that were made for a container that is gone, unless another one has got hold of them.

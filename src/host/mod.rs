@@ -20,6 +20,11 @@ use crate::sys::probe::Call;
 use crate::sys::process::Namespaces;
 use rustix::fs::{Mode, OFlags};
 
+/// The line that keeps images and containers on a local disk. It fails where somebody else has made that directory, who could
+/// put others in their place.
+pub const ELSEWHERE: &str =
+    "install -d -m 700 /var/tmp/$(id -u) && export XDG_DATA_HOME=/var/tmp/$(id -u)";
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct HostFacts {

@@ -126,9 +126,10 @@ impl Waiting {
     }
 }
 
-/// The monitor, executed as the stage [`join::NAME`] of this program. Never returns.
-pub fn main() -> ! {
-    serve(None)
+/// The monitor, executed as the stage [`join::NAME`] of this program, or with `outside` as [`join::NAME_OUTSIDE`]. Never
+/// returns.
+pub fn main(outside: bool) -> ! {
+    work(outside)
 }
 
 /// The monitor; or one that could not enter the container, with the reason. Never returns.
@@ -139,7 +140,11 @@ fn serve(stranded: Option<(&Channel, InitError)>) -> ! {
         let _ = wire::send(channel, &FromMonitor::Failed(start::init(&error)));
         exit_now(0)
     }
-    let Some((channel, begun)) = join::begin() else {
+    work(false)
+}
+
+fn work(outside: bool) -> ! {
+    let Some((channel, begun)) = join::begin(outside) else {
         // Started by hand: there is nobody to talk to.
         exit_now(125)
     };

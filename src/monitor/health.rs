@@ -13,7 +13,7 @@ use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Input, Task};
 use crate::model::spec;
 use crate::model::time::now_rfc3339_nanos;
-use crate::runtime::ExecPlan;
+use crate::runtime::{ExecPlan, Program};
 use crate::state::{Check, Health, Verdict};
 use crate::sys::process::Child;
 use crate::sys::socket::Channel;
@@ -32,6 +32,8 @@ const TOO_LONG: i32 = -1;
 pub struct HealthTask {
     /// The command.
     pub plan: ExecPlan,
+    /// How its stage is run.
+    pub program: Program,
     /// When and how long.
     pub config: spec::Health,
 }
@@ -117,7 +119,7 @@ impl Checks {
         } else if self.next.is_some_and(|at| at <= now)
             && let Some(health) = &task.health
         {
-            match start(health, task, container, group) {
+            match start(health, container, group) {
                 Ok(current) => {
                     self.count = self.count.wrapping_add(1);
                     self.current = Some(current);
@@ -199,11 +201,10 @@ impl Current {
 
 fn start(
     health: &HealthTask,
-    task: &Task<'_>,
     container: &Child,
     group: Option<&Path>,
 ) -> Result<Current, super::Error> {
-    let monitor = exec::enter(container.as_fd(), group, &task.program)?;
+    let monitor = exec::enter(container.as_fd(), group, &health.program)?;
     let (channel, monitor) = monitor.order(&ExecTask {
         plan: Cow::Borrowed(&health.plan),
         input: Input::Nothing,

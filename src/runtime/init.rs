@@ -61,7 +61,7 @@ fn run(begin: fn() -> Result<(), InitError>) -> ! {
 
 /// Closes this process to the eyes of others.
 pub(super) fn hide() -> Result<(), InitError> {
-    process::hide().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 0)".into())
+    crate::sys::process::hide().at(Stage::Enter, || "prctl(PR_SET_DUMPABLE, 0)".into())
 }
 
 /// Reads what was written to a [memory file](super::launch::memory_file).

@@ -12,9 +12,11 @@
 //!
 //! Where somebody inside could write to this program ([`super::launch::Program`]), the stage is executed afresh, from what
 //! it makes in a mount namespace of its own in that user namespace; the caller waits for that instead of being copied.
+//! What that is executed in the user namespace belongs to it, and is open to whoever has CAP_SYS_PTRACE there, as it sees the
+//! host with the caller's ids. Where somebody has, the stage is executed outside, and enters once it is closed.
 //!
 //! The stage is never dumpable from when it enters the container's pid namespace, as the command that it forks is seen from
-//! inside. The stage itself is not in that namespace, so nothing in there sees it unless that is the host's; it gives up
+//! inside; one that was not executed in the container's user namespace not from before it enters that. The stage itself is not in that namespace, so nothing in there sees it unless that is the host's; it gives up
 //! what it need not be able to do. All that it sees in the end is the container's, so it opens nothing by name for its own use.
 
 use std::ffi::CStr;
@@ -39,6 +41,9 @@ use crate::sys::socket::Channel;
 
 /// The name (argv\[0\]) under which this program is the joining stage.
 pub const NAME: &str = "rl-exec";
+
+/// The same, of one that was executed outside and enters the user namespace itself.
+pub const NAME_OUTSIDE: &str = "rl-exec-outside";
 
 /// The numbers of the pidfd and of the control group that the caller placed, the program being between them.
 const TARGET: i32 = 4;
@@ -103,15 +108,19 @@ pub fn spawn(
         return match process::fork(Namespaces::empty()).at(Stage::Clone, call)? {
             Fork::Parent(child) => Ok(child),
             Fork::Child => {
-                let settled = enter(target).and_then(|()| settle(channel, null, None, target));
+                let entered = init::hide().and_then(|()| enter(target.first));
+                let settled = entered.and_then(|()| settle(channel, null, None, target));
                 stage(settled.err().map(|error| (channel, error)))
             }
         };
     };
     let life = || {
-        let copy = enter(target).and_then(|()| protect(path));
+        let (copy, name) = match program {
+            Program::Outside => (protected_self(None), NAME_OUTSIDE),
+            _ => (enter(target.first).and_then(|()| protect(path)), NAME),
+        };
         match copy.and_then(|copy| settle(channel, null, Some(copy), target)) {
-            Ok(_) => execute_stage(NAME),
+            Ok(_) => execute_stage(name),
             Err(error) => error,
         }
     };
@@ -129,8 +138,8 @@ pub fn order(channel: &Channel, orders: &impl Serialize) -> Result<(), InitError
     sent.at(Stage::Enter, || "sendmsg(orders)".into())
 }
 
-fn enter(target: Target<'_>) -> Result<(), InitError> {
-    let joined = process::join(target.first, Namespaces::USER);
+fn enter(first: BorrowedFd<'_>) -> Result<(), InitError> {
+    let joined = process::join(first, Namespaces::USER);
     joined.at(Stage::Enter, || "setns(pidfd, user)".into())
 }
 
@@ -144,7 +153,12 @@ fn protect(path: Option<&CStr>) -> Result<OwnedFd, InitError> {
         // As in `launch`: execve(2) keeps the capabilities of one who is not root only if they are ambient.
         caps::keep_across_exec().at(stage, || "prctl(PR_CAP_AMBIENT)".into())?;
     }
-    process::protected_self(path).at(stage, || "open_tree(`/proc/self/exe`)".into())
+    protected_self(path)
+}
+
+fn protected_self(path: Option<&CStr>) -> Result<OwnedFd, InitError> {
+    let call = || "open_tree(`/proc/self/exe`)".into();
+    process::protected_self(path).at(Stage::Enter, call)
 }
 
 /// Puts everything where the stage looks for it.
@@ -169,16 +183,19 @@ pub struct Begun {
     group: Option<OwnedFd>,
     /// Letting go of it takes the kernel a while: it may be a mount of its own.
     program: OwnedFd,
+    /// It has not entered the user namespace.
+    outside: bool,
 }
 
 /// Takes over what the stage was started with, before anything else is opened, and the channel to the caller. `None`
-/// where it was started by hand.
-pub fn begin() -> Option<(Channel, Begun)> {
+/// where it was started by hand. `outside` of one that is called [`NAME_OUTSIDE`].
+pub fn begin(outside: bool) -> Option<(Channel, Begun)> {
     let channel = inherited_fd(init::CHANNEL).map(Channel::from_fd).ok()?;
     let begun = Begun {
         target: inherited_fd(TARGET).ok()?,
         group: inherited_fd(GROUP).ok(),
         program: inherited_fd(init::PROGRAM).ok()?,
+        outside,
     };
     Some((channel, begun))
 }
@@ -190,6 +207,9 @@ impl Begun {
     /// [`InitError`] of stage `enter`.
     pub fn orders<P: DeserializeOwned>(&self, channel: &Channel) -> Result<Option<P>, InitError> {
         init::hide()?;
+        if self.outside {
+            enter(self.target.as_fd())?;
+        }
         let message = channel.receive(RecvFlags::empty());
         let message = message.at(Stage::Enter, || "recvmsg(orders)".into())?;
         let file = message.and_then(|(_, file)| file);

@@ -14,6 +14,7 @@ use super::init;
 use super::plan::InitPlan;
 use super::proto::{FromInit, ToInit, receive, send};
 use crate::model::idmap::IdMap;
+use crate::security::caps::{Cap, CapSet};
 use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 use crate::sys::sabotage::dropped;
@@ -74,6 +75,9 @@ pub enum Program {
     /// It is the user's, who is root inside. A stage is executed afresh, from a read-only mount of this path or, where
     /// there is no path or mount, from a sealed copy in memory.
     Protected(Option<CString>),
+    /// It is, and those inside may look into whatever is in their user namespace (CAP_SYS_PTRACE). What joins them is
+    /// executed outside, from a sealed copy, and is closed before it enters.
+    Outside,
 }
 
 impl Program {
@@ -84,6 +88,14 @@ impl Program {
         match safe && !writes() {
             true => Program::OutOfReach,
             false => Program::executed(),
+        }
+    }
+
+    /// Looks at it, for what joins a container with this map of user ids and these capabilities.
+    pub fn to_join(uids: &IdMap, capabilities: CapSet) -> Program {
+        match Program::find(uids) {
+            Program::Protected(_) if capabilities.has(Cap::SYS_PTRACE) => Program::Outside,
+            program => program,
         }
     }
 
@@ -100,6 +112,7 @@ impl Program {
         match self {
             Program::OutOfReach => None,
             Program::Protected(path) => Some(path.as_deref()),
+            Program::Outside => Some(None),
         }
     }
 }

@@ -56,16 +56,6 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
     c_strings(&env)
 }
 
-/// Keeps others from looking into this process, unless they hold CAP_SYS_PTRACE over it (prctl(2),
-/// PR_SET_DUMPABLE). Undone by execve.
-pub(super) fn hide() -> Result<(), Errno> {
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    if dropped("dumpable") {
-        return Ok(());
-    }
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-}
-
 fn confine(plan: &ProcessPlan, who: &users::Identity, tty: bool) -> Result<(), InitError> {
     let confine = Stage::Confine;
     if !dropped("caps") {

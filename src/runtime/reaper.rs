@@ -7,8 +7,7 @@
 use nix::sys::signal::{SigSet, Signal, kill};
 use rustix::process::{Pid, WaitOptions};
 
-use super::process::hide;
-use crate::sys::process::{Child, Ended, Fork, Namespaces, close_from, exit_now, fork};
+use crate::sys::process::{Child, Ended, Fork, Namespaces, close_from, exit_now, fork, hide};
 
 /// Forks. `None` in the command; in PID 1, whose signals are blocked then, the command: it has to
 /// [`reap`] next.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde_json::json;
 
+use super::files::private;
 use crate::model::spec::ContainerSpec;
 
 /// Bytes of a log, about.
@@ -56,6 +57,14 @@ pub fn directory(data: &Path) -> PathBuf {
     data.join("events")
 }
 
+/// Makes it, closed to other users: a command that `rl exec` ran may hold a password.
+///
+/// # Errors
+/// Those of mkdir(2).
+pub fn make_directory(data: &Path) -> std::io::Result<()> {
+    private(&directory(data))
+}
+
 /// The log that is written to.
 pub fn log(data: &Path) -> PathBuf {
     directory(data).join("log")
@@ -92,7 +101,7 @@ fn append(data: &Path, line: &[u8]) -> std::io::Result<()> {
     let open = || File::options().append(true).create(true).open(&path);
     let mut file = match open() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(directory(data))?;
+            make_directory(data)?;
             open()?
         }
         other => other?,

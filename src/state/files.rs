@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::Error;
@@ -17,26 +19,25 @@ pub(super) fn io<'a>(call: &'static str, path: &'a Path) -> impl Fn(std::io::Err
     }
 }
 
+/// Removes a directory with all that is in it, however deep, and though overlay leaves its work directory without any
+/// permission; no error if it is not there.
 pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        // Overlay leaves its work directory without any permission.
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            open_up(path);
-            std::fs::remove_dir_all(path).map_err(io("remove", path))
-        }
-        other => other.map_err(io("remove", path)),
-    }
-}
-
-/// Gives the owner access to every directory below, so that it can be emptied.
-pub(super) fn open_up(path: &Path) {
-    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_up(&entry.path());
+    // Some of it goes meanwhile where somebody else removes it too.
+    const TRIES: usize = 8;
+    let parent = path.parent().unwrap_or(path);
+    let name = path.file_name().unwrap_or_default();
+    let mut done = Ok(());
+    for _ in 0..TRIES {
+        let parent = match File::open(parent) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(io("open", parent))?,
+        };
+        done = crate::sys::fs::remove_tree(parent.as_fd(), name.as_bytes());
+        if !matches!(&done, Err(error) if error.errno == Errno::NOENT) {
+            break;
         }
     }
+    done.map_err(|error| io("remove", path)(error.errno.into()))
 }
 
 pub(super) fn lock_file(dir: &Path) -> Option<File> {
@@ -68,12 +69,17 @@ pub(super) fn whole_file(kind: i32) -> libc::flock {
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), Error> {
+    private(path).map_err(io("mkdir", path))
+}
+
+/// Makes a directory, and those above it that are missing, for no other user.
+///
+/// # Errors
+/// Those of mkdir(2).
+pub fn private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("mkdir", path))
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
 }
 
 pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Error> {

@@ -43,8 +43,8 @@ use rustix::io::Errno;
 
 use crate::model::spec::{ContainerSpec, VERSION};
 use events::Subject;
-pub use files::sync_dir;
 use files::{boot_id, io, is_locked, lock_file, make_dir, read_json, start_time};
+pub use files::{private, sync_dir};
 use locked::GONE;
 pub use locked::{Gone, Locked};
 pub use look::Listed;

@@ -57,6 +57,8 @@ pub struct Rules<'a> {
     pub remembered: bool,
     /// A directory of the target is not removed for something else: that is an error (`EISDIR`).
     pub spare_directories: bool,
+    /// Programs keep their set-user-id and set-group-id bits where they keep their owner.
+    pub set_ids: bool,
     /// File capabilities count for the root of the user namespace that copies, whomever they counted for.
     pub own_capabilities: bool,
 }
@@ -69,6 +71,7 @@ impl Rules<'static> {
         owner: &|kept| kept,
         remembered: true,
         spare_directories: false,
+        set_ids: true,
         own_capabilities: false,
     };
 }

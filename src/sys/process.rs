@@ -258,6 +258,19 @@ pub fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// Keeps others from looking into this process, unless they hold CAP_SYS_PTRACE over the user namespace in which it has
+/// executed its program (prctl(2), PR_SET_DUMPABLE; kernel/ptrace.c, `__ptrace_may_access`). Undone by execve.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn hide() -> Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if sabotage::dropped("dumpable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
 /// Joins namespaces of the process behind a pidfd, all in one call (setns(2), since Linux 5.8).
 ///
 /// # Errors
@@ -513,7 +526,12 @@ fn sealed_self() -> Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let mut program = std::fs::File::open("/proc/self/exe").map_err(to_errno)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = rustix::fs::memfd_create(c"rl", flags)?;
+    // Where the default is a file that cannot be executed (proc_sys_vm(5), `memfd_noexec`), that has to be asked for; Linux
+    // before 6.3 does not know the word.
+    let copy = match rustix::fs::memfd_create(c"rl", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(c"rl", flags)?,
+        other => other?,
+    };
     let mut copy = std::fs::File::from(copy);
     let mut buffer = vec![0u8; 256 << 10];
     loop {

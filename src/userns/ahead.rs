@@ -34,7 +34,7 @@ pub enum Place<'a> {
 }
 
 /// Takes the user namespace that is kept, or makes one and starts to have its maps written as `plan` says. The caller
-/// must be single-threaded; the process which holds the namespace meanwhile ends with it.
+/// must be single-threaded; the process which holds the namespace until the maps are written ends with it.
 ///
 /// # Errors
 /// [`Error::Clone`], and those of [`start`].
@@ -94,17 +94,19 @@ impl Begun {
         }
     }
 
-    /// Returns when the maps are written, at once the next time.
+    /// Returns when the maps are written, at once the next time. The file holds the namespace from then on. The process that
+    /// did so is gone before anything of a container's can look into it: it belongs to the same namespace, and sees the host.
     ///
     /// # Errors
     /// [`Error::Helpers`].
     pub fn wait(&mut self) -> Result<(), Error> {
-        self.writing.take().map_or(Ok(()), Writing::wait)
+        let written = self.writing.take().map_or(Ok(()), Writing::wait);
+        self.holder = None;
+        written
     }
 
-    /// Others live in the namespace by now: the process that holds it is ended, and a keeper is left for the next.
+    /// Others live in the namespace by now: a keeper is left for the next.
     pub fn settle(&mut self, plan: &Plan) {
-        self.holder = None;
         if let Some(keep) = self.keep.take() {
             keep.leave(plan);
         }

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Error, Plan, start};
 use crate::model::{IdMap, IdRange};
-use crate::sys::process::{Child, Ended, Fork, Namespaces, exit_now, fork, join};
+use crate::sys::process::{Child, Ended, Fork, Namespaces, exit_now, fork, hide, join};
 use crate::sys::socket::Channel;
 
 /// Runs `work` with all capabilities over a new user namespace with the maps of `plan`, in a child
@@ -50,7 +50,7 @@ pub fn run_inside_passing_signals(plan: &Plan, work: impl FnOnce() -> u8) -> Res
 
 /// Runs `work` in a child process in the user and mount namespaces of the process behind `target`, whose root it
 /// sees as `/`, and returns its exit status. As the owner of that user namespace the child has all capabilities
-/// over it; it stays out of the pid namespace, so nothing inside sees it. The calling process must be
+/// over it; it stays out of the pid namespace, and is closed to whoever sees it all the same. The calling process must be
 /// single-threaded. The child ends when its parent does.
 ///
 /// # Errors
@@ -69,7 +69,8 @@ pub fn run_joined(
     match fork(Namespaces::empty()).map_err(failed("clone3()"))? {
         Fork::Child => {
             let kill = Some(rustix::process::Signal::KILL);
-            let joined = join(target, Namespaces::USER | Namespaces::MOUNT);
+            // Somebody inside may have CAP_SYS_PTRACE, and see the processes of the host.
+            let joined = hide().and_then(|()| join(target, Namespaces::USER | Namespaces::MOUNT));
             // Joining makes this process another's, which clears the death signal.
             let _ = rustix::process::set_parent_process_death_signal(kill);
             exit_now(match joined {

@@ -266,6 +266,37 @@ static int look_into(const char *pid)
     return found;
 }
 
+/* Looks, until it is killed, into any process of ours, whatever that has to do here. */
+static int watch(void)
+{
+    char path[64], target[256];
+    const char *links[] = {"exe", "root", "fd/3"};
+    int last = 0;
+
+    setlinebuf(stdout);
+    puts("watching");
+    for (;;) {
+        DIR *dir = opendir("/proc");
+        struct dirent *entry;
+        while ((entry = readdir(dir))) {
+            int pid = atoi(entry->d_name);
+            for (unsigned i = 0; i < 3 && pid && pid != last; i++) {
+                snprintf(path, sizeof path, "/proc/%d/%s", pid, links[i]);
+                ssize_t n = readlink(path, target, sizeof target - 1);
+                if (n < 0)
+                    break;
+                target[n] = 0;
+                if (i == 0 && !strstr(target, "rl"))
+                    break;
+                printf("reached %s -> %s\n", path, target);
+                if (i == 2)
+                    last = pid;
+            }
+        }
+        closedir(dir);
+    }
+}
+
 static int trace(pid_t pid)
 {
     if (ptrace(PTRACE_SEIZE, pid, 0, 0) < 0)
@@ -336,6 +367,7 @@ int main(int argc, char **argv)
     if (!strcmp(verb, "chroot")) return escape(arg);
     if (!strcmp(verb, "hidden")) return all_hidden(arg);
     if (!strcmp(verb, "look-into")) return look_into(arg);
+    if (!strcmp(verb, "watch")) return watch();
     if (!strcmp(verb, "ptrace")) return trace(atoi(arg));
     if (!strcmp(verb, "kill")) return judge(kill(atoi(arg), 0), "kill");
     if (!strcmp(verb, "abstract")) return abstract(arg);

@@ -1,7 +1,7 @@
 //! `rl diff` and `rl apply`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::support::{Env, Identity};
 use crate::{home, put, snapshot};
@@ -151,6 +151,39 @@ identities! {
         t.rl(["apply", "-y", "half"]).run().ok();
         assert!(t.path("three").exists());
         t.rl(["rm", "half"]).run().ok();
+    }
+
+    fn what_was_written_inside_does_no_harm(t: [sub nosub unshared]) {
+        keep(t, "x", "cp /bin/true program; chmod 6755 program; mkdir dir; chmod 2775 dir; truncate -s 3G large; printf end >>large");
+        let output = t.rl(["apply", "--yes", "x"]).run().ok();
+        assert!(output.err().contains("program` is without its set-user-id"), "{}", output.err());
+        let meta = |name: &str| fs::metadata(t.path(name)).unwrap();
+        assert_eq!(meta("program").permissions().mode() & 0o7777, 0o755);
+        assert_eq!(meta("dir").permissions().mode() & 0o7777, 0o2775);
+        // Holes stay holes: one could fill the disk.
+        assert!(meta("large").blocks() < 1000, "{}", meta("large").blocks());
+        assert_eq!(t.sh("tail -c 4 large | od -An -c; stat -c %s large").run().ok().out().trim(), "\\0   e   n   d\n3221225475");
+    }
+
+    fn what_a_terminal_would_obey_is_told_as_text(t: [sub nosub]) {
+        t.directory("closed");
+        fs::set_permissions(t.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+        keep(t, "x", "chmod 755 closed; mkdir \"closed/$(printf '\\033[31m')\"");
+        let told = t.rl(["apply", "--yes", "x"]).run().complains("mkdirat");
+        assert!(!told.err().contains('\u{1b}') && told.err().contains("\\x1b[31m"), "{}", told.err());
+    }
+
+    /// Deeper than any path can say, and than a process has descriptors.
+    fn what_has_no_bottom(t: [sub nosub unshared]) {
+        const DIG: &str = "perl -e 'for (1..3000) { mkdir \"d\" or die; chdir \"d\" or die }'";
+        keep(t, "x", DIG);
+        for verb in [&["diff"][..], &["apply", "--yes"]] {
+            t.rl(verb).arg("x").run().refuses(125, "more than 2048 directories in one another");
+        }
+        assert!(!t.path("d").exists());
+        t.sh("ulimit -n 200; $RL rm x").run().ok();
+        assert_eq!(fs::read_dir(t.dir().join("data/rl/containers")).unwrap().filter(|e| e.as_ref().unwrap().file_name().len() >= 64).count(), 0);
+        t.sh(&format!("$RL volume create v; cd $($RL volume inspect -f {{{{.Mountpoint}}}} v) && {DIG} && cd / && ulimit -n 200 && $RL volume rm v")).run().ok();
     }
 
     fn what_is_not_ones_own_stays(t: [sub nosub]) {

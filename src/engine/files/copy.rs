@@ -10,8 +10,8 @@
 //! | a directory | a directory | one of its own name in it; with `/.` at the end its contents in it |
 //!
 //! A link is copied as a link, unless `-L` is given or a `/` is at its end, and then what it leads to gets its name; a link in the target is followed. Inside,
-//! links never lead out of the container's root. What is copied in belongs to root, what is copied out to the caller,
-//! unless `-a` is given. What the host has that is no file with a name, such as `/dev/stdout`, is read or written ([`stream`]); a
+//! links never lead out of the container's root. What is copied in belongs to root, what is copied out to the caller and
+//! without set-user-id bits, unless `-a` is given. What the host has that is no file with a name, such as `/dev/stdout`, is read or written ([`stream`]); a
 //! device is never replaced.
 
 use std::cell::Cell;
@@ -188,6 +188,8 @@ fn carry(
         owner: &owner,
         remembered: archive,
         spare_directories: true,
+        // Root inside is the caller outside, as whom nobody else is to run what an image holds.
+        set_ids: inwards || archive,
         own_capabilities: inwards,
         ..Rules::PLAIN
     };

@@ -40,7 +40,8 @@ impl Copier<'_> {
         let (uid, gid) = self.owner(stat);
         let changed = rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let owned = self.owned(changed, stat, name)?;
-        rustix::fs::fchmod(to, mode(stat, owned)).map_err(self.failed("fchmod", name))?;
+        let mode = mode(stat, owned && self.rules.set_ids);
+        rustix::fs::fchmod(to, mode).map_err(self.failed("fchmod", name))?;
         self.xattrs(from, to, merged);
         rustix::fs::futimens(to, &times(stat)).map_err(self.failed("futimens", name))
     }
@@ -58,7 +59,8 @@ impl Copier<'_> {
         let owned = self.owned(changed, stat, name)?;
         if has_mode {
             // The name was made here as no link; chmodat cannot refuse to follow one.
-            rustix::fs::chmodat(to, name, mode(stat, owned), AtFlags::empty())
+            let mode = mode(stat, owned && self.rules.set_ids);
+            rustix::fs::chmodat(to, name, mode, AtFlags::empty())
                 .map_err(self.failed("fchmodat", name))?;
         }
         rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
@@ -152,9 +154,9 @@ fn without_root(value: &mut [u8]) -> usize {
     }
 }
 
-/// A set-user-id file whose owner is not kept would become one of another user.
-fn mode(stat: &Stat, owned: bool) -> Mode {
+/// A set-user-id file whose owner is not kept would become one of another user. Of a directory the bits mean something else.
+fn mode(stat: &Stat, set_ids: bool) -> Mode {
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let lost = if owned || directory { 0 } else { SET_IDS };
+    let lost = if set_ids || directory { 0 } else { SET_IDS };
     Mode::from_raw_mode(stat.st_mode & 0o7777 & !lost)
 }
