@@ -235,6 +235,14 @@ identities! {
         // The command of the image, at another time.
         detached(t, "rare", &["--health-interval", "1h"], &image, UP);
         wait_for("the first words", || status("rare").contains("(health: starting)"));
+        // Of the start there is more to say.
+        let check = json!({"Test": ["CMD", "true"], "Interval": 3_600_000_000_000_u64, "StartPeriod": 3_600_000_000_000_u64, "StartInterval": 30_000_000});
+        let early = Image::busybox().config("Healthcheck", check).write_for(t, "early");
+        detached(t, "early", &[], &early, UP);
+        wait_for("the verdict", || status("early").contains("(healthy)"));
+        let change = ["--change", "HEALTHCHECK --start-interval=2s CMD true"];
+        t.rl(["commit", "-q"]).args(change).args(["early", "my/check"]).run().ok();
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Healthcheck.StartInterval}}", "my/check"]).run().ok().out(), "2000000000");
         detached(t, "other", &["--health-cmd", "true", "--health-interval", "50ms"], &image, UP);
         wait_for("the verdict", || status("other").contains("(healthy)"));
         t.rl(["rm", "-f", "-a"]).run().ok();

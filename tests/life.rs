@@ -441,6 +441,27 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn checks_of_the_start_come_at_a_pace_of_their_own(t: [sub]) {
+        let check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "1h", "--health-retries", "1"];
+        let start = ["--health-start-period", "1h", "--health-start-interval", "30ms"];
+        detached(t, "box", &[&check[..], &start].concat(), "exec sleep 1000");
+        let field = |field: &str| t.rl(["inspect", "-f", field, "box"]).run().ok().out();
+        assert_eq!(field("{{.Config.Healthcheck.StartInterval}}"), "30000000");
+        // What fails in that time does not count.
+        wait_for("two checks", || field("{{len .State.Health.Log}}").parse::<u32>().unwrap() > 1);
+        assert!(status(t, "box").contains("(health: starting)"), "{}", status(t, "box"));
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        wait_for("the verdict", || status(t, "box").contains("(healthy)"));
+        // From then on an hour passes.
+        t.rl(["exec", "box", "rm", "/tmp/well"]).run().ok();
+        let checks = "{{range .State.Health.Log}}{{.Start}} {{end}}";
+        let before = field(checks);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(field(checks), before);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        t.run_with(&["--health-cmd", "true", "--health-start-interval", "soon"], ["true"]).run().refuses(125, "--health-start-interval");
+    }
+
     fn nothing_stays_of_a_check_that_takes_too_long(t: [sub root]) {
         let check = ["--health-cmd", "sleep 77; true", "--health-interval", "20ms", "--health-timeout", "60ms", "--health-retries", "3"];
         detached(t, "box", &check, "exec sleep 1000");

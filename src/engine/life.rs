@@ -142,6 +142,7 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             interval: 30_000,
             timeout: 30_000,
             start_period: 0,
+            start_interval: None,
             retries: 3,
         },
         (None, Some(image)) => image,
@@ -151,6 +152,12 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
         Some(value) => units::duration(option, value),
         None => Ok(default),
     };
+    let start = &args.health_start_interval;
+    let start = start
+        .as_deref()
+        .map(|value| units::duration("--health-start-interval", value));
+    // As for Docker 0 is as if nothing were said.
+    let start = start.transpose()?.filter(|time| *time > 0);
     Ok(Some(Health {
         interval: time("--health-interval", &args.health_interval, base.interval)?.max(1),
         timeout: time("--health-timeout", &args.health_timeout, base.timeout)?.max(1),
@@ -159,6 +166,7 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             &args.health_start_period,
             base.start_period,
         )?,
+        start_interval: start.or(base.start_interval),
         retries: args
             .health_retries
             .filter(|n| *n > 0)
@@ -183,16 +191,18 @@ pub(super) fn image_health(config: &serde_json::Value) -> Option<Health> {
         _ => return None,
     };
     let number = |name: &str| check.get(name).and_then(serde_json::Value::as_u64);
-    let time = |name: &str, default| {
+    let set = |name: &str| {
         let set = number(name).filter(|n| *n > 0);
-        set.map_or(default, |n| (n / 1_000_000).max(1))
+        set.map(|n| (n / 1_000_000).max(1))
     };
+    let time = |name: &str, default| set(name).unwrap_or(default);
     let retries = number("Retries").and_then(|n| u32::try_from(n).ok());
     Some(Health {
         args,
         interval: time("Interval", 30_000),
         timeout: time("Timeout", 30_000),
         start_period: time("StartPeriod", 0),
+        start_interval: set("StartInterval"),
         retries: retries.filter(|n| *n > 0).unwrap_or(3),
     })
 }

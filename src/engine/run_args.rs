@@ -248,6 +248,9 @@ pub struct Life {
     /// Time after the start in which failures do not count
     #[arg(long, value_name = "TIME")]
     pub health_start_period: Option<String>,
+    /// Time between two checks in that time, until it is well
+    #[arg(long, value_name = "TIME")]
+    pub health_start_interval: Option<String>,
     /// Failures in a row that make it unhealthy
     #[arg(long, value_name = "NUMBER")]
     pub health_retries: Option<u32>,
@@ -282,7 +285,6 @@ pub const NOT_YET: &[&str] = &[
     "health-max-log-count",
     "health-max-log-size",
     "health-on-failure",
-    "health-start-interval",
     "health-startup-cmd",
     "health-startup-interval",
     "health-startup-retries",

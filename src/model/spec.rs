@@ -433,8 +433,19 @@ pub struct Health {
     pub timeout: u64,
     /// How long failures do not count after the start.
     pub start_period: u64,
+    /// The same as `interval`, for the start period until it is well ([`Health::start_interval`]).
+    #[serde(default)]
+    pub start_interval: Option<u64>,
     /// Failures in a row that make it unhealthy.
     pub retries: u32,
+}
+
+impl Health {
+    /// Between two checks of the start period. As for Docker five seconds where nothing is said; but never less often
+    /// than later.
+    pub fn start_interval(&self) -> u64 {
+        self.start_interval.unwrap_or(self.interval.min(5_000))
+    }
 }
 
 /// Namespaces shared with the host.

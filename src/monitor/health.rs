@@ -70,16 +70,34 @@ impl Checks {
             let first = Some(health.clone());
             let _ = task.container.change(false, |state| state.health = first);
         }
-        Checks {
-            next: config
-                .as_ref()
-                .map(|c| began + Duration::from_millis(c.interval)),
+        let mut checks = Checks {
+            next: None,
             config,
             began: Some(began),
             current: None,
             count: 0,
             health,
-        }
+        };
+        checks.await_next();
+        checks
+    }
+
+    /// The next one follows after its time from now: in the start period, until one has told of a success, that is
+    /// another than later.
+    fn await_next(&mut self) {
+        let starts = self.health.verdict == Verdict::Starting && self.is_early();
+        let wait = self.config.as_ref().map(|config| match starts {
+            true => config.start_interval(),
+            false => config.interval,
+        });
+        self.next = wait.map(|wait| Instant::now() + Duration::from_millis(wait));
+    }
+
+    /// Whether it is within the start period.
+    fn is_early(&self) -> bool {
+        let period = self.config.as_ref().map_or(0, |c| c.start_period);
+        let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
+        ran < Duration::from_millis(period)
     }
 
     /// When [`Checks::turn`] has something to do at the latest.
@@ -122,18 +140,17 @@ impl Checks {
                     self.count = self.count.wrapping_add(1);
                     self.current = Some(current);
                 }
-                Err(_) => self.next = Some(now + Duration::from_millis(health.config.interval)),
+                Err(_) => self.await_next(),
             }
         }
     }
 
     fn finish(&mut self, task: &Task<'_>, status: i32) {
+        let early = self.is_early();
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
             return;
         };
         let (output, start) = current.stop();
-        let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
-        let early = ran < Duration::from_millis(config.start_period);
         let health = &mut self.health;
         if status == 0 {
             (health.verdict, health.failing) = (Verdict::Healthy, 0);
@@ -159,7 +176,7 @@ impl Checks {
         health.checks.drain(..old);
         let told = Some(health.clone());
         let _ = task.container.change(false, |state| state.health = told);
-        self.next = Some(Instant::now() + Duration::from_millis(config.interval));
+        self.await_next();
     }
 
     /// The container has ended, and with it the check.

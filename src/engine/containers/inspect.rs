@@ -241,6 +241,7 @@ fn health_check(health: &Health) -> Value {
         "Interval": nanoseconds(health.interval),
         "Timeout": nanoseconds(health.timeout),
         "StartPeriod": nanoseconds(health.start_period),
+        "StartInterval": nanoseconds(health.start_interval.unwrap_or(0)),
         "Retries": health.retries,
     })
 }
