@@ -358,6 +358,20 @@ identities! {
         t.rl(["rm", "x"]).run().ok();
     }
 
+    fn labels_of_files(t: [sub]) {
+        let image = Image::busybox().config("Labels", serde_json::json!({"a": "image", "i": "image"})).write_for(t, "labelled");
+        t.file("one", "# a comment\na=first\n\n  b=two words\nHOME\n");
+        t.file("two", "c=second\nd=second=2\n");
+        let options = ["--label", "c=option", "--label-file", "one", "--label-file", "two", "--name", "x", "--network", "none"];
+        t.rl(["create"]).args(options).args([&image, "true"]).run().ok();
+        let shown = t.rl(["inspect", "-f", "{{json .Config.Labels}}", "x"]).run().ok().out();
+        assert_eq!(shown, r#"{"HOME":"","a":"first","b":"two words","c":"option","d":"second=2","i":"image"}"#);
+        t.rl(["rm", "x"]).run().ok();
+        t.run_with(&["--label-file", "three"], ["true"]).run().refuses(125, "--label-file three").complains("hint: a file you may read");
+        t.file("bad", "=x\n");
+        t.run_with(&["--label-file", "bad"], ["true"]).run().refuses(125, "--label-file =x");
+    }
+
     fn a_directory_as_root_file_system(t: [sub nosub]) {
         let root = t.directory("rootfs");
         for dir in ["bin", "proc", "sys", "dev", "etc", "tmp"] {

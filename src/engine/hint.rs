@@ -14,7 +14,7 @@ fn example(option: &str) -> &'static str {
         "--tmpfs" => "such as `--tmpfs /tmp` or `--tmpfs /tmp:size=64m`",
         "--device" => "such as `--device /dev/fuse`",
         "--env" | "--label" | "--annotation" => "such as `NAME=value`, with quotes around blanks",
-        "--env-file" => "a file you may read, with lines such as `NAME=value`",
+        "--env-file" | "--label-file" => "a file you may read, with lines such as `NAME=value`",
         "--ulimit" => "such as `--ulimit nofile=1024:4096`; `man 2 getrlimit` lists the names",
         "--shm-size" => "such as `--shm-size 64m`",
         "--stop-signal" => "such as `--stop-signal TERM`; `kill -l` lists the names",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::environment::environment;
+use super::environment::{environment, labels};
 use super::run_args::RunArgs;
 use super::{host, life, limits, mounts, ports, systemd, units};
 use crate::model::spec::{
@@ -166,10 +166,6 @@ pub fn resolve(
     }
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let stop = stop.or(systemd.then_some(systemd::STOP_SIGNAL));
-    let mut labels = image.labels.clone();
-    for label in &args.label {
-        labels.extend([units::pair("--label", label)?]);
-    }
     let user = args.user.clone().or_else(|| {
         let (uid, gid) = decided.keep_id?;
         Some(format!("{uid}:{gid}"))
@@ -228,7 +224,7 @@ pub fn resolve(
         log: life::log(&args.life)?,
         health: life::health(&args.life, image.health.clone())?,
         open_stdin: args.interactive,
-        labels,
+        labels: labels(args, image)?,
         annotations: args
             .annotation
             .iter()

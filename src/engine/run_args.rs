@@ -170,6 +170,9 @@ pub struct RunArgs {
     /// Label
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
     /// OCI annotation
     #[arg(long, value_name = "NAME=VALUE")]
     pub annotation: Vec<String>,
@@ -302,7 +305,6 @@ pub const NOT_YET: &[&str] = &[
     "ip6",
     "isolation",
     "kernel-memory",
-    "label-file",
     "link",
     "link-local-ip",
     "mac-address",
