@@ -463,11 +463,9 @@ impl Watch<'_> {
             }
             ToMonitor::Hold => match self.ended {
                 None => self.clients.give(number, self.running.child.as_fd()),
-                Some(_) => {
-                    let why = "the command has ended".to_owned();
-                    self.clients.tell(number, &FromMonitor::Refused(why));
-                }
+                Some(_) => self.clients.refuse(number, "the command has ended"),
             },
+            ToMonitor::Rest => self.clients.refuse(number, "the command runs"),
             ToMonitor::Reread => {
                 self.reread();
                 self.clients.tell(number, &FromMonitor::Done);
