@@ -166,6 +166,47 @@ identities! {
         assert_eq!(volumes(t), [""; 0]);
     }
 
+    fn one_has_the_volumes_of_another(t: [sub nosub root]) {
+        t.keeps_containers();
+        let (shared, own) = (t.directory("shared"), t.directory("own"));
+        fs::write(own.join("f"), "own").unwrap();
+        let bind = format!("{}:/bound:ro", shared.display());
+        let options = ["-v", "/data", "-v", "named:/n", "-v", &bind, "--tmpfs", "/forgotten"];
+        detached(t, "one", &options, images::busybox(), "echo a >/data/f; echo n >/n/f; echo x >/forgotten/f");
+        t.rl(["wait", "one"]).run().ok();
+        fs::write(shared.join("f"), "of the host").unwrap();
+        let from = |options: &[&str], script: &str| {
+            t.rl(["run", "--rm", "--network", "none"]).args(options).args([images::busybox(), "sh", "-c", script]).run()
+        };
+        // It is at rest, and its tmpfs its own.
+        let read = "cat /data/f /n/f /bound/f; ls /forgotten 2>/dev/null; touch /data/g && echo w; touch /bound/g 2>/dev/null || echo r";
+        assert_eq!(from(&["--volumes-from", "one"], read).ok().out(), "a\nn\nof the hostw\nr");
+        let id = t.rl(["ps", "-aq", "--filter", "name=one"]).run().ok().out();
+        assert_eq!(from(&["--volumes-from", &format!("{id}:ro,z")], "ls /data; touch /data/h || echo r").exits(0).out(), "f\ng\nr");
+        assert_eq!(from(&["--volumes-from", "one:rw"], "touch /bound/g || touch /data/h && echo w").exits(0).out(), "w");
+        // Own ones win, and of several the last.
+        let mine = format!("{}:/data", own.display());
+        assert_eq!(from(&["--volumes-from", "one", "-v", &mine], "cat /data/f /n/f").ok().out(), "ownn");
+        detached(t, "two", &["-v", &mine, "--volumes-from", "one:ro"], images::busybox(), UP);
+        assert_eq!(from(&["--volumes-from", "one", "--volumes-from", "two"], "cat /data/f; touch /n/x 2>/dev/null || echo r").ok().out(), "ownr");
+        assert_eq!(t.rl(["inspect", "-f", "{{.HostConfig.VolumesFrom}}", "two"]).run().ok().out(), "[one:ro]");
+        t.rl(["rm", "-f", "-v", "two"]).run().ok();
+        // What nobody named goes with the last that has it.
+        let anonymous = volumes(t).into_iter().find(|name| name.len() == 64).unwrap();
+        detached(t, "three", &["--rm", "--volumes-from", "one"], images::busybox(), UP);
+        t.rl(["rm", "-v", "one"]).run().ok();
+        assert!(volumes(t).contains(&anonymous));
+        detached(t, "four", &["--volumes-from", "three"], images::busybox(), UP);
+        t.rl(["rm", "-f", "three"]).run().ok();
+        assert!(volumes(t).contains(&anonymous), "three went with `--rm`");
+        t.rl(["restart", "-t", "0", "four"]).run().ok();
+        assert_eq!(t.rl(["exec", "four", "cat", "/data/f"]).run().ok().out(), "a");
+        t.rl(["rm", "-f", "-v", "four"]).run().ok();
+        assert_eq!(volumes(t), ["named"]);
+        from(&["--volumes-from", "one"], "true").refuses(125, "`one`").complains("hint: `rl ps -a`");
+        from(&["--volumes-from", "one:rx"], "true").refuses(125, "--volumes-from one:rx").complains("hint: such as");
+    }
+
     fn what_could_not_be_made_leaves_no_volume(t: [sub root]) {
         t.run_with(&["-v", "/data"], ["no-such-program"]).run().refuses(127, "no-such-program");
         let plain = ["run", "--network", "none", "-v", "/data"];

@@ -236,6 +236,7 @@ identities! {
         assert_eq!(offers("rl run --restart "), ["always", "no", "on-failure", "unless-stopped"]);
         assert_eq!(offers("rl update --restart u"), ["unless-stopped"]);
         assert_eq!(offers("rl wait --condition h"), ["healthy"]);
+        assert_eq!(offers("rl run --volumes-from s"), offers("rl rm s"));
         assert_eq!(offers("rl image rm q"), ["quay.io/a/app:1"]);
         assert_eq!(offers("rl history debian:b"), ["bookworm"]);
         assert_eq!(offers("rl system "), ["df", "events", "help", "info", "prune", "reset"]);

@@ -201,15 +201,16 @@ fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
         _ => &[],
     };
     let possible = option.get_possible_values();
-    let networks = match option.get_id().as_str() {
+    let names = match option.get_id().as_str() {
         "network" => network_names(context),
+        "volumes_from" => container_names(context, |_| true),
         _ => Vec::new(),
     };
     words
         .iter()
         .map(|&word| word.to_owned())
         .chain(possible.iter().map(|v| v.get_name().to_owned()))
-        .chain(networks)
+        .chain(names)
         .collect()
 }
 

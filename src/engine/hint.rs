@@ -10,6 +10,7 @@ use crate::store::pack::PackError;
 fn example(option: &str) -> &'static str {
     match option {
         "--volume" => "a volume is `-v /here:/there`, `-v name:/there` or with `:ro` behind",
+        "--volumes-from" => "such as `--volumes-from box` or `--volumes-from box:ro`",
         "--mount" => "a mount is `--mount type=bind,source=/here,target=/there`",
         "--tmpfs" => "such as `--tmpfs /tmp` or `--tmpfs /tmp:size=64m`",
         "--device" => "such as `--device /dev/fuse`",

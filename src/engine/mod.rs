@@ -43,6 +43,7 @@ pub mod usage;
 pub mod views;
 pub mod volume_options;
 pub mod volumes;
+mod volumes_from;
 pub mod wait;
 
 use std::cell::OnceCell;

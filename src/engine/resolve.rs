@@ -117,6 +117,8 @@ pub struct Decided {
     pub tty: bool,
     /// The volumes' directory.
     pub volumes: PathBuf,
+    /// What other containers have mounted (`--volumes-from`), unless others take their place.
+    pub others: Vec<VolumeMount>,
     /// Mounts that come with the image, unless others take their place.
     pub mounts: Vec<VolumeMount>,
     /// Paths hidden with it, unless a mount is asked for there.
@@ -137,7 +139,10 @@ pub fn resolve(
     // The kernel's files are the same inside and outside.
     confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
     confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
-    let asked = asked_mounts(args, &decided.volumes)?;
+    let mut asked = asked_mounts(args, &decided.volumes)?;
+    let others = std::mem::take(&mut decided.others).into_iter();
+    let free = |other: &VolumeMount| !asked.iter().any(|mount| mount.target == other.target);
+    asked.extend(others.filter(free).collect::<Vec<_>>());
     let cwd = workdir(args, image)?;
     let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
     confinement.masked.extend(hidden);
@@ -192,6 +197,7 @@ pub fn resolve(
         uid_map: decided.uid_map,
         gid_map: decided.gid_map,
         mounts,
+        volumes_from: args.volumes_from.clone(),
         read_only: args.read_only,
         sysctls,
         customary,

@@ -13,7 +13,7 @@ use super::run_args::RunArgs;
 use super::start::{Start, start};
 use super::{
     Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, ports,
-    told, volumes,
+    told, volumes, volumes_from,
 };
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
@@ -288,6 +288,7 @@ fn prepare<U>(
         },
         tty: attach.tty,
         volumes: context.dirs.volumes(),
+        others: volumes_from::mounts(context, &args.volumes_from)?,
         mounts: built_in.mounts,
         hidden: built_in.hidden,
     };

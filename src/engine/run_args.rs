@@ -69,6 +69,9 @@ pub struct RunArgs {
     /// Mount a host path or a named volume (ro: read-only; O: what is written stays in the container)
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro|:O]")]
     pub volume: Vec<String>,
+    /// Mount the volumes and host paths of another container at the same places
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub volumes_from: Vec<String>,
     /// Mount, spelled out
     #[arg(long, value_name = "type=…,source=…,target=…")]
     pub mount: Vec<String>,
@@ -342,5 +345,4 @@ pub const NOT_YET: &[&str] = &[
     "use-api-socket",
     "variant",
     "volume-driver",
-    "volumes-from",
 ];

@@ -56,6 +56,9 @@ pub struct ContainerSpec {
     pub gid_map: IdMap,
     /// Bind mounts, volumes and temporary file systems, in the order of mounting.
     pub mounts: Vec<VolumeMount>,
+    /// The containers that some of these are of, as they were given.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// Whether `/` is read-only.
     pub read_only: bool,
     /// How the container reaches the network.

@@ -197,6 +197,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     });
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
+        "VolumesFrom": spec.volumes_from,
         "NetworkMode": super::filter::network(spec.network.mode, &spec.network.request.mode),
         "PortBindings": ports(bindings),
         "PublishAllPorts": spec.network.request.publish_all,
