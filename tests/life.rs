@@ -750,6 +750,36 @@ identities! {
         t.rl(["rm", "-t", "60", "one"]).run().refuses(125, "--force");
     }
 
+    fn those_that_fit_and_those_in_files(t: [sub]) {
+        for (name, label) in [("one", "a=1"), ("two", "a=2"), ("three", "b=1")] {
+            detached(t, name, &["--label", label, "--cidfile", &format!("{name}.id")], "exec sleep 1000");
+        }
+        t.rl(["create", "--name", "four", "--label", "a=1", "--network", "none"]).args([images::busybox(), "sleep", "1000"]).run().ok();
+        let states = || t.rl(["ps", "-a", "--sort", "created", "--format", "{{.State}}"]).run().ok().out().replace('\n', " ");
+        let did = |words: &[&str]| t.rl(words).run().ok().out().lines().count();
+        assert_eq!((did(&["pause", "--filter", "label=a"]), states()), (2, "paused paused running created".into()));
+        assert_eq!((did(&["unpause", "-f", "name=^two$"]), states()), (1, "paused running running created".into()));
+        assert_eq!((did(&["unpause", "--cidfile", "one.id"]), states()), (1, "running running running created".into()));
+        assert_eq!((did(&["stop", "-t", "0", "--filter", "label=a", "--filter", "label=a=1"]), states()), (1, "exited running running created".into()));
+        assert_eq!((did(&["kill", "--cidfile", "two.id", "--cidfile", "three.id"]), states()), (2, "exited exited exited created".into()));
+        assert_eq!((did(&["start", "--filter", "label=a=1"]), states()), (2, "running exited exited running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "--filter", "label=a=2"]), states()), (1, "running running exited running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "--running", "--filter", "label=a=1"]), states()), (2, "running running exited running".into()));
+        assert_eq!(did(&["kill", "--filter", "label=nothing"]), 0);
+        assert_eq!((did(&["rm", "--cidfile", "three.id"]), states()), (1, "running running running".into()));
+        t.rl(["rm", "--filter", "label=a=2"]).run().refuses(1, "rl stop");
+        assert_eq!((did(&["rm", "-f", "--filter", "label=a=1"]), states()), (2, "running".into()));
+        // As podman has it, nothing is missed of a file that is not there.
+        for verb in ["stop", "rm"] {
+            assert_eq!(did(&[verb, "--ignore", "--cidfile", "no.id"]), 0);
+            t.rl([verb, "--cidfile", "no.id"]).run().refuses(125, "--cidfile no.id").complains("hint: a file that `rl run --cidfile FILE` has written");
+        }
+        t.rl(["rm", "--ignore", "--cidfile", "one.id"]).run().ok();
+        t.rl(["stop", "--filter", "label=a", "two"]).run().refuses(125, "cannot be used with");
+        t.rl(["stop", "--filter", "frob=a"]).run().refuses(125, "`frob=a`");
+        t.rl(["rm", "-f", "two"]).run().ok();
+    }
+
     fn what_is_there_and_what_is_not(t: [sub]) {
         t.rl(["create", "--name", "box", "--network", "none"]).arg(images::busybox()).run().ok();
         t.rl(["commit", "-q", "box", "my/image"]).run().ok();

@@ -176,6 +176,10 @@ identities! {
                 assert_eq!(line(&["ps", "--format", "{{.Ports}}"]), format!("{}127.0.0.1:8082->82/tcp", bound.concat()), "{helper}");
                 let doors: Vec<String> = all.iter().map(|ip| format!("{}:8081", shown(ip))).collect();
                 assert_eq!(line(&["port", "box", "81"]), doors.join("\n"));
+                let every = line(&["port", "--all"]);
+                let id = line(&["ps", "-q"]);
+                assert!(every.lines().all(|port| port.starts_with(&format!("{id}\t"))) && every.lines().count() == doors.len() + 1, "{every}");
+                assert!(every.contains("\t82/tcp -> 127.0.0.1:8082"), "{every}");
                 let hosts = line(&["inspect", "-f", "{{range index .NetworkSettings.Ports \"81/tcp\"}}{{.HostIp}} {{end}}", "box"]);
                 assert_eq!(hosts.trim(), all.join(" "), "{helper}");
                 let asked = line(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "box"]);

@@ -49,13 +49,8 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["commit"], &["format", "include-volumes", "squash"]),
     (&["exec"], &["privileged", "preserve-fds"]),
     (&["logs"], &["color", "names"]),
-    (&["rm"], &["link", "cidfile", "depend"]),
-    (&["start"], &["checkpoint", "checkpoint-dir", "filter"]),
-    (
-        &["stop", "kill", "pause", "restart", "unpause"],
-        &["cidfile", "filter"],
-    ),
-    (&["port"], &["all"]),
+    (&["rm"], &["link", "depend"]),
+    (&["start"], &["checkpoint", "checkpoint-dir"]),
     (
         &["ps", "ls"],
         &["external", "namespace", "ns", "pod", "sync", "watch"],
