@@ -780,6 +780,33 @@ identities! {
         t.rl(["rm", "-f", "two"]).run().ok();
     }
 
+    fn a_check_out_of_turn(t: [sub nosub root]) {
+        let check = ["--health-cmd", "echo looked; test -e /tmp/well", "--health-interval", "1h", "--health-retries", "2"];
+        detached(t, "box", &check, "exec sleep 1000");
+        let run = || t.rl(["healthcheck", "run", "box"]).run();
+        let field = |field: &str| t.rl(["inspect", "-f", field, "box"]).run().ok().out();
+        assert_eq!(run().exits(1).out(), "");
+        assert_eq!(field("{{.State.Health.Status}} {{.State.Health.FailingStreak}}"), "starting 1");
+        assert_eq!(run().exits(1).out(), "unhealthy");
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        // Each waits for one that has begun after it came.
+        let all: Vec<_> = (0..4).map(|_| t.rl(["healthcheck", "run", "box"]).spawn()).collect();
+        for one in all {
+            assert_eq!(one.wait().ok().out(), "");
+        }
+        assert_eq!(field("{{.State.Health.Status}}"), "healthy");
+        assert_eq!(field("{{range .State.Health.Log}}{{.Output}}{{end}}").matches("looked").count(), field("{{len .State.Health.Log}}").parse::<usize>().unwrap());
+        t.rl(["pause", "box"]).run().ok();
+        run().refuses(125, "is paused");
+        t.rl(["unpause", "box"]).run().ok();
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        run().refuses(125, "is not running");
+        detached(t, "plain", &[], "exec sleep 1000");
+        t.rl(["healthcheck", "run", "plain"]).run().refuses(125, "has no check of its health");
+        t.rl(["healthcheck", "run", "none"]).run().refuses(125, "`none`");
+        t.rl(["rm", "-f", "-a"]).run().ok();
+    }
+
     fn what_is_there_and_what_is_not(t: [sub]) {
         t.rl(["create", "--name", "box", "--network", "none"]).arg(images::busybox()).run().ok();
         t.rl(["commit", "-q", "box", "my/image"]).run().ok();

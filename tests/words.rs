@@ -177,6 +177,16 @@ identities! {
         says(&["rmi"], "required arguments were not provided", "`rl rmi --help`");
     }
 
+    fn the_version_is_told(t: [sub]) {
+        let (number, arch) = (env!("CARGO_PKG_VERSION"), match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other });
+        let told = |words: &[&str]| t.rl(["version"]).args(words).run().ok().out();
+        assert_eq!(told(&[]), format!("Client:\n Version:  {number}\n OS/Arch:  linux/{arch}"));
+        assert_eq!(told(&["--format", "{{.Client.Version}} {{.Client.Os}}"]), format!("{number} linux"));
+        let json: serde_json::Value = serde_json::from_str(&told(&["-f", "json"])).unwrap();
+        assert_eq!(json, json!({"Client": {"Version": number, "Os": "linux", "Arch": arch, "OsArch": format!("linux/{arch}")}}));
+        t.rl(["version", "-f", "{{.Server.Version}}"]).run().refuses(125, "Server");
+    }
+
     fn colours_only_where_they_are_wanted(t: [sub]) {
         let shown = |no_color: &str| {
             let mut terminal = t.rl(["frobnicate"]).env("NO_COLOR", no_color).terminal();
@@ -464,6 +474,11 @@ impl Tour<'_> {
             .replace(
                 "rl update --memory 1g db",
                 "rl run -d --name db debian sleep 1000; rl update --memory 1g db || no=$?; rl rm -f db; exit $no",
+            )
+            // One that has a check.
+            .replace(
+                "rl healthcheck run db",
+                "rl run -d --name well --health-cmd true debian sleep 1000; rl healthcheck run well; rl rm -f well",
             )
             // The one that is there for `rl apply` alone.
             .replace("--name try ", "--name tried ")

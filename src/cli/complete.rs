@@ -219,7 +219,8 @@ fn kind(group: &str, verb: &str, positional: usize) -> Kind {
     match (group, verb, positional) {
         ("volume", "rm" | "inspect" | "exists", _) => Kind::Volumes,
         ("network", "rm" | "inspect" | "exists", _) => Kind::Networks,
-        ("volume" | "network" | "system", ..) => Kind::Other,
+        ("healthcheck", _, 0) => Kind::Running,
+        ("volume" | "network" | "system" | "healthcheck", ..) => Kind::Other,
         ("image", "rm" | "inspect" | "exists", _) | ("image", "ls", 0) => Kind::Images,
         ("container", "inspect" | "exists", _) => Kind::Containers,
         (_, "stop" | "kill", _) | (_, "attach" | "top", 0) => Kind::Alive,

@@ -10,7 +10,6 @@ pub const VERBS: &[&str] = &[
     "context",
     "farm",
     "generate",
-    "healthcheck",
     "init",
     "kube",
     "login",
@@ -28,7 +27,6 @@ pub const VERBS: &[&str] = &[
     "trust",
     "unmount",
     "untag",
-    "version",
 ];
 
 /// Verbs below a group of verbs.

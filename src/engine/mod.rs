@@ -8,6 +8,7 @@ mod environment;
 pub mod events;
 pub mod exec;
 pub mod files;
+pub mod healthcheck;
 mod hint;
 pub mod host;
 pub mod image_for;

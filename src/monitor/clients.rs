@@ -7,6 +7,7 @@
 //!           nobody's forgotten terminal stops a server.
 //! guest     works on the files of a container that waits to be started again. While there is one, it waits; so does
 //!           a second one, since a root file system is not to be mounted twice.
+//! checker   waits for the end of a check.
 //! others    asked for something, or wait for the end.
 //! ```
 
@@ -39,6 +40,8 @@ pub(super) enum Role {
     Attached,
     /// See above.
     Guest,
+    /// See above.
+    Checker,
     /// See above.
     Other,
 }
@@ -219,6 +222,16 @@ impl Clients {
     /// Tells one that what it asked for cannot be done.
     pub fn refuse(&mut self, number: usize, why: &str) {
         self.tell(number, &FromMonitor::Refused(why.to_owned()));
+    }
+
+    /// A check that was asked for has ended.
+    pub fn checked(&mut self) {
+        for number in 0..self.all.len() {
+            if self.all[number].role == Role::Checker {
+                self.all[number].role = Role::Other;
+                self.tell(number, &FromMonitor::Done);
+            }
+        }
     }
 
     /// Gives one a descriptor, if it takes it now.

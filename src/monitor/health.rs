@@ -43,6 +43,8 @@ pub(super) struct Checks {
     began: Option<Instant>,
     next: Option<Instant>,
     current: Option<Current>,
+    /// Somebody wants one now.
+    asked: bool,
     /// How many were started.
     count: u32,
     health: Health,
@@ -59,6 +61,8 @@ struct Current {
     output: Vec<u8>,
     start: String,
     limit: Instant,
+    /// Somebody has asked for it.
+    asked: bool,
 }
 
 impl Checks {
@@ -75,6 +79,7 @@ impl Checks {
             config,
             began: Some(began),
             current: None,
+            asked: false,
             count: 0,
             health,
         };
@@ -104,8 +109,16 @@ impl Checks {
     pub fn next(&self) -> Option<Instant> {
         match &self.current {
             Some(current) => Some(current.limit),
+            None if self.asked => Some(Instant::now()),
             None => self.next,
         }
+    }
+
+    /// Somebody wants one now, or after the one that runs, which may have seen how it was before; false where there is
+    /// none.
+    pub fn ask(&mut self) -> bool {
+        self.asked = self.config.is_some();
+        self.asked
     }
 
     /// The number of the check that runs, and what is readable when there is something to do for it.
@@ -121,35 +134,42 @@ impl Checks {
         }
     }
 
-    /// Starts, goes on with or ends a check, as it is time.
-    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) {
+    /// Starts, goes on with or ends a check, as it is time. Whether one has ended for which somebody has asked.
+    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) -> bool {
         let now = Instant::now();
         if let Some(current) = &mut self.current {
             if std::mem::take(&mut current.ready) {
                 if let Some(status) = current.advance() {
-                    self.finish(task, status);
+                    return self.finish(task, status);
                 }
             } else if current.limit <= now {
-                self.finish(task, TOO_LONG);
+                return self.finish(task, TOO_LONG);
             }
-        } else if self.next.is_some_and(|at| at <= now)
+        } else if (self.asked || self.next.is_some_and(|at| at <= now))
             && let Some(health) = &task.health
         {
+            let asked = std::mem::take(&mut self.asked);
             match start(health, task, container, group) {
                 Ok(current) => {
                     self.count = self.count.wrapping_add(1);
-                    self.current = Some(current);
+                    self.current = Some(Current { asked, ..current });
                 }
-                Err(_) => self.await_next(),
+                Err(_) => {
+                    self.await_next();
+                    return asked;
+                }
             }
         }
+        false
     }
 
-    fn finish(&mut self, task: &Task<'_>, status: i32) {
+    fn finish(&mut self, task: &Task<'_>, status: i32) -> bool {
         let early = self.is_early();
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
-            return;
+            return false;
         };
+        // Who has asked since is told of the next.
+        let asked = current.asked && !self.asked;
         let (output, start) = current.stop();
         let health = &mut self.health;
         if status == 0 {
@@ -177,6 +197,7 @@ impl Checks {
         let told = Some(health.clone());
         let _ = task.container.change(false, |state| state.health = told);
         self.await_next();
+        asked
     }
 
     /// The container has ended, and with it the check.
@@ -231,6 +252,7 @@ fn start(
         monitor,
         ready: false,
         output: Vec::new(),
+        asked: false,
         start: now_rfc3339_nanos(),
         limit: Instant::now() + Duration::from_millis(health.config.timeout),
     })

@@ -14,7 +14,7 @@ use super::fuse;
 use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
-use super::streams::{Read, Streams};
+use super::streams::Read;
 use super::waiting::Waiting;
 use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Task, freeze, log, signals};
@@ -176,7 +176,10 @@ impl Watch<'_> {
             let _ = self.job.container.map(|task| task.container.sync());
         }
         if let (Some(task), true) = (self.job.container, self.is_checked()) {
-            self.checks.turn(task, &self.running.child, self.job.group);
+            let child = &self.running.child;
+            if self.checks.turn(task, child, self.job.group) {
+                self.clients.checked();
+            }
         }
         let sources = match self.wait() {
             Ok(sources) => sources,
@@ -465,6 +468,10 @@ impl Watch<'_> {
                 None => self.clients.give(number, self.running.child.as_fd()),
                 Some(_) => self.clients.refuse(number, "the command has ended"),
             },
+            ToMonitor::Check if self.is_checked() && self.checks.ask() => {
+                self.clients.become_role(number, Role::Checker);
+            }
+            ToMonitor::Check => self.clients.refuse(number, "no check can be run now"),
             ToMonitor::Rest => self.clients.refuse(number, "the command runs"),
             ToMonitor::Reread => {
                 self.reread();
@@ -549,7 +556,7 @@ impl Watch<'_> {
         if self.job.container.is_none() {
             return;
         }
-        let Some(number) = typed_signal(&self.running.streams, bytes) else {
+        let Some(number) = signals::typed(self.running.streams.master(), bytes) else {
             return;
         };
         let Some(master) = self.running.streams.master() else {
@@ -575,23 +582,4 @@ impl Watch<'_> {
         self.signal(libc::SIGHUP);
         self.limit = Some(Instant::now() + HANG_UP_GRACE);
     }
-}
-
-/// The signal that a typed byte stands for on this terminal (termios(3), ISIG, VINTR, VQUIT).
-fn typed_signal(streams: &Streams, bytes: &[u8]) -> Option<i32> {
-    use rustix::termios::{LocalModes, SpecialCodeIndex};
-    if !bytes.iter().any(|b| *b < 0x20) {
-        return None;
-    }
-    let modes = rustix::termios::tcgetattr(streams.master()?.as_fd()).ok()?;
-    if !modes.local_modes.contains(LocalModes::ISIG) {
-        return None;
-    }
-    [
-        (SpecialCodeIndex::VINTR, libc::SIGINT),
-        (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
-    ]
-    .into_iter()
-    .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
-    .map(|(_, signal)| signal)
 }
