@@ -43,6 +43,31 @@ identities! {
         t.run_with(&["--env-file", "no-such-file"], ["true"]).run().refuses(125, "no-such-file");
     }
 
+    fn permissions_of_new_files(t: [sub]) {
+        t.keeps_containers();
+        assert_eq!(inside(t, &[], "umask"), "0022");
+        assert_eq!(inside(t, &["--umask", "077"], "umask; touch /f; stat -c %a /f"), "0077\n600");
+        assert_eq!(inside(t, &["--umask=0", "--init"], "umask"), "0000");
+        t.rl(["run", "-d", "--name", "box", "--umask", "0007", "--network", "none", images::busybox(), "sleep", "1000"]).run().ok();
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "umask"]).run().ok().out(), "0007");
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Umask}}", "box"]).run().ok().out(), "0007");
+        // What an older one has written says nothing of it.
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        let path = std::path::Path::new(&dir).with_file_name("spec.json");
+        let mut spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        for field in ["umask", "volumes_from"] {
+            assert!(spec.as_object_mut().unwrap().remove(field).is_some(), "{field}");
+        }
+        fs::write(&path, spec.to_string()).unwrap();
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "umask; echo $HOME"]).run().ok().out(), "0022\n/root");
+        t.rl(["rm", "-f", "box"]).run().ok();
+        for bad in ["", "8", "1000", "+7", "u=rwx"] {
+            t.run_with(&[&format!("--umask={bad}")], ["true"]).run().refuses(125, "umask");
+        }
+    }
+
     fn flags_with_a_word(t: [sub]) {
         let probe = "[ -t 0 ] && echo terminal; touch /x 2>/dev/null && echo writable; echo $$";
         assert_eq!(inside(t, &["--read-only=false", "-it=false", "--init=0"], probe), "writable\n1");

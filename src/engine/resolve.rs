@@ -8,7 +8,7 @@ use super::environment::{environment, labels};
 use super::run_args::RunArgs;
 use super::{host, life, limits, mounts, ports, systemd, units};
 use crate::model::spec::{
-    ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
+    self, ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
     Share, VERSION, VolumeMount,
 };
 use crate::model::{Digest, IdMap};
@@ -191,6 +191,7 @@ pub fn resolve(
         cwd,
         user: user.or_else(|| image.user.clone()).unwrap_or_default(),
         groups: args.group_add.clone(),
+        umask: args.umask.unwrap_or_else(spec::umask),
         tty: decided.tty,
         remove: args.rm,
         hostname,

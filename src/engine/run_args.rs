@@ -135,6 +135,9 @@ pub struct RunArgs {
     /// Map group ids
     #[arg(long, value_name = "INSIDE:OUTSIDE:LENGTH")]
     pub gidmap: Vec<String>,
+    /// Permissions that new files do not get, an octal number
+    #[arg(long, value_name = "MODE", value_parser = units::umask)]
+    pub umask: Option<u32>,
     /// Additional group of the command
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
@@ -339,9 +342,6 @@ pub const NOT_YET: &[&str] = &[
     "subgidname",
     "subuidname",
     "timeout",
-    "umask",
-    "unsetenv",
-    "unsetenv-all",
     "use-api-socket",
     "variant",
     "volume-driver",

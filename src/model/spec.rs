@@ -44,6 +44,9 @@ pub struct ContainerSpec {
     pub user: String,
     /// Additional groups, names or numbers.
     pub groups: Vec<String>,
+    /// umask(2) of the command.
+    #[serde(default = "umask")]
+    pub umask: u32,
     /// Whether the command runs on a terminal of its own.
     pub tty: bool,
     /// Whether everything of the container goes away when it ends.
@@ -316,6 +319,11 @@ pub enum MountSource {
 
 fn yes() -> bool {
     true
+}
+
+/// What a container has where nothing else is asked for.
+pub fn umask() -> u32 {
+    0o022
 }
 
 /// How a container reaches the network.

@@ -200,6 +200,7 @@ pub(super) struct ProcessPlan {
     pub user: String,
     pub groups: Vec<String>,
     pub setgroups: bool,
+    pub umask: u32,
     /// (resource number, soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
     pub bounding: u64,
@@ -350,6 +351,7 @@ fn process_plan(
         user,
         groups: extras.groups,
         setgroups: extras.setgroups,
+        umask: process.user().umask().unwrap_or(0o022),
         rlimits: process
             .rlimits()
             .iter()

@@ -58,6 +58,7 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
+            "Umask": format!("{:04o}", spec.umask),
             "Tty": spec.tty,
             "OpenStdin": spec.open_stdin,
             "ExposedPorts": each(&spec.exposed).map(|port| (port, json!({}))).collect::<Map<_, _>>(),
