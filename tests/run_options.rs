@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use support::images::Layer;
 use support::{Identity, Image, images};
 
 /// Runs a shell command in the small image with options before it; its output.
@@ -56,7 +57,7 @@ identities! {
         t.rl(["stop", "-t", "0", "box"]).run().ok();
         let path = std::path::Path::new(&dir).with_file_name("spec.json");
         let mut spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        for field in ["umask", "volumes_from"] {
+        for field in ["umask", "no_hosts", "no_hostname", "volumes_from"] {
             assert!(spec.as_object_mut().unwrap().remove(field).is_some(), "{field}");
         }
         fs::write(&path, spec.to_string()).unwrap();
@@ -66,6 +67,22 @@ identities! {
         for bad in ["", "8", "1000", "+7", "u=rwx"] {
             t.run_with(&[&format!("--umask={bad}")], ["true"]).run().refuses(125, "umask");
         }
+    }
+
+    fn files_of_etc_that_are_the_images_own(t: [sub nosub root]) {
+        t.keeps_containers();
+        let layer = Layer::new().file("etc/hosts", 0o644, "1.2.3.4 image\n").file("etc/hostname", 0o644, "image\n");
+        let image = Image::busybox().layer(layer).write_for(t, "etc");
+        let run = |options: &[&str], script: &str| t.rl(["run", "--network", "none"]).args(options).args([&image, "sh", "-c", script]).run();
+        assert!(!run(&["--rm"], "cat /etc/hosts /etc/hostname").ok().out().contains("image"));
+        let options = ["--name", "box", "--no-hosts", "--no-hostname", "--hostname", "own"];
+        assert_eq!(run(&options, "cat /etc/hosts /etc/hostname; hostname; echo more >>/etc/hosts").ok().out(), "1.2.3.4 image\nimage\nown");
+        assert_eq!(t.rl(["inspect", "-f", "{{.HostsPath}}{{.HostnamePath}}", "box"]).run().ok().out(), "");
+        assert_eq!(t.rl(["start", "-a", "box"]).run().ok().out(), "1.2.3.4 image\nmore\nimage\nown");
+        // It is a change as any other.
+        assert!(t.rl(["diff", "box"]).run().ok().out().contains("C /etc/hosts"));
+        t.rl(["rm", "box"]).run().ok();
+        run(&["--rm", "--no-hosts", "--add-host", "a:1.2.3.4"], "true").refuses(125, "--no-hosts");
     }
 
     fn flags_with_a_word(t: [sub]) {

@@ -195,6 +195,8 @@ pub fn resolve(
         tty: decided.tty,
         remove: args.rm,
         hostname,
+        no_hosts: args.no_hosts,
+        no_hostname: args.no_hostname,
         uid_map: decided.uid_map,
         gid_map: decided.gid_map,
         mounts,

@@ -84,6 +84,9 @@ pub struct RunArgs {
     /// Host name inside
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// Leave the image's /etc/hostname as it is
+    #[arg(long)]
+    pub no_hostname: bool,
     /// Replace the image's entry point (a program, or a JSON list)
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
@@ -117,6 +120,9 @@ pub struct RunArgs {
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "HOST:ADDRESS")]
     pub add_host: Vec<String>,
+    /// Leave the image's /etc/hosts as it is
+    #[arg(long, conflicts_with = "add_host")]
+    pub no_hosts: bool,
     /// Add a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
@@ -315,8 +321,6 @@ pub const NOT_YET: &[&str] = &[
     "link-local-ip",
     "mac-address",
     "memory-swappiness",
-    "no-hostname",
-    "no-hosts",
     "oom-kill-disable",
     "os",
     "passwd",

@@ -53,6 +53,12 @@ pub struct ContainerSpec {
     pub remove: bool,
     /// Host name inside.
     pub hostname: String,
+    /// Whether the image's own `/etc/hosts` is left as it is.
+    #[serde(default)]
+    pub no_hosts: bool,
+    /// The same of `/etc/hostname`.
+    #[serde(default)]
+    pub no_hostname: bool,
     /// User and group maps of the user namespace.
     pub uid_map: IdMap,
     /// See `uid_map`.

@@ -22,6 +22,8 @@ use crate::state::{Container, Networks, Status};
 pub fn inspect(container: &Container, networks: &Networks) -> Value {
     let spec = &container.spec;
     let file = |name: &str| container.dir().join(name).to_string_lossy().into_owned();
+    let shown =
+        |name: &str, unwanted: bool| Some(name).filter(|_| !unwanted).map_or(String::new(), file);
     let network = crate::engine::networks::of_container(networks, container);
     let log_path = match (spec.log.driver, log::files(container.dir()).last()) {
         (LogDriver::JsonFile, Some(number)) => log::path(container.dir(), *number)
@@ -42,8 +44,8 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "State": state_of(container),
         "Image": spec.image_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         "ResolvConfPath": file("resolv.conf"),
-        "HostnamePath": file("hostname"),
-        "HostsPath": file("hosts"),
+        "HostnamePath": shown("hostname", spec.no_hostname),
+        "HostsPath": shown("hosts", spec.no_hosts),
         "LogPath": log_path,
         "Name": format!("/{}", spec.name),
         "RestartCount": container.state.restarts,
