@@ -264,6 +264,16 @@ identities! {
         inside(t, &["--read-only", "--tmpfs", "/x"], "touch /x/y /dev/shm/z; echo >/dev/null");
     }
 
+    fn read_only_without_exception(t: [sub nosub root]) {
+        let probe = "for dir in / /tmp /run /var/tmp /dev /dev/shm; do touch $dir/f 2>/dev/null && echo $dir; done; echo x >/dev/null && echo null";
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs"], probe), "/tmp\n/run\n/var/tmp\n/dev\n/dev/shm\nnull");
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs=false"], probe), "null");
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--tmpfs", "/dev/shm"], probe), "/tmp\n/dev/shm\nnull");
+        let mut terminal = t.run_with(&["-it", "--read-only", "--read-only-tmpfs=false"], ["sh", "-c", "tty; echo seen"]).terminal();
+        terminal.expect("seen");
+        assert!(terminal.wait().success());
+    }
+
     fn host_names(t: [sub nosub root]) {
         assert_eq!(inside(t, &["--hostname", "box.example"], "hostname; cat /etc/hostname; grep -c box.example /etc/hosts"), "box.example\nbox.example\n1");
         let first = inside(t, &[], "hostname");

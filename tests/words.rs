@@ -224,7 +224,7 @@ identities! {
         assert_eq!(offers("rl rm -f w"), ["web-1"]);
         assert_eq!(offers("rl run --network p"), ["pasta"]);
         assert_eq!(offers("rl run --cap-add SYS_TI"), ["SYS_TIME"]);
-        assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
+        assert_eq!(offers("rl run --name x --rootf"), ["--rootfs"]);
         assert_eq!(offers("rl enable w"), ["web-1"]);
         assert_eq!(offers("rl generate s"), ["systemd"]);
         assert_eq!(offers("rl generate systemd --res"), ["--restart-policy"]);
@@ -315,7 +315,7 @@ fn completion_in_fish() {
     );
     assert_eq!(offers("rl run --rm debian:b"), ["debian:bookworm"]);
     assert_eq!(offers("rl rm -f w"), ["web-1"]);
-    assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
+    assert_eq!(offers("rl run --name x --rootf"), ["--rootfs"]);
     assert_eq!(offers("rl container st"), ["start", "stats", "stop"]);
     assert_eq!(offers("rl load -i ba"), ["base.tar"]);
     assert!(offers("rl run debian deb").is_empty());
@@ -351,7 +351,7 @@ fn completion_in_zsh() {
         for (typed, completed) in [
             ("rl rm web\t", "web-1 "),
             ("rl run debian:b\t", "debian:bookworm "),
-            ("rl run --read-o\t", "--read-only "),
+            ("rl run --rootf\t", "--rootfs "),
             ("rl load -i ba\t", "base.tar "),
         ] {
             terminal.send(typed);

@@ -152,6 +152,13 @@ pub fn resolve(
     let systemd = systemd::is_meant(args.systemd.as_deref(), &line)?;
     let mounts = all_mounts(args, asked, built_in, &cwd, systemd)?;
     let share = share(args)?;
+    if args.read_only && args.read_only_tmpfs == Some(false) {
+        // Those that are there anyway; the machine's own are as they are.
+        let shm =
+            (!share.ipc && !mounts.iter().any(|m| m.target == "/dev/shm")).then_some("/dev/shm");
+        let places = shm.into_iter().chain(["/dev"]).map(str::to_owned);
+        confinement.read_only.extend(places);
+    }
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
     let mut sysctls = sysctls(args, &decided.network, share)?;
@@ -397,7 +404,7 @@ fn all_mounts(
         systemd::add_mounts(&mut all);
     }
     // A read-only root still has places to write that forget: as podman has them.
-    if args.read_only {
+    if args.read_only && args.read_only_tmpfs.unwrap_or(true) {
         for target in ["/tmp", "/run", "/var/tmp"] {
             if !all.iter().any(|m| m.target == target) && !hides(target) {
                 all.push(VolumeMount {

@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub read_only: bool,
+    /// With --read-only: /tmp, /run, /var/tmp, /dev and /dev/shm can be written to nevertheless (the default)
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub read_only_tmpfs: Option<bool>,
     /// Host name inside
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -332,7 +335,6 @@ pub const NOT_YET: &[&str] = &[
     "preserve-fds",
     "privileged",
     "rdt-class",
-    "read-only-tmpfs",
     "requires",
     "retry",
     "retry-delay",
