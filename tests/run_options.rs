@@ -44,6 +44,27 @@ identities! {
         t.run_with(&["--env-file", "no-such-file"], ["true"]).run().refuses(125, "no-such-file");
     }
 
+    fn variables_that_are_left_out(t: [sub]) {
+        let image = Image::busybox().config("Env", serde_json::json!(["A=image", "B=image", "PATH=/bin"])).write_for(t, "variables");
+        let env = |options: &[&str]| {
+            let run = t.rl(["run", "--rm", "--network", "none"]).args(options).args([&image, "/bin/env"]);
+            let run = run.env("http_proxy", "http://proxy:1").env("NO_PROXY", "here").env("FTP_PROXY", "");
+            run.run().ok().out().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let names = |all: &[String]| all.iter().map(|v| v.split('=').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&env(&[])), ["PATH", "HOSTNAME", "container", "A", "B", "HOME"]);
+        assert_eq!(names(&env(&["--unsetenv", "A", "--unsetenv=HOME", "--unsetenv", "NONE"])), ["PATH", "HOSTNAME", "container", "B"]);
+        // What is asked for is there.
+        assert_eq!(env(&["--unsetenv", "A", "-e", "A=asked"]).last().unwrap(), "HOME=/root");
+        assert!(env(&["--unsetenv", "A", "-e", "A=asked"]).contains(&"A=asked".to_owned()));
+        assert_eq!(env(&["--unsetenv-all", "-e", "B=mine"]), ["B=mine"]);
+        // Proxies are passed on to who asks, for they may tell a password.
+        assert!(!env(&["--http-proxy=false"]).concat().contains("proxy"));
+        let proxies: Vec<String> = env(&["--http-proxy"]).into_iter().filter(|v| v.to_lowercase().contains("proxy")).collect();
+        assert_eq!(proxies, ["http_proxy=http://proxy:1", "FTP_PROXY=", "NO_PROXY=here"]);
+        assert!(env(&["--http-proxy=true", "-e", "http_proxy=mine", "--unsetenv", "NO_PROXY"]).contains(&"http_proxy=mine".to_owned()));
+    }
+
     fn permissions_of_new_files(t: [sub]) {
         t.keeps_containers();
         assert_eq!(inside(t, &[], "umask"), "0022");
@@ -57,7 +78,7 @@ identities! {
         t.rl(["stop", "-t", "0", "box"]).run().ok();
         let path = std::path::Path::new(&dir).with_file_name("spec.json");
         let mut spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        for field in ["umask", "no_hosts", "no_hostname", "volumes_from"] {
+        for field in ["umask", "no_home", "no_hosts", "no_hostname", "volumes_from"] {
             assert!(spec.as_object_mut().unwrap().remove(field).is_some(), "{field}");
         }
         fs::write(&path, spec.to_string()).unwrap();

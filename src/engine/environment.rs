@@ -7,6 +7,9 @@ use super::resolve::{Error, ImageDefaults};
 use super::run_args::RunArgs;
 use super::units;
 
+/// What tells programs how to get out, also in capitals. Not passed on unasked: there may be a password in it.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+
 /// Defaults, then the image's, then files, then options; the last one of a name counts.
 pub(super) fn environment(
     args: &RunArgs,
@@ -23,6 +26,16 @@ pub(super) fn environment(
         base.push(terminal_type());
     }
     base.extend(image.env.iter().cloned());
+    if args.http_proxy == Some(true) {
+        let lower = PROXIES.iter().map(|name| (*name).to_owned());
+        let upper = PROXIES.iter().map(|name| name.to_ascii_uppercase());
+        let here = |name: String| Some(format!("{name}={}", std::env::var(&name).ok()?));
+        base.extend(lower.chain(upper).filter_map(here));
+    }
+    base.retain(|variable| {
+        let name = variable.split('=').next().unwrap_or_default();
+        !args.unsetenv_all && !args.unsetenv.iter().any(|unset| unset == name)
+    });
     merge_env(&base, &args.env_file, &args.env, false)
 }
 

@@ -195,6 +195,7 @@ pub fn resolve(
         rootfs: decided.rootfs,
         args: line,
         env,
+        no_home: args.unsetenv_all || args.unsetenv.iter().any(|name| name == "HOME"),
         cwd,
         user: user.or_else(|| image.user.clone()).unwrap_or_default(),
         groups: args.group_add.clone(),

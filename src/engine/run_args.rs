@@ -60,6 +60,15 @@ pub struct RunArgs {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
+    /// Leave out a variable that is there by default or by the image
+    #[arg(long, value_name = "NAME")]
+    pub unsetenv: Vec<String>,
+    /// Leave all of these out
+    #[arg(long)]
+    pub unsetenv_all: bool,
+    /// Pass on http_proxy, https_proxy, ftp_proxy and no_proxy, in which there may be passwords
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub http_proxy: Option<bool>,
     /// Working directory inside
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -311,7 +320,6 @@ pub const NOT_YET: &[&str] = &[
     "hooks-dir",
     "hosts-file",
     "hostuser",
-    "http-proxy",
     "image-volume",
     "init-ctr",
     "init-path",

@@ -189,6 +189,7 @@ fn init_plan(
     let extras = Extras {
         user: spec.user.clone(),
         groups: spec.groups.clone(),
+        home: !spec.no_home,
         customary: spec.customary.clone(),
         setgroups,
         wire: own.interface,

@@ -38,6 +38,9 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// `NAME=value`, in order.
     pub env: Vec<String>,
+    /// Whether `HOME` is left out, where nothing sets it.
+    #[serde(default)]
+    pub no_home: bool,
     /// Working directory inside.
     pub cwd: String,
     /// `user[:group]`, names or numbers, as `/etc/passwd` of the image has them; empty for root.

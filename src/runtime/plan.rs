@@ -45,6 +45,8 @@ pub struct Extras {
     pub user: String,
     /// Additional groups.
     pub groups: Vec<String>,
+    /// `HOME` is the user's directory, where the environment does not say it.
+    pub home: bool,
     /// What the start goes on without where it is refused.
     pub customary: Customary,
     /// Whether setgroups(2) is allowed in the user namespace.
@@ -199,6 +201,7 @@ pub(super) struct ProcessPlan {
     pub make_cwd: bool,
     pub user: String,
     pub groups: Vec<String>,
+    pub home: bool,
     pub setgroups: bool,
     pub umask: u32,
     /// (resource number, soft, hard)
@@ -350,6 +353,7 @@ fn process_plan(
         make_cwd: true,
         user,
         groups: extras.groups,
+        home: extras.home,
         setgroups: extras.setgroups,
         umask: process.user().umask().unwrap_or(0o022),
         rlimits: process

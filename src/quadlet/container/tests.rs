@@ -129,9 +129,11 @@ fn keys_are_options() {
             ],
         ),
         (
-            "ReadOnly=yes\nRunInit=false\nNoNewPrivileges=no\nSeccompProfile=unconfined\nMask=/a:/b",
+            "ReadOnly=yes\nReadOnlyTmpfs=no\nHttpProxy=on\nRunInit=false\nNoNewPrivileges=no\nSeccompProfile=unconfined\nMask=/a:/b",
             &[
+                "--http-proxy=true",
                 "--read-only",
+                "--read-only-tmpfs=false",
                 "--security-opt=no-new-privileges=false",
                 "--security-opt=seccomp=unconfined",
                 "--security-opt=mask=/a:/b",
