@@ -424,6 +424,39 @@ identities! {
         }
     }
 
+    fn an_image_goes_with_its_container(t: [sub nosub root]) {
+        t.keeps_containers();
+        let path = Image::busybox().layer(Layer::new().file("own", 0o644, "x")).write_for(t, "image");
+        let images = || listed(t, &["images", "--format", "{{.Repository}}"]);
+        let id = t.rl(["pull", &path]).run().ok().out();
+        t.rl(["tag", &id, "one"]).run().ok();
+        t.rl(["tag", &id, "two"]).run().ok();
+        let run = |options: &[&str], image: &str| t.rl(["run", "--network", "none"]).args(options).args([image, "sh", "-c", "cat /own; exit 3"]).run();
+        // A name first, while there is another, then all of it.
+        let before = images();
+        assert!(before.contains(&"one".to_owned()), "{before:?}");
+        assert_eq!(run(&["--rmi"], "one").exits(3).out(), "x");
+        assert!(!images().contains(&"one".to_owned()) && images().contains(&"two".to_owned()), "{:?}", images());
+        assert_eq!(listed(t, &["ps", "-aq"]), [""; 0]);
+        detached(t, "user", &[], "two", UP);
+        for name in images().into_iter().filter(|name| name != "two" && name != "<none>") {
+            t.rl(["rmi", &name]).run().ok();
+        }
+        run(&["--rmi"], "two").exits(3).complains("the image stays");
+        assert!(images().contains(&"two".to_owned()));
+        t.rl(["rm", "-f", "user"]).run().ok();
+        run(&["--rmi"], "two").exits(3);
+        assert_eq!(images(), [""; 0]);
+        assert_eq!(events(t, "event=delete", "{{.Type}}"), ["image"]);
+        // One that has no name.
+        run(&["--rmi"], &path).exits(3);
+        assert_eq!(images(), [""; 0]);
+        run(&["--rmi", "-d"], &path).refuses(125, "`--rmi` with `--detach`");
+        t.rl(["run", "--rmi", "host", "true"]).run().refuses(125, "`--rmi` with the image `host`");
+        t.rl(["run", "--rmi", "--rootfs", "/", "true"]).run().refuses(125, "`--rmi` with `--rootfs`");
+        t.rl(["create", "--rmi", &path]).run().refuses(125, "`--rmi` is for `rl run`");
+    }
+
     fn pruning_spares_what_is_in_use(t: [sub nosub root]) {
         t.keeps_containers();
         let used = Image::busybox().config("Labels", json!({"is": "used"})).write_for(t, "used");

@@ -30,6 +30,7 @@ pub mod pull;
 mod reach;
 mod ready;
 pub mod resolve;
+pub mod rmi;
 pub mod run;
 pub mod run_args;
 pub mod rungs;
@@ -371,6 +372,9 @@ pub enum Error {
         /// Of how many.
         total: usize,
     },
+    /// `--rmi` where no image is removed.
+    #[error("`--rmi` {0}")]
+    Rmi(&'static str),
     /// `--apply` with another image.
     #[error("`--apply` is for the image `host`: other images have no directory to write back to")]
     ApplyImage,
@@ -522,6 +526,7 @@ impl Error {
                  `-v DIR:DIR:O` makes one"
                     .into(),
             ),
+            Error::Rmi(_) => Some("leave it out, and remove the image later: `rl rmi`".into()),
             Error::ApplyImage => Some("`-v DIR:TARGET` lets any image write to a directory".into()),
             Error::ApplyUnasked => Some(
                 "say `--apply=yes`, or keep the container (`--name x`, without `--rm`), look at \

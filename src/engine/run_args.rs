@@ -253,6 +253,9 @@ pub struct Life {
     /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+    /// Remove the image as well when the command ends, unless another container uses it; with it goes --rm
+    #[arg(long)]
+    pub rmi: bool,
     /// Seconds between the stop signal and SIGKILL; -1: it never comes
     #[arg(long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     pub stop_timeout: Option<u32>,
@@ -346,7 +349,6 @@ pub const NOT_YET: &[&str] = &[
     "requires",
     "retry",
     "retry-delay",
-    "rmi",
     "runtime",
     "sdnotify",
     "seccomp-policy",
