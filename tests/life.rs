@@ -780,6 +780,29 @@ identities! {
         t.rl(["rm", "-f", "two"]).run().ok();
     }
 
+    fn a_file_for_the_process_id(t: [sub nosub root]) {
+        t.keeps_containers();
+        let file = t.path("box.pid");
+        let read = || std::fs::read_to_string(&file).ok();
+        let first = || Some(t.rl(["inspect", "-f", "{{.State.Pid}}", "box"]).run().ok().out());
+        t.rl(["create", "--name", "box", "--pidfile", "box.pid", "--restart", "on-failure:1", "--network", "none"])
+            .args([images::busybox(), "sh", "-c", "test -e /once && exec sleep 1000; touch /once; exec sleep 1001"]).run().ok();
+        assert_eq!(read(), None);
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(read(), first());
+        assert_eq!(t.rl(["inspect", "-f", "{{.PidFile}}", "box"]).run().ok().out(), file.to_str().unwrap());
+        let before: i32 = read().unwrap().parse().unwrap();
+        kill_process(Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+        // It is written a moment before that can be seen.
+        wait_for("its next life", || read() != Some(before.to_string()) && read() == first());
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        assert_eq!(read(), None);
+        t.rl(["rm", "box"]).run().ok();
+        t.run_with(&["--pidfile", "no/such/dir"], ["true"]).run().refuses(125, "--pidfile").complains("hint: the file is made at every start");
+        t.run_with(&["--pidfile", "box.pid"], ["no-such-program"]).run().refuses(127, "no-such-program");
+        assert_eq!(read(), None);
+    }
+
     fn a_check_out_of_turn(t: [sub nosub root]) {
         let check = ["--health-cmd", "echo looked; test -e /tmp/well", "--health-interval", "1h", "--health-retries", "2"];
         detached(t, "box", &check, "exec sleep 1000");

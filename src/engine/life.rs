@@ -1,6 +1,7 @@
 //! The options about what happens while and after a command runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::{Map, json};
 
@@ -126,6 +127,21 @@ fn tag(
         "DaemonName": "rl",
     });
     Template::parse(template)?.fill(&value, &Map::new())
+}
+
+/// `--pidfile`, wherever its monitor is.
+///
+/// # Errors
+/// There is no current directory.
+pub(super) fn pidfile(args: &Life) -> Result<Option<PathBuf>, resolve::Error> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| resolve::Error::File {
+            option: "--pidfile",
+            path: path.clone(),
+            source,
+        })
+    };
+    args.pidfile.as_ref().map(absolute).transpose()
 }
 
 /// `--health-cmd` and what goes with it, over what the image asks for, with Docker's defaults. `none` is no command.

@@ -256,6 +256,9 @@ pub struct Life {
     /// Remove the image as well when the command ends, unless another container uses it; with it goes --rm
     #[arg(long)]
     pub rmi: bool,
+    /// Write the process id of the container's first process on this machine to a file
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
     /// Seconds between the stop signal and SIGKILL; -1: it never comes
     #[arg(long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     pub stop_timeout: Option<u32>,
@@ -340,7 +343,6 @@ pub const NOT_YET: &[&str] = &[
     "passwd",
     "passwd-entry",
     "personality",
-    "pidfile",
     "pod",
     "pod-id-file",
     "preserve-fds",

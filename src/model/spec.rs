@@ -107,6 +107,9 @@ pub struct ContainerSpec {
     pub stop_signal: i32,
     /// Seconds after it until SIGKILL, or [`FOREVER`].
     pub stop_timeout: u32,
+    /// Where the process id of its first process is written, while it runs.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
     /// Whether the command is started again when it ends.
     pub restart: RestartPolicy,
     /// What is kept of what the command prints.

@@ -20,6 +20,7 @@ mod health;
 mod journal;
 mod keys;
 pub mod log;
+mod pidfile;
 mod restart;
 mod signals;
 mod start;
@@ -220,6 +221,7 @@ fn run(task: &Task<'_>, client: Channel) {
             Ok(running) => running,
             Err(failure) => {
                 let _ = group.take().map(cgroup::Group::remove);
+                pidfile::remove(task.spec);
                 failed(task, &mut clients, failure, restarts);
                 break;
             }
@@ -243,6 +245,7 @@ fn run(task: &Task<'_>, client: Channel) {
             sync: &mut sync,
         };
         let end = watch::watch(job, running, &mut clients, &mut log);
+        pidfile::remove(task.spec);
         if let Some(now) = end.policy {
             policy = now;
         }

@@ -48,6 +48,7 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "HostsPath": shown("hosts", spec.no_hosts),
         "LogPath": log_path,
         "Name": format!("/{}", spec.name),
+        "PidFile": spec.pidfile.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default(),
         "RestartCount": container.state.restarts,
         "HostConfig": host_config(spec),
         "Driver": driver,
