@@ -780,6 +780,62 @@ identities! {
         t.rl(["rm", "-f", "two"]).run().ok();
     }
 
+    fn what_becomes_unhealthy_is_ended(t: [sub root]) {
+        let check = ["--health-cmd", "test ! -e /ill", "--health-interval", "30ms", "--health-retries", "2", "--health-on-failure"];
+        let script = "trap 'exit 5' TERM; echo up; test -e /once && rm /ill; echo x >/once; while :; do sleep 0.02; done";
+        let up = |name: &str, remedy: &str, more: &[&str]| {
+            detached(t, name, &[&check[..], &[remedy], more].concat(), script);
+            wait_for("the trap", || t.rl(["logs", name]).run().ok().out().starts_with("up"));
+            t.rl(["exec", name, "touch", "/ill"]).run().ok();
+        };
+        let field = |name: &str, field: &str| t.rl(["inspect", "-f", field, name]).run().ok().out();
+        for (remedy, code) in [("stop", "(5)"), ("kill", "(137)")] {
+            // No policy starts it again.
+            up(remedy, remedy, &["--restart", "always"]);
+            wait_for("its end", || status(t, remedy).contains(&format!("Exited {code}")));
+            assert_eq!(field(remedy, "{{.Config.HealthcheckOnFailureAction}} {{.RestartCount}}"), format!("{remedy} 0"));
+        }
+        up("restart", "restart", &[]);
+        wait_for("its next life", || field("restart", "{{.RestartCount}}") == "1" && status(t, "restart").contains("(healthy)"));
+        assert_eq!(t.rl(["logs", "restart"]).run().ok().out(), "up\nup");
+        // Once more, and after a start anew.
+        for before in [2, 3] {
+            t.rl(["exec", "restart", "touch", "/ill"]).run().ok();
+            wait_for("its next life", || t.rl(["logs", "restart"]).run().ok().out().lines().count() == before + 1);
+        }
+        t.rl(["stop", "restart"]).run().ok();
+        assert!(status(t, "restart").contains("Exited (5)"));
+        up("none", "none", &[]);
+        wait_for("the verdict", || status(t, "none").contains("(unhealthy)"));
+        t.rl(["rm", "-f", "-a"]).run().ok();
+        for (options, text) in [
+            (&["--health-on-failure", "kill"][..], "there is no check"),
+            (&["--health-on-failure", "kill", "--health-cmd", "none"], "there is no check"),
+            (&["--rm", "--health-on-failure", "restart", "--health-cmd", "true"], "--rm"),
+            (&["--restart", "always", "--health-on-failure", "restart", "--health-cmd", "true"], "--restart"),
+            (&["--health-on-failure", "pray", "--health-cmd", "true"], "pray"),
+        ] {
+            t.rl(["run", "--network", "none"]).args(options).args([images::busybox(), "true"]).run().refuses(125, text);
+        }
+    }
+
+    fn a_time_for_the_command(t: [sub nosub root]) {
+        t.keeps_containers();
+        let run = ["run", "--name", "box", "--network", "none", "--timeout", "1", images::busybox(), "sh", "-c", "echo up; trap 'echo asked' TERM; while :; do sleep 0.02; done"];
+        t.rl(run).run().exits(137);
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Timeout}}", "box"]).run().ok().out(), "1");
+        // It holds for every start.
+        t.rl(["start", "box"]).run().ok();
+        t.rl(["pause", "box"]).run().ok();
+        assert_eq!(t.rl(["wait", "box"]).run().ok().out(), "137");
+        assert_eq!(t.rl(["logs", "box"]).run().ok().out(), "up\nup");
+        t.rl(["rm", "box"]).run().ok();
+        detached(t, "ever", &["--timeout", "0"], "exec sleep 1000");
+        t.rl(["stop", "-t", "0", "ever"]).run().ok();
+        t.rl(["rm", "ever"]).run().ok();
+        t.run_with(&["--timeout=-1"], ["true"]).run().refuses(125, "--timeout");
+    }
+
     fn a_file_for_the_process_id(t: [sub nosub root]) {
         t.keeps_containers();
         let file = t.path("box.pid");

@@ -16,6 +16,7 @@ fn example(option: &str) -> &'static str {
         "--device" => "such as `--device /dev/fuse`",
         "--env" | "--label" | "--annotation" => "such as `NAME=value`, with quotes around blanks",
         "--pidfile" => "such as `--pidfile box.pid`",
+        "--health-on-failure" => "it goes with `--health-cmd COMMAND`; `none` does nothing",
         "--cidfile" => "a file that `rl run --cidfile FILE` has written",
         "--env-file" | "--label-file" => "a file you may read, with lines such as `NAME=value`",
         "--ulimit" => "such as `--ulimit nofile=1024:4096`; `man 2 getrlimit` lists the names",

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::only::Pattern;
 use super::run_args::Life;
 use super::{resolve, units};
-use crate::model::spec::{ContainerSpec, Health, Log, LogDriver};
+use crate::model::spec::{ContainerSpec, Health, Log, LogDriver, Remedy, RestartPolicy};
 use crate::model::template::Template;
 
 /// `--log-driver`, `--log-opt`. Without options a log is three files of 10 MiB at most: nobody's disk
@@ -149,8 +149,18 @@ pub(super) fn pidfile(args: &Life) -> Result<Option<PathBuf>, resolve::Error> {
 /// # Errors
 /// A time that is none.
 pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health>, resolve::Error> {
+    let on_failure = match args.health_on_failure.as_deref() {
+        Some("kill") => Remedy::Kill,
+        Some("restart") => Remedy::Restart,
+        Some("stop") => Remedy::Stop,
+        _ => Remedy::None,
+    };
+    let none = || match on_failure {
+        Remedy::None => Ok(None),
+        remedy => Err(refused(remedy, "there is no check of its health")),
+    };
     if args.no_healthcheck || args.health_cmd.as_deref() == Some("none") {
-        return Ok(None);
+        return none();
     }
     let base = match (&args.health_cmd, image) {
         (Some(command), _) => Health {
@@ -160,9 +170,10 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             start_period: 0,
             start_interval: None,
             retries: 3,
+            on_failure: Remedy::None,
         },
         (None, Some(image)) => image,
-        (None, None) => return Ok(None),
+        (None, None) => return none(),
     };
     let time = |option, value: &Option<String>, default| match value {
         Some(value) => units::duration(option, value),
@@ -187,8 +198,35 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             .health_retries
             .filter(|n| *n > 0)
             .unwrap_or(base.retries),
+        on_failure,
         args: base.args,
     }))
+}
+
+fn refused(remedy: Remedy, why: &str) -> resolve::Error {
+    resolve::Error::Value {
+        option: "--health-on-failure",
+        value: remedy.word().to_owned(),
+        reason: why.to_owned(),
+    }
+}
+
+/// What does not go with being started again because it is unhealthy.
+///
+/// # Errors
+/// `--rm`, and another reason to be started again.
+pub(super) fn check_remedy(spec: &ContainerSpec) -> Result<(), resolve::Error> {
+    let remedy = spec.health.as_ref().map(|health| health.on_failure);
+    let why = match (remedy, spec.restart) {
+        (Some(Remedy::Restart), _) if spec.remove => {
+            "with `--rm` nothing is left that could be started again"
+        }
+        (Some(Remedy::Restart), policy) if policy != RestartPolicy::No => {
+            "with `--restart` it is started again whenever it ends; `kill` and `stop` go with that"
+        }
+        _ => return Ok(()),
+    };
+    Err(refused(Remedy::Restart, why))
 }
 
 fn shell(command: &str) -> Vec<String> {
@@ -220,5 +258,6 @@ pub(super) fn image_health(config: &serde_json::Value) -> Option<Health> {
         start_period: time("StartPeriod", 0),
         start_interval: set("StartInterval"),
         retries: retries.filter(|n| *n > 0).unwrap_or(3),
+        on_failure: Remedy::None,
     })
 }

@@ -237,6 +237,7 @@ pub fn resolve(
         init: args.init,
         stop_signal: stop.map_or(Ok(libc::SIGTERM), |s| units::signal("--stop-signal", s))?,
         stop_timeout: args.life.stop_timeout.unwrap_or(10),
+        timeout: args.life.timeout.unwrap_or(0),
         pidfile: life::pidfile(&args.life)?,
         restart: restart_policy(args)?,
         log: life::log(&args.life)?,
@@ -251,6 +252,7 @@ pub fn resolve(
         typed: args.typed.clone(),
     };
     spec.log.attributes = life::attributes(&spec)?;
+    life::check_remedy(&spec)?;
     Ok(spec)
 }
 

@@ -256,6 +256,9 @@ pub struct Life {
     /// Remove the image as well when the command ends, unless another container uses it; with it goes --rm
     #[arg(long)]
     pub rmi: bool,
+    /// Seconds after which the command is killed
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
     /// Write the process id of the container's first process on this machine to a file
     #[arg(long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
@@ -287,6 +290,9 @@ pub struct Life {
     /// Failures in a row that make it unhealthy
     #[arg(long, value_name = "NUMBER")]
     pub health_retries: Option<u32>,
+    /// What happens when it becomes unhealthy: none, kill, restart, stop
+    #[arg(long, value_name = "ACTION", value_parser = ["none", "kill", "restart", "stop"], hide_possible_values = true)]
+    pub health_on_failure: Option<String>,
     /// Do not check
     #[arg(long)]
     pub no_healthcheck: bool,
@@ -317,7 +323,6 @@ pub const NOT_YET: &[&str] = &[
     "health-log-destination",
     "health-max-log-count",
     "health-max-log-size",
-    "health-on-failure",
     "health-startup-cmd",
     "health-startup-interval",
     "health-startup-retries",
@@ -359,7 +364,6 @@ pub const NOT_YET: &[&str] = &[
     "storage-opt",
     "subgidname",
     "subuidname",
-    "timeout",
     "use-api-socket",
     "variant",
     "volume-driver",

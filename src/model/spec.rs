@@ -107,6 +107,9 @@ pub struct ContainerSpec {
     pub stop_signal: i32,
     /// Seconds after it until SIGKILL, or [`FOREVER`].
     pub stop_timeout: u32,
+    /// Seconds after which it is killed; 0 for never.
+    #[serde(default)]
+    pub timeout: u32,
     /// Where the process id of its first process is written, while it runs.
     #[serde(default)]
     pub pidfile: Option<PathBuf>,
@@ -461,6 +464,35 @@ pub struct Health {
     pub start_interval: Option<u64>,
     /// Failures in a row that make it unhealthy.
     pub retries: u32,
+    /// What happens then.
+    #[serde(default)]
+    pub on_failure: Remedy,
+}
+
+/// What happens to a container that becomes unhealthy (podman-run(1), `--health-on-failure`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Remedy {
+    /// Nothing.
+    #[default]
+    None,
+    /// SIGKILL.
+    Kill,
+    /// It is stopped and started again.
+    Restart,
+    /// Its stop signal, and SIGKILL later.
+    Stop,
+}
+
+impl Remedy {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Remedy::None => "none",
+            Remedy::Kill => "kill",
+            Remedy::Restart => "restart",
+            Remedy::Stop => "stop",
+        }
+    }
 }
 
 impl Health {

@@ -50,6 +50,15 @@ pub(super) struct Checks {
     health: Health,
 }
 
+/// What a turn has led to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// A check has ended for which somebody has asked.
+    pub asked: bool,
+    /// The container has become unhealthy.
+    pub unhealthy: bool,
+}
+
 /// One that runs.
 #[derive(Debug)]
 struct Current {
@@ -134,8 +143,8 @@ impl Checks {
         }
     }
 
-    /// Starts, goes on with or ends a check, as it is time. Whether one has ended for which somebody has asked.
-    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) -> bool {
+    /// Starts, goes on with or ends a check, as it is time.
+    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) -> Turn {
         let now = Instant::now();
         if let Some(current) = &mut self.current {
             if std::mem::take(&mut current.ready) {
@@ -156,22 +165,26 @@ impl Checks {
                 }
                 Err(_) => {
                     self.await_next();
-                    return asked;
+                    return Turn {
+                        asked,
+                        ..Turn::default()
+                    };
                 }
             }
         }
-        false
+        Turn::default()
     }
 
-    fn finish(&mut self, task: &Task<'_>, status: i32) -> bool {
+    fn finish(&mut self, task: &Task<'_>, status: i32) -> Turn {
         let early = self.is_early();
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
-            return false;
+            return Turn::default();
         };
         // Who has asked since is told of the next.
         let asked = current.asked && !self.asked;
         let (output, start) = current.stop();
         let health = &mut self.health;
+        let before = health.verdict;
         if status == 0 {
             (health.verdict, health.failing) = (Verdict::Healthy, 0);
         } else if !(early && health.verdict == Verdict::Starting) {
@@ -196,8 +209,9 @@ impl Checks {
         health.checks.drain(..old);
         let told = Some(health.clone());
         let _ = task.container.change(false, |state| state.health = told);
+        let unhealthy = health.verdict == Verdict::Unhealthy && before != Verdict::Unhealthy;
         self.await_next();
-        asked
+        Turn { asked, unhealthy }
     }
 
     /// The container has ended, and with it the check.

@@ -253,9 +253,10 @@ fn run(task: &Task<'_>, client: Channel) {
             // With a pid namespace of its own nothing is left; without, it is what started in the background.
             cgroup::kill(group.dir());
         }
-        let wait = match end.asked {
-            true => None,
-            false => history.next(policy, end.ended, began.elapsed()),
+        let wait = match (end.asked, end.again) {
+            (true, _) => None,
+            (false, true) => Some(std::time::Duration::ZERO),
+            (false, false) => history.next(policy, end.ended, began.elapsed()),
         };
         let gone = match task.spec.remove || end.remove {
             true => {

@@ -86,6 +86,7 @@ const OPTIONS: &[Row] = &[
     ("HealthTimeout", "--health-timeout", "", Last),
     ("HealthStartPeriod", "--health-start-period", "", Last),
     ("HealthRetries", "--health-retries", "", Last),
+    ("HealthOnFailure", "--health-on-failure", "", Last),
 ];
 
 /// Keys that become something else than one option.
@@ -122,7 +123,6 @@ const NOT_YET: &[&str] = &[
     "HealthLogDestination",
     "HealthMaxLogCount",
     "HealthMaxLogSize",
-    "HealthOnFailure",
     "HealthStartupCmd",
     "HealthStartupInterval",
     "HealthStartupRetries",

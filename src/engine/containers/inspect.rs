@@ -75,6 +75,8 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
                 FOREVER => -1,
                 seconds => i64::from(seconds),
             },
+            "Timeout": spec.timeout,
+            "HealthcheckOnFailureAction": spec.health.as_ref().map(|health| health.on_failure.word()),
             "Healthcheck": spec.health.as_ref().map(health_check),
         },
         "NetworkSettings": network_settings(container, network),

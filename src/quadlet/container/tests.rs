@@ -157,12 +157,13 @@ fn keys_are_options() {
             ],
         ),
         (
-            "HealthCmd=test -e /x\nHealthRetries=2\nLogDriver=journald\nLogOpt=a=b",
+            "HealthCmd=test -e /x\nHealthRetries=2\nHealthOnFailure=kill\nLogDriver=journald\nLogOpt=a=b",
             &[
                 "--log-driver=journald",
                 "--log-opt=a=b",
                 "--health-cmd=test -e /x",
                 "--health-retries=2",
+                "--health-on-failure=kill",
                 "i",
             ],
         ),
