@@ -192,6 +192,28 @@ identities! {
         }
     }
 
+    fn a_hardware_address_of_ones_own(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        let asked = ["--mac-address", "02-12-34-56-78-9A"];
+        for helper in HELPERS {
+            let up = Up::start(t, &[&["--network", helper, "--name", "box", "-p", "8081:81"], &asked[..]].concat());
+            let seen = t.rl(["exec", "box", "sh", "-c", "cat /sys/class/net/*/address"]).run().ok().out();
+            assert!(seen.lines().any(|line| line == "02:12:34:56:78:9a"), "{helper}: {seen}");
+            up.inside(|| echo("[::]:81"));
+            echoes("127.0.0.1:8081");
+            let told = t.rl(["inspect", "-f", "{{.Config.MacAddress}} {{.NetworkSettings.MacAddress}}", "box"]).run().ok().out();
+            assert_eq!(told, "02:12:34:56:78:9a 02:12:34:56:78:9a", "{helper}");
+            up.end();
+        }
+        for mode in ["none", "host"] {
+            container(t, &[&["--network", mode], &asked[..]].concat(), &["true"]).run()
+                .refuses(125, &format!("no hardware address to be chosen with `--network {mode}`")).complains("hint: one goes with pasta");
+        }
+        for bad in ["02:12:34:56:78", "01:12:34:56:78:9a", "box"] {
+            container(t, &["--network", "pasta", "--mac-address", bad], &["true"]).run().refuses(125, "--mac-address").complains("hint: such as");
+        }
+    }
+
     fn a_port_on_an_ipv6_address(t: [sub]) {
         let Some(_host) = Host::new() else { return };
         let up = Up::start(t, &["--network", "pasta", "-p", "[::1]:8080:80"]);

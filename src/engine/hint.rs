@@ -15,6 +15,9 @@ fn example(option: &str) -> &'static str {
         "--tmpfs" => "such as `--tmpfs /tmp` or `--tmpfs /tmp:size=64m`",
         "--device" => "such as `--device /dev/fuse`",
         "--env" | "--label" | "--annotation" => "such as `NAME=value`, with quotes around blanks",
+        "--mac-address" => {
+            "such as `--mac-address 02:42:ac:11:00:02`; the first byte is an even one"
+        }
         "--pidfile" => "such as `--pidfile box.pid`",
         "--health-on-failure" => "it goes with `--health-cmd COMMAND`; `none` does nothing",
         "--cidfile" => "a file that `rl run --cidfile FILE` has written",

@@ -237,6 +237,7 @@ fn request(args: &RunArgs) -> NetworkRequest {
         dns_option: args.dns_option.clone(),
         add_host: args.add_host.clone(),
         ip: args.ip.clone(),
+        mac: args.mac_address.clone(),
         aliases: args.network_alias.clone(),
     }
 }

@@ -108,6 +108,9 @@ pub struct RunArgs {
     /// Address on the network
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
+    /// Hardware address of the container's interface
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac_address: Option<String>,
     /// Further name on the network
     #[arg(long, alias = "net-alias", value_name = "NAME")]
     pub network_alias: Vec<String>,
@@ -341,7 +344,6 @@ pub const NOT_YET: &[&str] = &[
     "kernel-memory",
     "link",
     "link-local-ip",
-    "mac-address",
     "memory-swappiness",
     "oom-kill-disable",
     "os",

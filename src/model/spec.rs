@@ -391,6 +391,9 @@ pub struct NetworkRequest {
     /// `--ip`.
     #[serde(default)]
     pub ip: Option<String>,
+    /// `--mac-address`.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// `--network-alias`.
     #[serde(default)]
     pub aliases: Vec<String>,

@@ -108,6 +108,8 @@ pub struct Network {
     pub host_gateway: bool,
     /// The caller is root of the machine.
     pub as_root: bool,
+    /// The hardware address that is asked for.
+    pub mac: Option<[u8; 6]>,
     /// Who the container is on its network with a name.
     pub member: Option<net::Member>,
 }

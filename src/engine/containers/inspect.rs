@@ -8,6 +8,7 @@ use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
 use crate::engine::ports::{each, unpublished};
+use crate::model::mac;
 use crate::model::spec::{
     CgroupMode, Confinement, ContainerSpec, FOREVER, Health, LogDriver, MountSource, NetworkMode,
     Resources, RestartPolicy, RootfsSource, SeccompChoice,
@@ -61,6 +62,7 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
+            "MacAddress": asked_mac(spec),
             "Umask": format!("{:04o}", spec.umask),
             "Tty": spec.tty,
             "OpenStdin": spec.open_stdin,
@@ -103,6 +105,9 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
         }),
         _ => none,
     };
+    if named.is_none() && alive {
+        out["MacAddress"] = json!(asked_mac(spec));
+    }
     let bound = published(&spec.network.publish, spec.network.mode).into_iter();
     out["Ports"] = ports(bound.map(|(inside, ip, port)| (inside, ip.to_string(), port)));
     // As docker has those that are not published.
@@ -111,6 +116,15 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
     }
     out["Networks"] = Value::Object(named.into_iter().collect());
     out
+}
+
+/// The hardware address that was asked for.
+fn asked_mac(spec: &ContainerSpec) -> String {
+    let asked = spec.network.request.mac.as_deref();
+    asked
+        .and_then(mac::parse)
+        .map(mac::text)
+        .unwrap_or_default()
 }
 
 /// Docker's word for a point in time that has not come is the year 1.
