@@ -187,6 +187,35 @@ identities! {
     }
 
     /// Each command is in a user namespace of its own there, so nobody joins a container that runs.
+    fn while_it_waits_to_be_started_again(t: [sub nosub root]) {
+        let count = "echo x >>/starts; test -e /in && exec sleep 1000; exit 3";
+        t.rl(["run", "-d", "--name", "box", "--restart", "always", "--network", "none", "-v", "data:/data"])
+            .args([images::busybox(), "sh", "-c", count]).run().ok();
+        let told = |field: &str| t.rl(["inspect", "-f", field, "box"]).run().ok().out();
+        let (is, starts) = (|| told("{{.State.Status}}"), || told("{{.RestartCount}}").parse::<usize>().unwrap());
+        // Waits become long.
+        support::wait_for("some starts", || starts() > 2);
+        support::wait_for("the wait", || is() == "restarting");
+        t.rl(["cp", "box:/starts", "out"]).run().ok();
+        assert!(fs::read_to_string(t.path("out")).unwrap().lines().count() > 3);
+        assert!(!t.rl(["export", "box"]).run().ok().stdout.is_empty());
+        // It does not start while somebody is at it, which may take long.
+        let mut copy = t.rl(["cp", "/dev/stdin", "box:/in"]).stdin_open().spawn();
+        support::wait_for("who copies", || t.processes().iter().filter(|p| p.command.ends_with("cp /dev/stdin box:/in")).count() > 1);
+        let before = starts();
+        std::thread::sleep(std::time::Duration::from_millis(3500));
+        assert_eq!((is(), starts()), ("restarting".into(), before));
+        // Another one comes when that is done.
+        let other = t.rl(["cp", "box:/starts", "later"]).spawn();
+        copy.close_stdin();
+        copy.wait().ok();
+        support::wait_for("its start", || is() == "running");
+        other.wait().ok();
+        assert_eq!(inside(t, "box", "wc -l </starts").parse::<usize>().unwrap(), starts() + 1);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        t.rl(["volume", "rm", "data"]).run().ok();
+    }
+
     fn at_rest_in_a_nested_namespace(t: [unshared]) {
         t.keeps_containers();
         t.sh(&format!("({SOURCE})")).run().ok();

@@ -190,6 +190,47 @@ identities! {
         assert_eq!(volumes(t), [""; 0]);
     }
 
+    fn one_has_the_volumes_of_another(t: [sub nosub root]) {
+        t.keeps_containers();
+        let (shared, own) = (t.directory("shared"), t.directory("own"));
+        fs::write(own.join("f"), "own").unwrap();
+        let bind = format!("{}:/bound:ro", shared.display());
+        let options = ["-v", "/data", "-v", "named:/n", "-v", &bind, "--tmpfs", "/forgotten"];
+        detached(t, "one", &options, images::busybox(), "echo a >/data/f; echo n >/n/f; echo x >/forgotten/f");
+        t.rl(["wait", "one"]).run().ok();
+        fs::write(shared.join("f"), "of the host").unwrap();
+        let from = |options: &[&str], script: &str| {
+            t.rl(["run", "--rm", "--network", "none"]).args(options).args([images::busybox(), "sh", "-c", script]).run()
+        };
+        // It is at rest, and its tmpfs its own.
+        let read = "cat /data/f /n/f /bound/f; ls /forgotten 2>/dev/null; touch /data/g && echo w; touch /bound/g 2>/dev/null || echo r";
+        assert_eq!(from(&["--volumes-from", "one"], read).ok().out(), "a\nn\nof the hostw\nr");
+        let id = t.rl(["ps", "-aq", "--filter", "name=one"]).run().ok().out();
+        assert_eq!(from(&["--volumes-from", &format!("{id}:ro,z")], "ls /data; touch /data/h || echo r").exits(0).out(), "f\ng\nr");
+        assert_eq!(from(&["--volumes-from", "one:rw"], "touch /bound/g || touch /data/h && echo w").exits(0).out(), "w");
+        // Own ones win, and of several the last.
+        let mine = format!("{}:/data", own.display());
+        assert_eq!(from(&["--volumes-from", "one", "-v", &mine], "cat /data/f /n/f").ok().out(), "ownn");
+        detached(t, "two", &["-v", &mine, "--volumes-from", "one:ro"], images::busybox(), UP);
+        assert_eq!(from(&["--volumes-from", "one", "--volumes-from", "two"], "cat /data/f; touch /n/x 2>/dev/null || echo r").ok().out(), "ownr");
+        assert_eq!(t.rl(["inspect", "-f", "{{.HostConfig.VolumesFrom}}", "two"]).run().ok().out(), "[one:ro]");
+        t.rl(["rm", "-f", "-v", "two"]).run().ok();
+        // What nobody named goes with the last that has it.
+        let anonymous = volumes(t).into_iter().find(|name| name.len() == 64).unwrap();
+        detached(t, "three", &["--rm", "--volumes-from", "one"], images::busybox(), UP);
+        t.rl(["rm", "-v", "one"]).run().ok();
+        assert!(volumes(t).contains(&anonymous));
+        detached(t, "four", &["--volumes-from", "three"], images::busybox(), UP);
+        t.rl(["rm", "-f", "three"]).run().ok();
+        assert!(volumes(t).contains(&anonymous), "three went with `--rm`");
+        t.rl(["restart", "-t", "0", "four"]).run().ok();
+        assert_eq!(t.rl(["exec", "four", "cat", "/data/f"]).run().ok().out(), "a");
+        t.rl(["rm", "-f", "-v", "four"]).run().ok();
+        assert_eq!(volumes(t), ["named"]);
+        from(&["--volumes-from", "one"], "true").refuses(125, "`one`").complains("hint: `rl ps -a`");
+        from(&["--volumes-from", "one:rx"], "true").refuses(125, "--volumes-from one:rx").complains("hint: such as");
+    }
+
     fn what_could_not_be_made_leaves_no_volume(t: [sub root]) {
         t.run_with(&["-v", "/data"], ["no-such-program"]).run().refuses(127, "no-such-program");
         let plain = ["run", "--network", "none", "-v", "/data"];
@@ -259,6 +300,14 @@ identities! {
         // The command of the image, at another time.
         detached(t, "rare", &["--health-interval", "1h"], &image, UP);
         wait_for("the first words", || status("rare").contains("(health: starting)"));
+        // Of the start there is more to say.
+        let check = json!({"Test": ["CMD", "true"], "Interval": 3_600_000_000_000_u64, "StartPeriod": 3_600_000_000_000_u64, "StartInterval": 30_000_000});
+        let early = Image::busybox().config("Healthcheck", check).write_for(t, "early");
+        detached(t, "early", &[], &early, UP);
+        wait_for("the verdict", || status("early").contains("(healthy)"));
+        let change = ["--change", "HEALTHCHECK --start-interval=2s CMD true"];
+        t.rl(["commit", "-q"]).args(change).args(["early", "my/check"]).run().ok();
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Healthcheck.StartInterval}}", "my/check"]).run().ok().out(), "2000000000");
         detached(t, "other", &["--health-cmd", "true", "--health-interval", "50ms"], &image, UP);
         wait_for("the verdict", || status("other").contains("(healthy)"));
         t.rl(["rm", "-f", "-a"]).run().ok();
@@ -397,6 +446,39 @@ identities! {
             assert_eq!(t.rl(["wait", "box"]).run().ok().out(), code, "{option}");
             t.rl(["rm", "-f", "box"]).run().ok();
         }
+    }
+
+    fn an_image_goes_with_its_container(t: [sub nosub root]) {
+        t.keeps_containers();
+        let path = Image::busybox().layer(Layer::new().file("own", 0o644, "x")).write_for(t, "image");
+        let images = || listed(t, &["images", "--format", "{{.Repository}}"]);
+        let id = t.rl(["pull", &path]).run().ok().out();
+        t.rl(["tag", &id, "one"]).run().ok();
+        t.rl(["tag", &id, "two"]).run().ok();
+        let run = |options: &[&str], image: &str| t.rl(["run", "--network", "none"]).args(options).args([image, "sh", "-c", "cat /own; exit 3"]).run();
+        // A name first, while there is another, then all of it.
+        let before = images();
+        assert!(before.contains(&"one".to_owned()), "{before:?}");
+        assert_eq!(run(&["--rmi"], "one").exits(3).out(), "x");
+        assert!(!images().contains(&"one".to_owned()) && images().contains(&"two".to_owned()), "{:?}", images());
+        assert_eq!(listed(t, &["ps", "-aq"]), [""; 0]);
+        detached(t, "user", &[], "two", UP);
+        for name in images().into_iter().filter(|name| name != "two" && name != "<none>") {
+            t.rl(["rmi", &name]).run().ok();
+        }
+        run(&["--rmi"], "two").exits(3).complains("the image stays");
+        assert!(images().contains(&"two".to_owned()));
+        t.rl(["rm", "-f", "user"]).run().ok();
+        run(&["--rmi"], "two").exits(3);
+        assert_eq!(images(), [""; 0]);
+        assert_eq!(events(t, "event=delete", "{{.Type}}"), ["image"]);
+        // One that has no name.
+        run(&["--rmi"], &path).exits(3);
+        assert_eq!(images(), [""; 0]);
+        run(&["--rmi", "-d"], &path).refuses(125, "`--rmi` with `--detach`");
+        t.rl(["run", "--rmi", "host", "true"]).run().refuses(125, "`--rmi` with the image `host`");
+        t.rl(["run", "--rmi", "--rootfs", "/", "true"]).run().refuses(125, "`--rmi` with `--rootfs`");
+        t.rl(["create", "--rmi", &path]).run().refuses(125, "`--rmi` is for `rl run`");
     }
 
     fn pruning_spares_what_is_in_use(t: [sub nosub root]) {

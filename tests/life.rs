@@ -441,6 +441,27 @@ identities! {
         t.rl(["rm", "-f", "box"]).run().ok();
     }
 
+    fn checks_of_the_start_come_at_a_pace_of_their_own(t: [sub]) {
+        let check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "1h", "--health-retries", "1"];
+        let start = ["--health-start-period", "1h", "--health-start-interval", "30ms"];
+        detached(t, "box", &[&check[..], &start].concat(), "exec sleep 1000");
+        let field = |field: &str| t.rl(["inspect", "-f", field, "box"]).run().ok().out();
+        assert_eq!(field("{{.Config.Healthcheck.StartInterval}}"), "30000000");
+        // What fails in that time does not count.
+        wait_for("two checks", || field("{{len .State.Health.Log}}").parse::<u32>().unwrap() > 1);
+        assert!(status(t, "box").contains("(health: starting)"), "{}", status(t, "box"));
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        wait_for("the verdict", || status(t, "box").contains("(healthy)"));
+        // From then on an hour passes.
+        t.rl(["exec", "box", "rm", "/tmp/well"]).run().ok();
+        let checks = "{{range .State.Health.Log}}{{.Start}} {{end}}";
+        let before = field(checks);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(field(checks), before);
+        t.rl(["rm", "-f", "box"]).run().ok();
+        t.run_with(&["--health-cmd", "true", "--health-start-interval", "soon"], ["true"]).run().refuses(125, "--health-start-interval");
+    }
+
     fn nothing_stays_of_a_check_that_takes_too_long(t: [sub root]) {
         let check = ["--health-cmd", "sleep 77; true", "--health-interval", "20ms", "--health-timeout", "60ms", "--health-retries", "3"];
         detached(t, "box", &check, "exec sleep 1000");
@@ -727,6 +748,142 @@ identities! {
         let codes = ["events", "--stream=false", "--filter", "event=die", "--filter", "container=one", "--format", "{{.Actor.Attributes.exitCode}}"];
         assert_eq!(t.rl(codes).run().ok().out().lines().last(), Some("5"));
         t.rl(["rm", "-t", "60", "one"]).run().refuses(125, "--force");
+    }
+
+    fn those_that_fit_and_those_in_files(t: [sub]) {
+        for (name, label) in [("one", "a=1"), ("two", "a=2"), ("three", "b=1")] {
+            detached(t, name, &["--label", label, "--cidfile", &format!("{name}.id")], "exec sleep 1000");
+        }
+        t.rl(["create", "--name", "four", "--label", "a=1", "--network", "none"]).args([images::busybox(), "sleep", "1000"]).run().ok();
+        let states = || t.rl(["ps", "-a", "--sort", "created", "--format", "{{.State}}"]).run().ok().out().replace('\n', " ");
+        let did = |words: &[&str]| t.rl(words).run().ok().out().lines().count();
+        assert_eq!((did(&["pause", "--filter", "label=a"]), states()), (2, "paused paused running created".into()));
+        assert_eq!((did(&["unpause", "-f", "name=^two$"]), states()), (1, "paused running running created".into()));
+        assert_eq!((did(&["unpause", "--cidfile", "one.id"]), states()), (1, "running running running created".into()));
+        assert_eq!((did(&["stop", "-t", "0", "--filter", "label=a", "--filter", "label=a=1"]), states()), (1, "exited running running created".into()));
+        assert_eq!((did(&["kill", "--cidfile", "two.id", "--cidfile", "three.id"]), states()), (2, "exited exited exited created".into()));
+        assert_eq!((did(&["start", "--filter", "label=a=1"]), states()), (2, "running exited exited running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "--filter", "label=a=2"]), states()), (1, "running running exited running".into()));
+        assert_eq!((did(&["restart", "-t", "0", "--running", "--filter", "label=a=1"]), states()), (2, "running running exited running".into()));
+        assert_eq!(did(&["kill", "--filter", "label=nothing"]), 0);
+        assert_eq!((did(&["rm", "--cidfile", "three.id"]), states()), (1, "running running running".into()));
+        t.rl(["rm", "--filter", "label=a=2"]).run().refuses(1, "rl stop");
+        assert_eq!((did(&["rm", "-f", "--filter", "label=a=1"]), states()), (2, "running".into()));
+        // As podman has it, nothing is missed of a file that is not there.
+        for verb in ["stop", "rm"] {
+            assert_eq!(did(&[verb, "--ignore", "--cidfile", "no.id"]), 0);
+            t.rl([verb, "--cidfile", "no.id"]).run().refuses(125, "--cidfile no.id").complains("hint: a file that `rl run --cidfile FILE` has written");
+        }
+        t.rl(["rm", "--ignore", "--cidfile", "one.id"]).run().ok();
+        t.rl(["stop", "--filter", "label=a", "two"]).run().refuses(125, "cannot be used with");
+        t.rl(["stop", "--filter", "frob=a"]).run().refuses(125, "`frob=a`");
+        t.rl(["rm", "-f", "two"]).run().ok();
+    }
+
+    fn what_becomes_unhealthy_is_ended(t: [sub root]) {
+        let check = ["--health-cmd", "test ! -e /ill", "--health-interval", "30ms", "--health-retries", "2", "--health-on-failure"];
+        let script = "trap 'exit 5' TERM; echo up; test -e /once && rm /ill; echo x >/once; while :; do sleep 0.02; done";
+        let up = |name: &str, remedy: &str, more: &[&str]| {
+            detached(t, name, &[&check[..], &[remedy], more].concat(), script);
+            wait_for("the trap", || t.rl(["logs", name]).run().ok().out().starts_with("up"));
+            t.rl(["exec", name, "touch", "/ill"]).run().ok();
+        };
+        let field = |name: &str, field: &str| t.rl(["inspect", "-f", field, name]).run().ok().out();
+        for (remedy, code) in [("stop", "(5)"), ("kill", "(137)")] {
+            // No policy starts it again.
+            up(remedy, remedy, &["--restart", "always"]);
+            wait_for("its end", || status(t, remedy).contains(&format!("Exited {code}")));
+            assert_eq!(field(remedy, "{{.Config.HealthcheckOnFailureAction}} {{.RestartCount}}"), format!("{remedy} 0"));
+        }
+        up("restart", "restart", &[]);
+        wait_for("its next life", || field("restart", "{{.RestartCount}}") == "1" && status(t, "restart").contains("(healthy)"));
+        assert_eq!(t.rl(["logs", "restart"]).run().ok().out(), "up\nup");
+        // Once more, and after a start anew.
+        for before in [2, 3] {
+            t.rl(["exec", "restart", "touch", "/ill"]).run().ok();
+            wait_for("its next life", || t.rl(["logs", "restart"]).run().ok().out().lines().count() == before + 1);
+        }
+        t.rl(["stop", "restart"]).run().ok();
+        assert!(status(t, "restart").contains("Exited (5)"));
+        up("none", "none", &[]);
+        wait_for("the verdict", || status(t, "none").contains("(unhealthy)"));
+        t.rl(["rm", "-f", "-a"]).run().ok();
+        for (options, text) in [
+            (&["--health-on-failure", "kill"][..], "there is no check"),
+            (&["--health-on-failure", "kill", "--health-cmd", "none"], "there is no check"),
+            (&["--rm", "--health-on-failure", "restart", "--health-cmd", "true"], "--rm"),
+            (&["--restart", "always", "--health-on-failure", "restart", "--health-cmd", "true"], "--restart"),
+            (&["--health-on-failure", "pray", "--health-cmd", "true"], "pray"),
+        ] {
+            t.rl(["run", "--network", "none"]).args(options).args([images::busybox(), "true"]).run().refuses(125, text);
+        }
+    }
+
+    fn a_time_for_the_command(t: [sub nosub root]) {
+        t.keeps_containers();
+        let run = ["run", "--name", "box", "--network", "none", "--timeout", "1", images::busybox(), "sh", "-c", "echo up; trap 'echo asked' TERM; while :; do sleep 0.02; done"];
+        t.rl(run).run().exits(137);
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Timeout}}", "box"]).run().ok().out(), "1");
+        // It holds for every start.
+        t.rl(["start", "box"]).run().ok();
+        t.rl(["pause", "box"]).run().ok();
+        assert_eq!(t.rl(["wait", "box"]).run().ok().out(), "137");
+        assert_eq!(t.rl(["logs", "box"]).run().ok().out(), "up\nup");
+        t.rl(["rm", "box"]).run().ok();
+        detached(t, "ever", &["--timeout", "0"], "exec sleep 1000");
+        t.rl(["stop", "-t", "0", "ever"]).run().ok();
+        t.rl(["rm", "ever"]).run().ok();
+        t.run_with(&["--timeout=-1"], ["true"]).run().refuses(125, "--timeout");
+    }
+
+    fn a_file_for_the_process_id(t: [sub nosub root]) {
+        t.keeps_containers();
+        let file = t.path("box.pid");
+        let read = || std::fs::read_to_string(&file).ok();
+        let first = || Some(t.rl(["inspect", "-f", "{{.State.Pid}}", "box"]).run().ok().out());
+        t.rl(["create", "--name", "box", "--pidfile", "box.pid", "--restart", "on-failure:1", "--network", "none"])
+            .args([images::busybox(), "sh", "-c", "test -e /once && exec sleep 1000; touch /once; exec sleep 1001"]).run().ok();
+        assert_eq!(read(), None);
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(read(), first());
+        assert_eq!(t.rl(["inspect", "-f", "{{.PidFile}}", "box"]).run().ok().out(), file.to_str().unwrap());
+        let before: i32 = read().unwrap().parse().unwrap();
+        kill_process(Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+        // It is written a moment before that can be seen.
+        wait_for("its next life", || read() != Some(before.to_string()) && read() == first());
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        assert_eq!(read(), None);
+        t.rl(["rm", "box"]).run().ok();
+        t.run_with(&["--pidfile", "no/such/dir"], ["true"]).run().refuses(125, "--pidfile").complains("hint: the file is made at every start");
+        t.run_with(&["--pidfile", "box.pid"], ["no-such-program"]).run().refuses(127, "no-such-program");
+        assert_eq!(read(), None);
+    }
+
+    fn a_check_out_of_turn(t: [sub nosub root]) {
+        let check = ["--health-cmd", "echo looked; test -e /tmp/well", "--health-interval", "1h", "--health-retries", "2"];
+        detached(t, "box", &check, "exec sleep 1000");
+        let run = || t.rl(["healthcheck", "run", "box"]).run();
+        let field = |field: &str| t.rl(["inspect", "-f", field, "box"]).run().ok().out();
+        assert_eq!(run().exits(1).out(), "");
+        assert_eq!(field("{{.State.Health.Status}} {{.State.Health.FailingStreak}}"), "starting 1");
+        assert_eq!(run().exits(1).out(), "unhealthy");
+        t.rl(["exec", "box", "touch", "/tmp/well"]).run().ok();
+        // Each waits for one that has begun after it came.
+        let all: Vec<_> = (0..4).map(|_| t.rl(["healthcheck", "run", "box"]).spawn()).collect();
+        for one in all {
+            assert_eq!(one.wait().ok().out(), "");
+        }
+        assert_eq!(field("{{.State.Health.Status}}"), "healthy");
+        assert_eq!(field("{{range .State.Health.Log}}{{.Output}}{{end}}").matches("looked").count(), field("{{len .State.Health.Log}}").parse::<usize>().unwrap());
+        t.rl(["pause", "box"]).run().ok();
+        run().refuses(125, "is paused");
+        t.rl(["unpause", "box"]).run().ok();
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        run().refuses(125, "is not running");
+        detached(t, "plain", &[], "exec sleep 1000");
+        t.rl(["healthcheck", "run", "plain"]).run().refuses(125, "has no check of its health");
+        t.rl(["healthcheck", "run", "none"]).run().refuses(125, "`none`");
+        t.rl(["rm", "-f", "-a"]).run().ok();
     }
 
     fn what_is_there_and_what_is_not(t: [sub]) {

@@ -176,6 +176,10 @@ identities! {
                 assert_eq!(line(&["ps", "--format", "{{.Ports}}"]), format!("{}127.0.0.1:8082->82/tcp", bound.concat()), "{helper}");
                 let doors: Vec<String> = all.iter().map(|ip| format!("{}:8081", shown(ip))).collect();
                 assert_eq!(line(&["port", "box", "81"]), doors.join("\n"));
+                let every = line(&["port", "--all"]);
+                let id = line(&["ps", "-q"]);
+                assert!(every.lines().all(|port| port.starts_with(&format!("{id}\t"))) && every.lines().count() == doors.len() + 1, "{every}");
+                assert!(every.contains("\t82/tcp -> 127.0.0.1:8082"), "{every}");
                 let hosts = line(&["inspect", "-f", "{{range index .NetworkSettings.Ports \"81/tcp\"}}{{.HostIp}} {{end}}", "box"]);
                 assert_eq!(hosts.trim(), all.join(" "), "{helper}");
                 let asked = line(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "box"]);
@@ -185,6 +189,28 @@ identities! {
                 assert_eq!(own, if *helper == "pasta" { "/0" } else { "10.0.2.100/24 10.0.2.2" }, "{helper}");
                 up.end();
             }
+        }
+    }
+
+    fn a_hardware_address_of_ones_own(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        let asked = ["--mac-address", "02-12-34-56-78-9A"];
+        for helper in HELPERS {
+            let up = Up::start(t, &[&["--network", helper, "--name", "box", "-p", "8081:81"], &asked[..]].concat());
+            let seen = t.rl(["exec", "box", "sh", "-c", "cat /sys/class/net/*/address"]).run().ok().out();
+            assert!(seen.lines().any(|line| line == "02:12:34:56:78:9a"), "{helper}: {seen}");
+            up.inside(|| echo("[::]:81"));
+            echoes("127.0.0.1:8081");
+            let told = t.rl(["inspect", "-f", "{{.Config.MacAddress}} {{.NetworkSettings.MacAddress}}", "box"]).run().ok().out();
+            assert_eq!(told, "02:12:34:56:78:9a 02:12:34:56:78:9a", "{helper}");
+            up.end();
+        }
+        for mode in ["none", "host"] {
+            container(t, &[&["--network", mode], &asked[..]].concat(), &["true"]).run()
+                .refuses(125, &format!("no hardware address to be chosen with `--network {mode}`")).complains("hint: one goes with pasta");
+        }
+        for bad in ["02:12:34:56:78", "01:12:34:56:78:9a", "box"] {
+            container(t, &["--network", "pasta", "--mac-address", bad], &["true"]).run().refuses(125, "--mac-address").complains("hint: such as");
         }
     }
 

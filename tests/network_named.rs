@@ -228,6 +228,41 @@ identities! {
         two.end();
     }
 
+    fn hardware_addresses_of_ones_own(t: [sub nosub root]) {
+        let Some(_host) = Host::new() else { return };
+        network(t, &["create", "a"]);
+        let asked = ["--mac-address", "02:12:34:56:78:9a", "-p", "8003:90"];
+        let (one, two) = (member(t, "a", "one", &asked), member(t, "a", "two", &[]));
+        let ip = address(t, "a", "one");
+        one.inside(|| echo("0.0.0.0:90"));
+        let reach = || {
+            let script = "ip neigh flush dev eth0 >/dev/null; echo to one | nc -w 20 one 90; ip neigh show dev eth0";
+            let out = t.rl(["exec", "two", "sh", "-c", script]).run().ok().out();
+            assert!(out.starts_with("to one\n") && out.contains(&format!("{ip} lladdr 02:12:34:56:78:9a ")), "{out}");
+            echoes("127.0.0.1:8003");
+        };
+        reach();
+        // Another switch knows it as well.
+        kill(switch(&two));
+        wait_for("another", || two.named("rl-switch").len() == 1);
+        wait_for("both members", || t.rl(["exec", "two", "sh", "-c", "echo x | nc -w 1 one 90"]).run().out() == "x");
+        reach();
+        let told = t.rl(["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.MacAddress}};{{end}}", "a"]).run().ok().out();
+        assert!(told.contains("one 02:12:34:56:78:9a;") && told.contains("two 02:42:0a:59:00:"), "{told}");
+        let format = "{{.NetworkSettings.MacAddress}} {{.NetworkSettings.Networks.a.MacAddress}}";
+        assert_eq!(t.rl(["inspect", "-f", format, "one"]).run().ok().out(), "02:12:34:56:78:9a 02:12:34:56:78:9a");
+        for taken in ["02:12:34:56:78:9a", "52:55:f0:00:00:02"] {
+            container(t, &["--network", "a", "--mac-address", taken], &["true"]).run().refuses(125, "the hardware address is taken");
+        }
+        // What is not said by its own address is not heard.
+        let wrong = "ip link set eth0 address 02:12:34:56:78:9b";
+        one.inside(|| run(&[wrong]));
+        let silent = t.rl(["exec", "two", "sh", "-c", "echo x | nc -w 1 one 90"]).run();
+        assert_eq!(silent.out(), "");
+        one.end();
+        two.end();
+    }
+
     fn a_wrong_sender_is_not_heard(t: [sub nosub]) {
         let Some(_host) = Host::new() else { return };
         network(t, &["create", "a"]);

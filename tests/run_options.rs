@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use support::images::Layer;
 use support::{Identity, Image, images};
 
 /// Runs a shell command in the small image with options before it; its output.
@@ -41,6 +42,68 @@ identities! {
             assert!(!output.lines().any(|l| l.starts_with(&format!("{name}="))), "{name} is in:\n{output}");
         }
         t.run_with(&["--env-file", "no-such-file"], ["true"]).run().refuses(125, "no-such-file");
+    }
+
+    fn variables_that_are_left_out(t: [sub]) {
+        let image = Image::busybox().config("Env", serde_json::json!(["A=image", "B=image", "PATH=/bin"])).write_for(t, "variables");
+        let env = |options: &[&str]| {
+            let run = t.rl(["run", "--rm", "--network", "none"]).args(options).args([&image, "/bin/env"]);
+            let run = run.env("http_proxy", "http://proxy:1").env("NO_PROXY", "here").env("FTP_PROXY", "");
+            run.run().ok().out().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let names = |all: &[String]| all.iter().map(|v| v.split('=').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&env(&[])), ["PATH", "HOSTNAME", "container", "A", "B", "HOME"]);
+        assert_eq!(names(&env(&["--unsetenv", "A", "--unsetenv=HOME", "--unsetenv", "NONE"])), ["PATH", "HOSTNAME", "container", "B"]);
+        // What is asked for is there.
+        assert_eq!(env(&["--unsetenv", "A", "-e", "A=asked"]).last().unwrap(), "HOME=/root");
+        assert!(env(&["--unsetenv", "A", "-e", "A=asked"]).contains(&"A=asked".to_owned()));
+        assert_eq!(env(&["--unsetenv-all", "-e", "B=mine"]), ["B=mine"]);
+        // Proxies are passed on to who asks, for they may tell a password.
+        assert!(!env(&["--http-proxy=false"]).concat().contains("proxy"));
+        let proxies: Vec<String> = env(&["--http-proxy"]).into_iter().filter(|v| v.to_lowercase().contains("proxy")).collect();
+        assert_eq!(proxies, ["http_proxy=http://proxy:1", "FTP_PROXY=", "NO_PROXY=here"]);
+        assert!(env(&["--http-proxy=true", "-e", "http_proxy=mine", "--unsetenv", "NO_PROXY"]).contains(&"http_proxy=mine".to_owned()));
+    }
+
+    fn permissions_of_new_files(t: [sub]) {
+        t.keeps_containers();
+        assert_eq!(inside(t, &[], "umask"), "0022");
+        assert_eq!(inside(t, &["--umask", "077"], "umask; touch /f; stat -c %a /f"), "0077\n600");
+        assert_eq!(inside(t, &["--umask=0", "--init"], "umask"), "0000");
+        t.rl(["run", "-d", "--name", "box", "--umask", "0007", "--network", "none", images::busybox(), "sleep", "1000"]).run().ok();
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "umask"]).run().ok().out(), "0007");
+        assert_eq!(t.rl(["inspect", "-f", "{{.Config.Umask}}", "box"]).run().ok().out(), "0007");
+        // What an older one has written says nothing of it.
+        let dir = t.rl(["inspect", "-f", "{{.HostnamePath}}", "box"]).run().ok().out();
+        t.rl(["stop", "-t", "0", "box"]).run().ok();
+        let path = std::path::Path::new(&dir).with_file_name("spec.json");
+        let mut spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        for field in ["umask", "no_home", "no_hosts", "no_hostname", "volumes_from"] {
+            assert!(spec.as_object_mut().unwrap().remove(field).is_some(), "{field}");
+        }
+        fs::write(&path, spec.to_string()).unwrap();
+        t.rl(["start", "box"]).run().ok();
+        assert_eq!(t.rl(["exec", "box", "sh", "-c", "umask; echo $HOME"]).run().ok().out(), "0022\n/root");
+        t.rl(["rm", "-f", "box"]).run().ok();
+        for bad in ["", "8", "1000", "+7", "u=rwx"] {
+            t.run_with(&[&format!("--umask={bad}")], ["true"]).run().refuses(125, "umask");
+        }
+    }
+
+    fn files_of_etc_that_are_the_images_own(t: [sub nosub root]) {
+        t.keeps_containers();
+        let layer = Layer::new().file("etc/hosts", 0o644, "1.2.3.4 image\n").file("etc/hostname", 0o644, "image\n");
+        let image = Image::busybox().layer(layer).write_for(t, "etc");
+        let run = |options: &[&str], script: &str| t.rl(["run", "--network", "none"]).args(options).args([&image, "sh", "-c", script]).run();
+        assert!(!run(&["--rm"], "cat /etc/hosts /etc/hostname").ok().out().contains("image"));
+        let options = ["--name", "box", "--no-hosts", "--no-hostname", "--hostname", "own"];
+        assert_eq!(run(&options, "cat /etc/hosts /etc/hostname; hostname; echo more >>/etc/hosts").ok().out(), "1.2.3.4 image\nimage\nown");
+        assert_eq!(t.rl(["inspect", "-f", "{{.HostsPath}}{{.HostnamePath}}", "box"]).run().ok().out(), "");
+        assert_eq!(t.rl(["start", "-a", "box"]).run().ok().out(), "1.2.3.4 image\nmore\nimage\nown");
+        // It is a change as any other.
+        assert!(t.rl(["diff", "box"]).run().ok().out().contains("C /etc/hosts"));
+        t.rl(["rm", "box"]).run().ok();
+        run(&["--rm", "--no-hosts", "--add-host", "a:1.2.3.4"], "true").refuses(125, "--no-hosts");
     }
 
     fn flags_with_a_word(t: [sub]) {
@@ -222,6 +285,16 @@ identities! {
         inside(t, &["--read-only", "--tmpfs", "/x"], "touch /x/y /dev/shm/z; echo >/dev/null");
     }
 
+    fn read_only_without_exception(t: [sub nosub root]) {
+        let probe = "for dir in / /tmp /run /var/tmp /dev /dev/shm; do touch $dir/f 2>/dev/null && echo $dir; done; echo x >/dev/null && echo null";
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs"], probe), "/tmp\n/run\n/var/tmp\n/dev\n/dev/shm\nnull");
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs=false"], probe), "null");
+        assert_eq!(inside(t, &["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--tmpfs", "/dev/shm"], probe), "/tmp\n/dev/shm\nnull");
+        let mut terminal = t.run_with(&["-it", "--read-only", "--read-only-tmpfs=false"], ["sh", "-c", "tty; echo seen"]).terminal();
+        terminal.expect("seen");
+        assert!(terminal.wait().success());
+    }
+
     fn host_names(t: [sub nosub root]) {
         assert_eq!(inside(t, &["--hostname", "box.example"], "hostname; cat /etc/hostname; grep -c box.example /etc/hosts"), "box.example\nbox.example\n1");
         let first = inside(t, &[], "hostname");
@@ -356,6 +429,20 @@ identities! {
         let shown = t.rl(["inspect", "-f", format, "x"]).run().ok().out();
         assert_eq!(shown, r#"{"a":"b","c":""} {"d":"e"} SIGINT"#);
         t.rl(["rm", "x"]).run().ok();
+    }
+
+    fn labels_of_files(t: [sub]) {
+        let image = Image::busybox().config("Labels", serde_json::json!({"a": "image", "i": "image"})).write_for(t, "labelled");
+        t.file("one", "# a comment\na=first\n\n  b=two words\nHOME\n");
+        t.file("two", "c=second\nd=second=2\n");
+        let options = ["--label", "c=option", "--label-file", "one", "--label-file", "two", "--name", "x", "--network", "none"];
+        t.rl(["create"]).args(options).args([&image, "true"]).run().ok();
+        let shown = t.rl(["inspect", "-f", "{{json .Config.Labels}}", "x"]).run().ok().out();
+        assert_eq!(shown, r#"{"HOME":"","a":"first","b":"two words","c":"option","d":"second=2","i":"image"}"#);
+        t.rl(["rm", "x"]).run().ok();
+        t.run_with(&["--label-file", "three"], ["true"]).run().refuses(125, "--label-file three").complains("hint: a file you may read");
+        t.file("bad", "=x\n");
+        t.run_with(&["--label-file", "bad"], ["true"]).run().refuses(125, "--label-file =x");
     }
 
     fn a_directory_as_root_file_system(t: [sub nosub]) {

@@ -177,6 +177,16 @@ identities! {
         says(&["rmi"], "required arguments were not provided", "`rl rmi --help`");
     }
 
+    fn the_version_is_told(t: [sub]) {
+        let (number, arch) = (env!("CARGO_PKG_VERSION"), match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other });
+        let told = |words: &[&str]| t.rl(["version"]).args(words).run().ok().out();
+        assert_eq!(told(&[]), format!("Client:\n Version:  {number}\n OS/Arch:  linux/{arch}"));
+        assert_eq!(told(&["--format", "{{.Client.Version}} {{.Client.Os}}"]), format!("{number} linux"));
+        let json: serde_json::Value = serde_json::from_str(&told(&["-f", "json"])).unwrap();
+        assert_eq!(json, json!({"Client": {"Version": number, "Os": "linux", "Arch": arch, "OsArch": format!("linux/{arch}")}}));
+        t.rl(["version", "-f", "{{.Server.Version}}"]).run().refuses(125, "Server");
+    }
+
     fn colours_only_where_they_are_wanted(t: [sub]) {
         let shown = |no_color: &str| {
             let mut terminal = t.rl(["frobnicate"]).env("NO_COLOR", no_color).terminal();
@@ -214,7 +224,7 @@ identities! {
         assert_eq!(offers("rl rm -f w"), ["web-1"]);
         assert_eq!(offers("rl run --network p"), ["pasta"]);
         assert_eq!(offers("rl run --cap-add SYS_TI"), ["SYS_TIME"]);
-        assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
+        assert_eq!(offers("rl run --name x --rootf"), ["--rootfs"]);
         assert_eq!(offers("rl enable w"), ["web-1"]);
         assert_eq!(offers("rl generate s"), ["systemd"]);
         assert_eq!(offers("rl generate systemd --res"), ["--restart-policy"]);
@@ -236,6 +246,7 @@ identities! {
         assert_eq!(offers("rl run --restart "), ["always", "no", "on-failure", "unless-stopped"]);
         assert_eq!(offers("rl update --restart u"), ["unless-stopped"]);
         assert_eq!(offers("rl wait --condition h"), ["healthy"]);
+        assert_eq!(offers("rl run --volumes-from s"), offers("rl rm s"));
         assert_eq!(offers("rl image rm q"), ["quay.io/a/app:1"]);
         assert_eq!(offers("rl history debian:b"), ["bookworm"]);
         assert_eq!(offers("rl system "), ["df", "events", "help", "info", "prune", "reset"]);
@@ -304,7 +315,7 @@ fn completion_in_fish() {
     );
     assert_eq!(offers("rl run --rm debian:b"), ["debian:bookworm"]);
     assert_eq!(offers("rl rm -f w"), ["web-1"]);
-    assert_eq!(offers("rl run --name x --read-o"), ["--read-only"]);
+    assert_eq!(offers("rl run --name x --rootf"), ["--rootfs"]);
     assert_eq!(offers("rl container st"), ["start", "stats", "stop"]);
     assert_eq!(offers("rl load -i ba"), ["base.tar"]);
     assert!(offers("rl run debian deb").is_empty());
@@ -340,7 +351,7 @@ fn completion_in_zsh() {
         for (typed, completed) in [
             ("rl rm web\t", "web-1 "),
             ("rl run debian:b\t", "debian:bookworm "),
-            ("rl run --read-o\t", "--read-only "),
+            ("rl run --rootf\t", "--rootfs "),
             ("rl load -i ba\t", "base.tar "),
         ] {
             terminal.send(typed);
@@ -463,6 +474,11 @@ impl Tour<'_> {
             .replace(
                 "rl update --memory 1g db",
                 "rl run -d --name db debian sleep 1000; rl update --memory 1g db || no=$?; rl rm -f db; exit $no",
+            )
+            // One that has a check.
+            .replace(
+                "rl healthcheck run db",
+                "rl run -d --name well --health-cmd true debian sleep 1000; rl healthcheck run well; rl rm -f well",
             )
             // The one that is there for `rl apply` alone.
             .replace("--name try ", "--name tried ")

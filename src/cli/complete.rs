@@ -201,15 +201,16 @@ fn values(option: &Arg, context: Option<&Context<'_>>) -> Vec<String> {
         _ => &[],
     };
     let possible = option.get_possible_values();
-    let networks = match option.get_id().as_str() {
+    let names = match option.get_id().as_str() {
         "network" => network_names(context),
+        "volumes_from" => container_names(context, |_| true),
         _ => Vec::new(),
     };
     words
         .iter()
         .map(|&word| word.to_owned())
         .chain(possible.iter().map(|v| v.get_name().to_owned()))
-        .chain(networks)
+        .chain(names)
         .collect()
 }
 
@@ -218,7 +219,8 @@ fn kind(group: &str, verb: &str, positional: usize) -> Kind {
     match (group, verb, positional) {
         ("volume", "rm" | "inspect" | "exists", _) => Kind::Volumes,
         ("network", "rm" | "inspect" | "exists", _) => Kind::Networks,
-        ("volume" | "network" | "system", ..) => Kind::Other,
+        ("healthcheck", _, 0) => Kind::Running,
+        ("volume" | "network" | "system" | "healthcheck", ..) => Kind::Other,
         ("image", "rm" | "inspect" | "exists", _) | ("image", "ls", 0) => Kind::Images,
         ("container", "inspect" | "exists", _) => Kind::Containers,
         (_, "stop" | "kill", _) | (_, "attach" | "top", 0) => Kind::Alive,

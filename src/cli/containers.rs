@@ -1,5 +1,7 @@
 //! `rl ps`, `rl rm`.
 
+use std::path::PathBuf;
+
 use super::table;
 use super::which::{self, there};
 use crate::engine::containers::Filter;
@@ -49,8 +51,14 @@ pub struct RmArgs {
     #[arg(short, long)]
     force: bool,
     /// All of them
-    #[arg(short, long, conflicts_with = "containers")]
+    #[arg(short, long, conflicts_with_all = ["containers", "cidfile"])]
     all: bool,
+    /// All that fit, such as name=REGEX or label=KEY[=VALUE], as for `rl ps`
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["containers", "cidfile"])]
+    filter: Vec<Filter>,
+    /// Read the id from a file, as `rl run --cidfile` writes it
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
     /// Remove the volumes that were made for them as well
     #[arg(short, long)]
     volumes: bool,
@@ -61,7 +69,7 @@ pub struct RmArgs {
     #[arg(short, long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true, requires = "force")]
     time: Option<u32>,
     /// Names or ids
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "filter", "cidfile"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -158,9 +166,13 @@ fn title(field: &str) -> String {
 /// # Errors
 /// The containers cannot be read.
 pub fn rm(context: &Context<'_>, args: &RmArgs) -> Result<Vec<Result<String, Error>>, Error> {
-    let words = match args.all {
-        true => which::all(context, |_| true)?,
-        false => there(context, &args.containers, args.ignore),
+    let words = match args.all || !args.filter.is_empty() {
+        true => which::all(context, &args.filter, |_| true)?,
+        false => {
+            let ids = which::from_files(&args.cidfile, args.ignore)?;
+            let words = [&args.containers[..], &ids].concat();
+            there(context, &words, args.ignore)
+        }
     };
     if args.time.is_some() {
         // Who is not there is told below.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::{print, table};
 use crate::engine::images::{self, Filter, Format, ImageError, Import, Removed};
 use crate::engine::pull::PullError;
-use crate::engine::{Context, Error, containers, image_for, lifecycle, networks, output, volumes};
+use crate::engine::{
+    Context, Error, containers, image_for, lifecycle, networks, output, rmi, volumes,
+};
 use crate::model::Reference;
 use crate::model::reference::Source;
 use crate::model::template::Template;
@@ -222,17 +224,7 @@ pub fn rmi(context: &Context<'_>, args: &RmiArgs) -> Result<u8, Error> {
         }
     }
     if deleted {
-        let plan = userns::plan(&userns::Mode::Default, context.caller()?)?;
-        let open = || self::store(context);
-        image_for::inside(context, &plan, || match open()?.gc(false)? {
-            Some(_) => Ok(()),
-            None => {
-                context
-                    .ui
-                    .detail("the store is in use; the space is freed by the next removal");
-                Ok(())
-            }
-        })?;
+        rmi::collect(context)?;
     }
     Ok(print(out.as_bytes()).max(status))
 }

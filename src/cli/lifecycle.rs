@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::which::{self, Which, there};
 use super::{print, table};
+use crate::engine::containers::Filter;
 use crate::engine::exec::Exec;
 use crate::engine::lifecycle::{self, AttachOptions};
 use crate::engine::limits::LimitArgs;
@@ -12,6 +13,7 @@ use crate::engine::logs::{self, Logs};
 use crate::engine::processes::{self, Top};
 use crate::engine::wait::{self, Condition};
 use crate::engine::{Context, Error, containers, exec, units, update};
+use crate::model::spec::NetworkMode;
 use crate::model::text::escape;
 use crate::state::{State, Status};
 
@@ -30,8 +32,11 @@ pub struct StartArgs {
     /// All that do not run
     #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
     all: bool,
+    /// Of these only what fits, such as name=REGEX or label=KEY[=VALUE], as for `rl ps`
+    #[arg(short, long, value_name = "FILTER", conflicts_with_all = ["containers", "attach", "interactive"])]
+    filter: Vec<Filter>,
     /// Names or ids
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -60,18 +65,15 @@ struct How {
 
 /// Stop containers and start them again
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("containers", |arg| arg.required_unless_present_any(["all", "filter", "cidfile", "running"])))]
 pub struct RestartArgs {
     #[command(flatten)]
     how: How,
-    /// All of them
-    #[arg(short, long, conflicts_with_all = ["running", "containers"])]
-    all: bool,
     /// All that run
-    #[arg(long, conflicts_with = "containers")]
+    #[arg(long, conflicts_with_all = ["all", "containers", "cidfile"])]
     running: bool,
-    /// Names or ids
-    #[arg(required_unless_present_any = ["all", "running"], value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Send a signal to containers
@@ -155,8 +157,12 @@ pub struct UpdateArgs {
 /// Show the published ports of a container
 #[derive(Debug, clap::Args)]
 pub struct PortArgs {
+    /// Those of all containers that run
+    #[arg(short, long, conflicts_with = "container")]
+    all: bool,
     /// Name or id
-    container: String,
+    #[arg(required_unless_present = "all")]
+    container: Option<String>,
     /// Only this port
     #[arg(value_name = "PORT[/PROTO]")]
     port: Option<String>,
@@ -268,8 +274,8 @@ pub fn report(context: &Context<'_>, results: Vec<Result<String, Error>>) -> u8 
 /// As [`lifecycle::start`].
 pub fn start(context: &Context<'_>, args: &StartArgs) -> Result<u8, Error> {
     if !args.attach && !args.interactive {
-        let words = match args.all {
-            true => which::all(context, |state| !state.is_alive())?,
+        let words = match args.all || !args.filter.is_empty() {
+            true => which::all(context, &args.filter, |state| !state.is_alive())?,
             false => args.containers.clone(),
         };
         let start = |word: &String| lifecycle::start(context, word, None).map(|_| word.clone());
@@ -298,7 +304,7 @@ fn signal(word: &Option<String>) -> Result<Option<i32>, Error> {
 /// No such signal; the containers cannot be read.
 pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
     let signal = signal(&args.how.signal)?;
-    let words = args.which.words(context, State::is_alive)?;
+    let words = args.which.words(context, args.ignore, State::is_alive)?;
     let words = there(context, &words, args.ignore);
     let done = lifecycle::stop(context, &words, args.how.time, signal);
     Ok(report(context, done))
@@ -310,9 +316,9 @@ pub fn stop(context: &Context<'_>, args: &StopArgs) -> Result<u8, Error> {
 /// No such signal; the containers cannot be read.
 pub fn restart(context: &Context<'_>, args: &RestartArgs) -> Result<u8, Error> {
     let signal = signal(&args.how.signal)?;
-    let words = match args.all || args.running {
-        true => which::all(context, |state| args.all || state.is_alive())?,
-        false => args.containers.clone(),
+    let words = match args.running {
+        true => args.which.fitting(context, State::is_alive)?,
+        false => args.which.words(context, false, |_| true)?,
     };
     let done = lifecycle::restart(context, &words, args.how.time, signal);
     Ok(report(context, done))
@@ -324,7 +330,7 @@ pub fn restart(context: &Context<'_>, args: &RestartArgs) -> Result<u8, Error> {
 /// No such signal; the containers cannot be read.
 pub fn kill(context: &Context<'_>, args: &KillArgs) -> Result<u8, Error> {
     let signal = units::signal("--signal", &args.signal)?;
-    let words = args.which.words(context, State::is_alive)?;
+    let words = args.which.words(context, false, State::is_alive)?;
     Ok(report(context, lifecycle::kill(context, &words, signal)))
 }
 
@@ -334,7 +340,7 @@ pub fn kill(context: &Context<'_>, args: &KillArgs) -> Result<u8, Error> {
 /// The containers cannot be read.
 pub fn pause(context: &Context<'_>, args: &PauseArgs) -> Result<u8, Error> {
     let runs = |state: &State| state.status == Status::Running;
-    let words = args.which.words(context, runs)?;
+    let words = args.which.words(context, false, runs)?;
     Ok(report(context, lifecycle::pause(context, &words, true)))
 }
 
@@ -344,7 +350,7 @@ pub fn pause(context: &Context<'_>, args: &PauseArgs) -> Result<u8, Error> {
 /// The containers cannot be read.
 pub fn unpause(context: &Context<'_>, args: &UnpauseArgs) -> Result<u8, Error> {
     let rests = |state: &State| state.status == Status::Paused;
-    let words = args.which.words(context, rests)?;
+    let words = args.which.words(context, false, rests)?;
     Ok(report(context, lifecycle::pause(context, &words, false)))
 }
 
@@ -415,12 +421,20 @@ pub fn update(context: &Context<'_>, args: &UpdateArgs) -> Result<u8, Error> {
 /// # Errors
 /// No such container, or the port is not published.
 pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
-    let container = lifecycle::find(context, &args.container)?;
-    let network = &container.spec.network;
-    let ports = containers::published(&network.publish, network.mode).into_iter();
-    let ports: Vec<(String, String)> = ports
-        .map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()))
-        .collect();
+    let Some(word) = &args.container else {
+        for container in containers::listed(context, false)? {
+            // As podman has it.
+            let id: String = container.spec.id.chars().take(12).collect();
+            for (inside, outside) in
+                published(&container.spec.network.publish, container.spec.network.mode)
+            {
+                context.ui.data(&format!("{id}\t{inside} -> {outside}"));
+            }
+        }
+        return Ok(0);
+    };
+    let network = lifecycle::find(context, word)?.spec.network;
+    let ports = published(&network.publish, network.mode);
     let Some(wanted) = &args.port else {
         for (inside, outside) in ports {
             context.ui.data(&format!("{inside} -> {outside}"));
@@ -434,7 +448,7 @@ pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
     let found: Vec<_> = ports.iter().filter(|(inside, _)| *inside == full).collect();
     if found.is_empty() {
         return Err(Error::NoPort {
-            name: args.container.clone(),
+            name: word.clone(),
             port: full,
         });
     }
@@ -442,6 +456,13 @@ pub fn port(context: &Context<'_>, args: &PortArgs) -> Result<u8, Error> {
         context.ui.data(outside);
     }
     Ok(0)
+}
+
+/// What is published: where inside, and where on this machine.
+fn published(publish: &[String], mode: NetworkMode) -> Vec<(String, String)> {
+    let ports = containers::published(publish, mode).into_iter();
+    let ports = ports.map(|(inside, ip, port)| (inside, SocketAddr::new(ip, port).to_string()));
+    ports.collect()
 }
 
 /// `rl exec`.

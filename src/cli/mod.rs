@@ -9,6 +9,7 @@ mod events;
 mod files;
 mod flags;
 mod groups;
+mod healthcheck;
 mod images;
 mod lifecycle;
 pub mod manual;
@@ -91,6 +92,8 @@ enum Verb {
     Image(groups::ImageArgs),
     System(groups::SystemArgs),
     Info(system::InfoArgs),
+    Version(system::VersionArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
     History(images::HistoryArgs),
     #[command(skip)]
     Exists(which::Kind, which::ExistsArgs),
@@ -184,6 +187,11 @@ fn perform(verb: Verb) -> u8 {
         Verb::Prune(what) => with_plain(|context| system::prune(context, &what)),
         Verb::Reset(args) => with_plain(|context| system::reset(context, &args)),
         Verb::Info(args) => with_plain(|context| system::info(context, &args)),
+        Verb::Version(args) => match system::version(&args) {
+            Ok(status) => status,
+            Err(error) => Terminal::default().fail(&error),
+        },
+        Verb::Healthcheck(args) => with_plain(|context| healthcheck::healthcheck(context, &args)),
         Verb::History(args) => with_plain(|context| images::history(context, &args)),
         Verb::Run(mut args) => {
             args.typed = units::typed();

@@ -10,7 +10,6 @@ pub const VERBS: &[&str] = &[
     "context",
     "farm",
     "generate",
-    "healthcheck",
     "init",
     "kube",
     "login",
@@ -28,7 +27,6 @@ pub const VERBS: &[&str] = &[
     "trust",
     "unmount",
     "untag",
-    "version",
 ];
 
 /// Verbs below a group of verbs.
@@ -49,13 +47,8 @@ const OPTIONS: &[(&[&str], &[&str])] = &[
     (&["commit"], &["format", "include-volumes", "squash"]),
     (&["exec"], &["privileged", "preserve-fds"]),
     (&["logs"], &["color", "names"]),
-    (&["rm"], &["link", "cidfile", "depend"]),
-    (&["start"], &["checkpoint", "checkpoint-dir", "filter"]),
-    (
-        &["stop", "kill", "pause", "restart", "unpause"],
-        &["cidfile", "filter"],
-    ),
-    (&["port"], &["all"]),
+    (&["rm"], &["link", "depend"]),
+    (&["start"], &["checkpoint", "checkpoint-dir"]),
     (
         &["ps", "ls"],
         &["external", "namespace", "ns", "pod", "sync", "watch"],

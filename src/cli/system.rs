@@ -8,6 +8,7 @@ use crate::engine::images::{self, human_size};
 use crate::engine::only::Only;
 use crate::engine::usage::{self, Details, Pruned, Usage};
 use crate::engine::{Context, Error, containers, networks, volumes};
+use crate::model::platform::Platform;
 use crate::model::spec::Resources;
 use crate::model::text::escape_json;
 use crate::state::Status;
@@ -29,6 +30,14 @@ pub struct DfArgs {
 #[derive(Debug, clap::Args)]
 pub struct InfoArgs {
     /// Print with a template such as `{{.Containers}}`, or `json`
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+/// Show the version of rl
+#[derive(Debug, clap::Args)]
+pub struct VersionArgs {
+    /// Print with a template such as `{{.Client.Version}}`, or `json`
     #[arg(short, long)]
     format: Option<String>,
 }
@@ -340,6 +349,32 @@ pub fn info(context: &Context<'_>, args: &InfoArgs) -> Result<u8, Error> {
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
             format!("{}\n", escape_json(&text))
         }
+    };
+    Ok(print(out.as_bytes()))
+}
+
+/// `rl version`: there is a client alone.
+///
+/// # Errors
+/// A template that cannot be read.
+pub fn version(args: &VersionArgs) -> Result<u8, Error> {
+    let Platform {
+        os,
+        architecture: arch,
+        ..
+    } = Platform::host();
+    let number = env!("CARGO_PKG_VERSION");
+    let both = format!("{os}/{arch}");
+    let out = match args.format.as_deref() {
+        Some(format) => {
+            let client = json!({ "Version": number, "Os": os, "Arch": arch, "OsArch": both });
+            let template = table::template(Some(format), format)?;
+            format!(
+                "{}\n",
+                template.fill(&json!({ "Client": client }), &Map::new())?
+            )
+        }
+        None => format!("Client:\n Version:  {number}\n OS/Arch:  {both}\n"),
     };
     Ok(print(out.as_bytes()))
 }

@@ -161,7 +161,14 @@ pub fn list(container: &Container, trees: &[Tree]) -> Result<Vec<Change>, CallEr
 
 /// Where something is mounted, and the directories above.
 pub(super) fn points(container: &Container) -> BTreeSet<Vec<u8>> {
-    let own = ["hosts", "hostname", "resolv.conf"].map(|name| format!("/etc/{name}"));
+    let spec = &container.spec;
+    let own = [
+        ("hosts", spec.no_hosts),
+        ("hostname", spec.no_hostname),
+        ("resolv.conf", false),
+    ];
+    let own = own.into_iter().filter(|(_, unwanted)| !unwanted);
+    let own = own.map(|(name, _)| format!("/etc/{name}"));
     let kernel = ["/proc", "/sys", "/dev"].map(str::to_owned);
     let alone = userns::is_root_alone(&container.spec.uid_map).then(|| oci::APT_CONF.to_owned());
     let asked = container.spec.mounts.iter().map(|m| m.target.clone());

@@ -1,10 +1,14 @@
-//! The environment of a command.
+//! The environment of a command, and labels: names with values, by option and from files.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::resolve::{Error, ImageDefaults};
 use super::run_args::RunArgs;
 use super::units;
+
+/// What tells programs how to get out, also in capitals. Not passed on unasked: there may be a password in it.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
 
 /// Defaults, then the image's, then files, then options; the last one of a name counts.
 pub(super) fn environment(
@@ -22,6 +26,16 @@ pub(super) fn environment(
         base.push(terminal_type());
     }
     base.extend(image.env.iter().cloned());
+    if args.http_proxy == Some(true) {
+        let lower = PROXIES.iter().map(|name| (*name).to_owned());
+        let upper = PROXIES.iter().map(|name| name.to_ascii_uppercase());
+        let here = |name: String| Some(format!("{name}={}", std::env::var(&name).ok()?));
+        base.extend(lower.chain(upper).filter_map(here));
+    }
+    base.retain(|variable| {
+        let name = variable.split('=').next().unwrap_or_default();
+        !args.unsetenv_all && !args.unsetenv.iter().any(|unset| unset == name)
+    });
     merge_env(&base, &args.env_file, &args.env, false)
 }
 
@@ -51,17 +65,8 @@ pub(super) fn merge_env(
         set(name, value);
     }
     for file in files {
-        let failed = |source| Error::File {
-            option: "--env-file",
-            path: file.clone(),
-            source,
-        };
-        for line in std::fs::read_to_string(file).map_err(failed)?.lines() {
-            let line = line.trim_start();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            given(line, &mut set);
+        for line in lines("--env-file", file)? {
+            given(&line, &mut set);
         }
     }
     for variable in options {
@@ -74,6 +79,39 @@ pub(super) fn merge_env(
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect())
+}
+
+/// The image's labels, then those of files, then those of options; the last one of a name counts.
+///
+/// # Errors
+/// A file that cannot be read, a label without a name.
+pub(super) fn labels(
+    args: &RunArgs,
+    image: &ImageDefaults,
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = image.labels.clone();
+    for file in &args.label_file {
+        for line in lines("--label-file", file)? {
+            labels.extend([units::pair("--label-file", &line)?]);
+        }
+    }
+    for label in &args.label {
+        labels.extend([units::pair("--label", label)?]);
+    }
+    Ok(labels)
+}
+
+/// The lines of a file but for comments and those that are empty.
+fn lines(option: &'static str, file: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::File {
+        option,
+        path: file.to_owned(),
+        source,
+    };
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let lines = text.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// `NAME=VALUE`, or `NAME` alone for the caller's own value, if it has one.

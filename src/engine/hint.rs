@@ -10,11 +10,18 @@ use crate::store::pack::PackError;
 fn example(option: &str) -> &'static str {
     match option {
         "--volume" => "a volume is `-v /here:/there`, `-v name:/there` or with `:ro` behind",
+        "--volumes-from" => "such as `--volumes-from box` or `--volumes-from box:ro`",
         "--mount" => "a mount is `--mount type=bind,source=/here,target=/there`",
         "--tmpfs" => "such as `--tmpfs /tmp` or `--tmpfs /tmp:size=64m`",
         "--device" => "such as `--device /dev/fuse`",
         "--env" | "--label" | "--annotation" => "such as `NAME=value`, with quotes around blanks",
-        "--env-file" => "a file you may read, with lines such as `NAME=value`",
+        "--mac-address" => {
+            "such as `--mac-address 02:42:ac:11:00:02`; the first byte is an even one"
+        }
+        "--pidfile" => "such as `--pidfile box.pid`",
+        "--health-on-failure" => "it goes with `--health-cmd COMMAND`; `none` does nothing",
+        "--cidfile" => "a file that `rl run --cidfile FILE` has written",
+        "--env-file" | "--label-file" => "a file you may read, with lines such as `NAME=value`",
         "--ulimit" => "such as `--ulimit nofile=1024:4096`; `man 2 getrlimit` lists the names",
         "--shm-size" => "such as `--shm-size 64m`",
         "--stop-signal" => "such as `--stop-signal TERM`; `kill -l` lists the names",

@@ -1,13 +1,14 @@
 //! The options about what happens while and after a command runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::{Map, json};
 
 use super::only::Pattern;
 use super::run_args::Life;
 use super::{resolve, units};
-use crate::model::spec::{ContainerSpec, Health, Log, LogDriver};
+use crate::model::spec::{ContainerSpec, Health, Log, LogDriver, Remedy, RestartPolicy};
 use crate::model::template::Template;
 
 /// `--log-driver`, `--log-opt`. Without options a log is three files of 10 MiB at most: nobody's disk
@@ -128,13 +129,38 @@ fn tag(
     Template::parse(template)?.fill(&value, &Map::new())
 }
 
+/// `--pidfile`, wherever its monitor is.
+///
+/// # Errors
+/// There is no current directory.
+pub(super) fn pidfile(args: &Life) -> Result<Option<PathBuf>, resolve::Error> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| resolve::Error::File {
+            option: "--pidfile",
+            path: path.clone(),
+            source,
+        })
+    };
+    args.pidfile.as_ref().map(absolute).transpose()
+}
+
 /// `--health-cmd` and what goes with it, over what the image asks for, with Docker's defaults. `none` is no command.
 ///
 /// # Errors
 /// A time that is none.
 pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health>, resolve::Error> {
+    let on_failure = match args.health_on_failure.as_deref() {
+        Some("kill") => Remedy::Kill,
+        Some("restart") => Remedy::Restart,
+        Some("stop") => Remedy::Stop,
+        _ => Remedy::None,
+    };
+    let none = || match on_failure {
+        Remedy::None => Ok(None),
+        remedy => Err(refused(remedy, "there is no check of its health")),
+    };
     if args.no_healthcheck || args.health_cmd.as_deref() == Some("none") {
-        return Ok(None);
+        return none();
     }
     let base = match (&args.health_cmd, image) {
         (Some(command), _) => Health {
@@ -142,15 +168,23 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             interval: 30_000,
             timeout: 30_000,
             start_period: 0,
+            start_interval: None,
             retries: 3,
+            on_failure: Remedy::None,
         },
         (None, Some(image)) => image,
-        (None, None) => return Ok(None),
+        (None, None) => return none(),
     };
     let time = |option, value: &Option<String>, default| match value {
         Some(value) => units::duration(option, value),
         None => Ok(default),
     };
+    let start = &args.health_start_interval;
+    let start = start
+        .as_deref()
+        .map(|value| units::duration("--health-start-interval", value));
+    // As for Docker 0 is as if nothing were said.
+    let start = start.transpose()?.filter(|time| *time > 0);
     Ok(Some(Health {
         interval: time("--health-interval", &args.health_interval, base.interval)?.max(1),
         timeout: time("--health-timeout", &args.health_timeout, base.timeout)?.max(1),
@@ -159,12 +193,40 @@ pub(super) fn health(args: &Life, image: Option<Health>) -> Result<Option<Health
             &args.health_start_period,
             base.start_period,
         )?,
+        start_interval: start.or(base.start_interval),
         retries: args
             .health_retries
             .filter(|n| *n > 0)
             .unwrap_or(base.retries),
+        on_failure,
         args: base.args,
     }))
+}
+
+fn refused(remedy: Remedy, why: &str) -> resolve::Error {
+    resolve::Error::Value {
+        option: "--health-on-failure",
+        value: remedy.word().to_owned(),
+        reason: why.to_owned(),
+    }
+}
+
+/// What does not go with being started again because it is unhealthy.
+///
+/// # Errors
+/// `--rm`, and another reason to be started again.
+pub(super) fn check_remedy(spec: &ContainerSpec) -> Result<(), resolve::Error> {
+    let remedy = spec.health.as_ref().map(|health| health.on_failure);
+    let why = match (remedy, spec.restart) {
+        (Some(Remedy::Restart), _) if spec.remove => {
+            "with `--rm` nothing is left that could be started again"
+        }
+        (Some(Remedy::Restart), policy) if policy != RestartPolicy::No => {
+            "with `--restart` it is started again whenever it ends; `kill` and `stop` go with that"
+        }
+        _ => return Ok(()),
+    };
+    Err(refused(Remedy::Restart, why))
 }
 
 fn shell(command: &str) -> Vec<String> {
@@ -183,16 +245,19 @@ pub(super) fn image_health(config: &serde_json::Value) -> Option<Health> {
         _ => return None,
     };
     let number = |name: &str| check.get(name).and_then(serde_json::Value::as_u64);
-    let time = |name: &str, default| {
+    let set = |name: &str| {
         let set = number(name).filter(|n| *n > 0);
-        set.map_or(default, |n| (n / 1_000_000).max(1))
+        set.map(|n| (n / 1_000_000).max(1))
     };
+    let time = |name: &str, default| set(name).unwrap_or(default);
     let retries = number("Retries").and_then(|n| u32::try_from(n).ok());
     Some(Health {
         args,
         interval: time("Interval", 30_000),
         timeout: time("Timeout", 30_000),
         start_period: time("StartPeriod", 0),
+        start_interval: set("StartInterval"),
         retries: retries.filter(|n| *n > 0).unwrap_or(3),
+        on_failure: Remedy::None,
     })
 }

@@ -8,6 +8,7 @@ mod environment;
 pub mod events;
 pub mod exec;
 pub mod files;
+pub mod healthcheck;
 mod hint;
 pub mod host;
 pub mod image_for;
@@ -29,6 +30,7 @@ pub mod pull;
 mod reach;
 mod ready;
 pub mod resolve;
+pub mod rmi;
 pub mod run;
 pub mod run_args;
 pub mod rungs;
@@ -43,6 +45,7 @@ pub mod usage;
 pub mod views;
 pub mod volume_options;
 pub mod volumes;
+mod volumes_from;
 pub mod wait;
 
 use std::cell::OnceCell;
@@ -369,6 +372,9 @@ pub enum Error {
         /// Of how many.
         total: usize,
     },
+    /// `--rmi` where no image is removed.
+    #[error("`--rmi` {0}")]
+    Rmi(&'static str),
     /// `--apply` with another image.
     #[error("`--apply` is for the image `host`: other images have no directory to write back to")]
     ApplyImage,
@@ -520,6 +526,7 @@ impl Error {
                  `-v DIR:DIR:O` makes one"
                     .into(),
             ),
+            Error::Rmi(_) => Some("leave it out, and remove the image later: `rl rmi`".into()),
             Error::ApplyImage => Some("`-v DIR:TARGET` lets any image write to a directory".into()),
             Error::ApplyUnasked => Some(
                 "say `--apply=yes`, or keep the container (`--name x`, without `--rm`), look at \

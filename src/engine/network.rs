@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::units;
 use super::{Context, Error};
+use crate::model::mac;
 use crate::model::network::NetworkSpec;
 use crate::model::spec::{ContainerSpec, NetworkRequest};
 use crate::monitor;
@@ -23,6 +24,8 @@ pub struct Decision {
     added: Vec<AddHost>,
     host_gateway: bool,
     as_root: bool,
+    /// The hardware address that is asked for.
+    mac: Option<[u8; 6]>,
     /// The network with a name, and the container's address there.
     named: Option<Named>,
 }
@@ -94,7 +97,10 @@ pub fn decide(context: &Context<'_>, request: &NetworkRequest) -> Result<Decisio
         }
     };
     let host = net::HostResolver::read();
+    let mac = request.mac.as_deref();
+    let mac = mac.map(|text| hardware(text, choice.mode())).transpose()?;
     Ok(Decision {
+        mac,
         resolver: match &named {
             Some(named) => net::member_resolver(named.network.gateway, &host, &dns),
             None => net::resolver(choice.mode(), &host, &dns),
@@ -105,6 +111,20 @@ pub fn decide(context: &Context<'_>, request: &NetworkRequest) -> Result<Decisio
         as_root: context.caller()?.rank == Rank::HostRoot,
         choice,
         named,
+    })
+}
+
+/// The hardware address that is asked for.
+fn hardware(text: &str, mode: Mode) -> Result<[u8; 6], Error> {
+    if matches!(mode, Mode::None | Mode::Host) {
+        return Err(net::Error::NoMac(mode).into());
+    }
+    mac::parse(text).ok_or_else(|| {
+        Error::Units(units::Error {
+            option: "--mac-address",
+            value: text.to_owned(),
+            reason: "expected six bytes that are the address of one interface".into(),
+        })
     })
 }
 
@@ -215,7 +235,7 @@ impl Decision {
     /// The interface that the container makes itself, where no helper does.
     pub fn interface(&self, spec: &ContainerSpec) -> Option<Interface> {
         match self.mode() {
-            Mode::Passt => Some(net::wire()),
+            Mode::Passt => Some(net::wire(self.mac)),
             _ => self.member(spec).map(|member| member.interface()),
         }
     }
@@ -229,6 +249,7 @@ impl Decision {
             gateway: named.network.gateway,
             internal: named.network.internal,
             address: named.lease.address,
+            mac: self.mac,
             names: spec.network_names(),
             resolver: named.resolver,
         })
@@ -242,6 +263,7 @@ impl Decision {
             forward_dns: self.resolver.forward,
             host_gateway: self.host_gateway,
             as_root: self.as_root,
+            mac: self.mac,
             member: self.member(spec),
         })
     }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::only::{self, Label, Only, Pattern, PatternError, truth};
 use super::{Context, containers, names};
 use crate::model::network::NetworkSpec;
-use crate::model::spec::VERSION;
+use crate::model::spec::{ContainerSpec, VERSION};
 use crate::model::subnet::{Subnet, SubnetError};
 use crate::model::time::{now, to_rfc3339};
-use crate::net;
 use crate::state::{Container, Networks};
+use crate::{model, net};
 
 /// Why there is no such network, or one too many.
 #[derive(Debug, thiserror::Error)]
@@ -326,7 +326,7 @@ pub fn inspect(context: &Context<'_>, name: &str) -> Result<Value, super::Error>
         if let Some(address) = container.state.address {
             let value = json!({
                 "Name": container.spec.name,
-                "MacAddress": net::mac(address),
+                "MacAddress": mac(&container.spec, address),
                 "IPv4Address": format!("{address}/{}", network.subnet.prefix()),
                 "IPv6Address": "",
             });
@@ -343,6 +343,17 @@ pub fn inspect(context: &Context<'_>, name: &str) -> Result<Value, super::Error>
     });
     value["Containers"] = Value::Object(on_it);
     Ok(value)
+}
+
+/// The hardware address of a container that has this address.
+fn mac(spec: &ContainerSpec, address: Ipv4Addr) -> String {
+    let asked = spec
+        .network
+        .request
+        .mac
+        .as_deref()
+        .and_then(model::mac::parse);
+    asked.map_or_else(|| net::mac(address), model::mac::text)
 }
 
 /// What is known of a network, without its containers.
@@ -374,7 +385,7 @@ pub fn of_container(networks: &Networks, container: &Container) -> Option<(Strin
         "IPAddress": text(address),
         "IPPrefixLen": up.map_or(0, |network| network.subnet.prefix()),
         "Gateway": text(up.filter(|network| !network.internal).map(|network| network.gateway)),
-        "MacAddress": address.map(net::mac).unwrap_or_default(),
+        "MacAddress": address.map(|address| mac(spec, address)).unwrap_or_default(),
     });
     Some((name.to_owned(), value))
 }

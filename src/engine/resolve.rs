@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::environment::environment;
+use super::environment::{environment, labels};
 use super::run_args::RunArgs;
 use super::{host, life, limits, mounts, ports, systemd, units};
 use crate::model::spec::{
-    ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
+    self, ContainerSpec, Customary, MountSource, Network, NetworkMode, RestartPolicy, RootfsSource,
     Share, VERSION, VolumeMount,
 };
 use crate::model::{Digest, IdMap};
@@ -117,6 +117,8 @@ pub struct Decided {
     pub tty: bool,
     /// The volumes' directory.
     pub volumes: PathBuf,
+    /// What other containers have mounted (`--volumes-from`), unless others take their place.
+    pub others: Vec<VolumeMount>,
     /// Mounts that come with the image, unless others take their place.
     pub mounts: Vec<VolumeMount>,
     /// Paths hidden with it, unless a mount is asked for there.
@@ -137,7 +139,10 @@ pub fn resolve(
     // The kernel's files are the same inside and outside.
     confinement.masked = paths::expand(&confinement.masked, Path::new("/"));
     confinement.read_only = paths::expand(&confinement.read_only, Path::new("/"));
-    let asked = asked_mounts(args, &decided.volumes)?;
+    let mut asked = asked_mounts(args, &decided.volumes)?;
+    let others = std::mem::take(&mut decided.others).into_iter();
+    let free = |other: &VolumeMount| !asked.iter().any(|mount| mount.target == other.target);
+    asked.extend(others.filter(free).collect::<Vec<_>>());
     let cwd = workdir(args, image)?;
     let hidden = host::hidden(std::mem::take(&mut decided.hidden), &asked);
     confinement.masked.extend(hidden);
@@ -147,6 +152,13 @@ pub fn resolve(
     let systemd = systemd::is_meant(args.systemd.as_deref(), &line)?;
     let mounts = all_mounts(args, asked, built_in, &cwd, systemd)?;
     let share = share(args)?;
+    if args.read_only && args.read_only_tmpfs == Some(false) {
+        // Those that are there anyway; the machine's own are as they are.
+        let shm =
+            (!share.ipc && !mounts.iter().any(|m| m.target == "/dev/shm")).then_some("/dev/shm");
+        let places = shm.into_iter().chain(["/dev"]).map(str::to_owned);
+        confinement.read_only.extend(places);
+    }
     let hostname = hostname(args, &decided, share)?;
     let grant = caps::resolve(&args.cap_add, &args.cap_drop)?;
     let mut sysctls = sysctls(args, &decided.network, share)?;
@@ -166,10 +178,6 @@ pub fn resolve(
     }
     let stop = args.stop_signal.as_deref().or(image.stop_signal.as_deref());
     let stop = stop.or(systemd.then_some(systemd::STOP_SIGNAL));
-    let mut labels = image.labels.clone();
-    for label in &args.label {
-        labels.extend([units::pair("--label", label)?]);
-    }
     let user = args.user.clone().or_else(|| {
         let (uid, gid) = decided.keep_id?;
         Some(format!("{uid}:{gid}"))
@@ -187,15 +195,20 @@ pub fn resolve(
         rootfs: decided.rootfs,
         args: line,
         env,
+        no_home: args.unsetenv_all || args.unsetenv.iter().any(|name| name == "HOME"),
         cwd,
         user: user.or_else(|| image.user.clone()).unwrap_or_default(),
         groups: args.group_add.clone(),
+        umask: args.umask.unwrap_or_else(spec::umask),
         tty: decided.tty,
         remove: args.rm,
         hostname,
+        no_hosts: args.no_hosts,
+        no_hostname: args.no_hostname,
         uid_map: decided.uid_map,
         gid_map: decided.gid_map,
         mounts,
+        volumes_from: args.volumes_from.clone(),
         read_only: args.read_only,
         sysctls,
         customary,
@@ -224,11 +237,13 @@ pub fn resolve(
         init: args.init,
         stop_signal: stop.map_or(Ok(libc::SIGTERM), |s| units::signal("--stop-signal", s))?,
         stop_timeout: args.life.stop_timeout.unwrap_or(10),
+        timeout: args.life.timeout.unwrap_or(0),
+        pidfile: life::pidfile(&args.life)?,
         restart: restart_policy(args)?,
         log: life::log(&args.life)?,
         health: life::health(&args.life, image.health.clone())?,
         open_stdin: args.interactive,
-        labels,
+        labels: labels(args, image)?,
         annotations: args
             .annotation
             .iter()
@@ -237,6 +252,7 @@ pub fn resolve(
         typed: args.typed.clone(),
     };
     spec.log.attributes = life::attributes(&spec)?;
+    life::check_remedy(&spec)?;
     Ok(spec)
 }
 
@@ -392,7 +408,7 @@ fn all_mounts(
         systemd::add_mounts(&mut all);
     }
     // A read-only root still has places to write that forget: as podman has them.
-    if args.read_only {
+    if args.read_only && args.read_only_tmpfs.unwrap_or(true) {
         for target in ["/tmp", "/run", "/var/tmp"] {
             if !all.iter().any(|m| m.target == target) && !hides(target) {
                 all.push(VolumeMount {

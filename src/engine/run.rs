@@ -12,8 +12,8 @@ use super::resolve::{self, Decided, ImageDefaults};
 use super::run_args::RunArgs;
 use super::start::{Start, start};
 use super::{
-    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, ports,
-    told, volumes,
+    Context, Error, apply, containers, image_for, keys, limits, mounts, names, network, ports, rmi,
+    told, volumes, volumes_from,
 };
 use crate::cgroup;
 use crate::model::spec::{ContainerSpec, Network, NetworkRequest, RootfsSource};
@@ -28,6 +28,9 @@ use crate::{state, userns};
 /// [`Error`], whose status tells a failure of `rl` (125) from a command that cannot be executed.
 pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
     let (apply, args) = &written_back(args)?;
+    if args.life.rmi {
+        with_image(args)?;
+    }
     let (mut prepared, user) = prepare(context, args, |plan| context.begin(plan))?;
     // What is to be carried over must outlive the command.
     prepared.spec.remove &= apply.is_none();
@@ -51,7 +54,13 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
             Ok(0)
         }
         // What goes on without us is not written back.
-        Ok(Some(Outcome::Detached)) => Ok(0),
+        Ok(Some(Outcome::Detached)) => {
+            if args.life.rmi {
+                let text = format!("`--rmi`: the image stays: `rl rmi {}`", spec.image);
+                context.ui.notice(&text);
+            }
+            Ok(0)
+        }
         Ok(Some(Outcome::Ended(ended))) => match apply {
             Some(yes) => {
                 let done = write_back(context, &spec.name, (ended.status(), *yes))?;
@@ -61,7 +70,12 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
                 }
                 Ok(ended.status())
             }
-            None => Ok(ended.status()),
+            None => {
+                if args.life.rmi {
+                    rmi::with(context, spec)?;
+                }
+                Ok(ended.status())
+            }
         },
         Err(error) => {
             discard(context, &made, &plan);
@@ -75,10 +89,30 @@ pub fn run(context: &Context<'_>, args: &RunArgs) -> Result<u8, Error> {
 /// # Errors
 /// As [`run`].
 pub fn create(context: &Context<'_>, args: &RunArgs) -> Result<String, Error> {
+    if args.life.rmi {
+        return Err(Error::Rmi(
+            "is for `rl run`, which sees the container's end",
+        ));
+    }
     let (prepared, ()) = prepare(context, args, |_| Ok(()))?;
     let (spec, locked) = make(context, args, &prepared)?;
     locked.sync()?;
     Ok(spec.id)
+}
+
+/// Whether there is an image that can go with the container, which is removed itself (`--rmi`).
+fn with_image(args: &RunArgs) -> Result<(), Error> {
+    let image = args.words.first().map(String::as_str);
+    match (args.detach, &args.rootfs) {
+        (true, _) => Err(Error::Rmi(
+            "with `--detach`: nobody is there who could remove the image when the container has ended",
+        )),
+        (_, Some(_)) => Err(Error::Rmi("with `--rootfs`: there is no image")),
+        _ if host::is_meant(args, image) => {
+            Err(Error::Rmi("with the image `host`: it is built in"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The container of what was prepared, on disk.
@@ -139,6 +173,7 @@ fn discard(
 /// after the image.
 fn written_back(args: &RunArgs) -> Result<(Option<bool>, RunArgs), Error> {
     let mut args = args.clone();
+    args.rm |= args.life.rmi;
     let image = args.words.first().map(String::as_str);
     let is_host = host::is_meant(&args, image);
     if is_host {
@@ -202,6 +237,7 @@ fn request(args: &RunArgs) -> NetworkRequest {
         dns_option: args.dns_option.clone(),
         add_host: args.add_host.clone(),
         ip: args.ip.clone(),
+        mac: args.mac_address.clone(),
         aliases: args.network_alias.clone(),
     }
 }
@@ -288,6 +324,7 @@ fn prepare<U>(
         },
         tty: attach.tty,
         volumes: context.dirs.volumes(),
+        others: volumes_from::mounts(context, &args.volumes_from)?,
         mounts: built_in.mounts,
         hidden: built_in.hidden,
     };

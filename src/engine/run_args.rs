@@ -60,6 +60,15 @@ pub struct RunArgs {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
+    /// Leave out a variable that is there by default or by the image
+    #[arg(long, value_name = "NAME")]
+    pub unsetenv: Vec<String>,
+    /// Leave all of these out
+    #[arg(long)]
+    pub unsetenv_all: bool,
+    /// Pass on http_proxy, https_proxy, ftp_proxy and no_proxy, in which there may be passwords
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub http_proxy: Option<bool>,
     /// Working directory inside
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -69,6 +78,9 @@ pub struct RunArgs {
     /// Mount a host path or a named volume (ro: read-only; O: what is written stays in the container)
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro|:O]")]
     pub volume: Vec<String>,
+    /// Mount the volumes and host paths of another container at the same places
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub volumes_from: Vec<String>,
     /// Mount, spelled out
     #[arg(long, value_name = "type=…,source=…,target=…")]
     pub mount: Vec<String>,
@@ -78,9 +90,15 @@ pub struct RunArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub read_only: bool,
+    /// With --read-only: /tmp, /run, /var/tmp, /dev and /dev/shm can be written to nevertheless (the default)
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub read_only_tmpfs: Option<bool>,
     /// Host name inside
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// Leave the image's /etc/hostname as it is
+    #[arg(long)]
+    pub no_hostname: bool,
     /// Replace the image's entry point (a program, or a JSON list)
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
@@ -90,6 +108,9 @@ pub struct RunArgs {
     /// Address on the network
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
+    /// Hardware address of the container's interface
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac_address: Option<String>,
     /// Further name on the network
     #[arg(long, alias = "net-alias", value_name = "NAME")]
     pub network_alias: Vec<String>,
@@ -114,6 +135,9 @@ pub struct RunArgs {
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "HOST:ADDRESS")]
     pub add_host: Vec<String>,
+    /// Leave the image's /etc/hosts as it is
+    #[arg(long, conflicts_with = "add_host")]
+    pub no_hosts: bool,
     /// Add a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
@@ -132,6 +156,9 @@ pub struct RunArgs {
     /// Map group ids
     #[arg(long, value_name = "INSIDE:OUTSIDE:LENGTH")]
     pub gidmap: Vec<String>,
+    /// Permissions that new files do not get, an octal number
+    #[arg(long, value_name = "MODE", value_parser = units::umask)]
+    pub umask: Option<u32>,
     /// Additional group of the command
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
@@ -170,6 +197,9 @@ pub struct RunArgs {
     /// Label
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
     /// OCI annotation
     #[arg(long, value_name = "NAME=VALUE")]
     pub annotation: Vec<String>,
@@ -226,6 +256,15 @@ pub struct Life {
     /// When to start the command again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+    /// Remove the image as well when the command ends, unless another container uses it; with it goes --rm
+    #[arg(long)]
+    pub rmi: bool,
+    /// Seconds after which the command is killed
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+    /// Write the process id of the container's first process on this machine to a file
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
     /// Seconds between the stop signal and SIGKILL; -1: it never comes
     #[arg(long, value_name = "SECONDS", value_parser = units::patience, allow_negative_numbers = true)]
     pub stop_timeout: Option<u32>,
@@ -248,9 +287,15 @@ pub struct Life {
     /// Time after the start in which failures do not count
     #[arg(long, value_name = "TIME")]
     pub health_start_period: Option<String>,
+    /// Time between two checks in that time, until it is well
+    #[arg(long, value_name = "TIME")]
+    pub health_start_interval: Option<String>,
     /// Failures in a row that make it unhealthy
     #[arg(long, value_name = "NUMBER")]
     pub health_retries: Option<u32>,
+    /// What happens when it becomes unhealthy: none, kill, restart, stop
+    #[arg(long, value_name = "ACTION", value_parser = ["none", "kill", "restart", "stop"], hide_possible_values = true)]
+    pub health_on_failure: Option<String>,
     /// Do not check
     #[arg(long)]
     pub no_healthcheck: bool,
@@ -281,8 +326,6 @@ pub const NOT_YET: &[&str] = &[
     "health-log-destination",
     "health-max-log-count",
     "health-max-log-size",
-    "health-on-failure",
-    "health-start-interval",
     "health-startup-cmd",
     "health-startup-interval",
     "health-startup-retries",
@@ -291,7 +334,6 @@ pub const NOT_YET: &[&str] = &[
     "hooks-dir",
     "hosts-file",
     "hostuser",
-    "http-proxy",
     "image-volume",
     "init-ctr",
     "init-path",
@@ -300,29 +342,22 @@ pub const NOT_YET: &[&str] = &[
     "ip6",
     "isolation",
     "kernel-memory",
-    "label-file",
     "link",
     "link-local-ip",
-    "mac-address",
     "memory-swappiness",
-    "no-hostname",
-    "no-hosts",
     "oom-kill-disable",
     "os",
     "passwd",
     "passwd-entry",
     "personality",
-    "pidfile",
     "pod",
     "pod-id-file",
     "preserve-fds",
     "privileged",
     "rdt-class",
-    "read-only-tmpfs",
     "requires",
     "retry",
     "retry-delay",
-    "rmi",
     "runtime",
     "sdnotify",
     "seccomp-policy",
@@ -331,12 +366,7 @@ pub const NOT_YET: &[&str] = &[
     "storage-opt",
     "subgidname",
     "subuidname",
-    "timeout",
-    "umask",
-    "unsetenv",
-    "unsetenv-all",
     "use-api-socket",
     "variant",
     "volume-driver",
-    "volumes-from",
 ];

@@ -198,6 +198,7 @@ fn init_plan(
     let extras = Extras {
         user: spec.user.clone(),
         groups: spec.groups.clone(),
+        home: !spec.no_home,
         customary: spec.customary.clone(),
         setgroups,
         wire: own.interface,
@@ -249,10 +250,14 @@ fn etc_files(spec: &ContainerSpec, dir: &Path) -> oci::EtcFiles {
         file: dir.join(name),
         target: host::etc_target(spec, target),
     };
+    let unless = |unwanted: bool, file: oci::EtcFile| oci::EtcFile {
+        target: file.target.filter(|_| !unwanted),
+        ..file
+    };
     oci::EtcFiles {
-        hosts: file("hosts", "/etc/hosts"),
+        hosts: unless(spec.no_hosts, file("hosts", "/etc/hosts")),
         resolv_conf: file("resolv.conf", "/etc/resolv.conf"),
-        hostname: file("hostname", "/etc/hostname"),
+        hostname: unless(spec.no_hostname, file("hostname", "/etc/hostname")),
         apt_conf: userns::is_root_alone(&spec.uid_map).then(|| file("apt.conf", oci::APT_CONF)),
         views: views::directory(dir),
     }

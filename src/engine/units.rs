@@ -217,6 +217,17 @@ pub fn restart(value: &str) -> Result<RestartPolicy, Error> {
     }
 }
 
+/// Octal digits as for umask(1), for clap.
+///
+/// # Errors
+/// What it takes.
+pub fn umask(value: &str) -> Result<u32, String> {
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let mode = u32::from_str_radix(value, 8).ok();
+    let mode = mode.filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| "expected an octal number up to `0777`, such as `0022`".to_owned())
+}
+
 /// `NAME=VALUE`, or `NAME` alone with an empty value.
 ///
 /// # Errors

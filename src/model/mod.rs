@@ -5,6 +5,7 @@ mod chain;
 pub mod digest;
 pub mod distribution;
 pub mod idmap;
+pub mod mac;
 pub mod network;
 pub mod platform;
 pub mod reference;

@@ -38,24 +38,39 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// `NAME=value`, in order.
     pub env: Vec<String>,
+    /// Whether `HOME` is left out, where nothing sets it.
+    #[serde(default)]
+    pub no_home: bool,
     /// Working directory inside.
     pub cwd: String,
     /// `user[:group]`, names or numbers, as `/etc/passwd` of the image has them; empty for root.
     pub user: String,
     /// Additional groups, names or numbers.
     pub groups: Vec<String>,
+    /// umask(2) of the command.
+    #[serde(default = "umask")]
+    pub umask: u32,
     /// Whether the command runs on a terminal of its own.
     pub tty: bool,
     /// Whether everything of the container goes away when it ends.
     pub remove: bool,
     /// Host name inside.
     pub hostname: String,
+    /// Whether the image's own `/etc/hosts` is left as it is.
+    #[serde(default)]
+    pub no_hosts: bool,
+    /// The same of `/etc/hostname`.
+    #[serde(default)]
+    pub no_hostname: bool,
     /// User and group maps of the user namespace.
     pub uid_map: IdMap,
     /// See `uid_map`.
     pub gid_map: IdMap,
     /// Bind mounts, volumes and temporary file systems, in the order of mounting.
     pub mounts: Vec<VolumeMount>,
+    /// The containers that some of these are of, as they were given.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// Whether `/` is read-only.
     pub read_only: bool,
     /// How the container reaches the network.
@@ -92,6 +107,12 @@ pub struct ContainerSpec {
     pub stop_signal: i32,
     /// Seconds after it until SIGKILL, or [`FOREVER`].
     pub stop_timeout: u32,
+    /// Seconds after which it is killed; 0 for never.
+    #[serde(default)]
+    pub timeout: u32,
+    /// Where the process id of its first process is written, while it runs.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
     /// Whether the command is started again when it ends.
     pub restart: RestartPolicy,
     /// What is kept of what the command prints.
@@ -315,6 +336,11 @@ fn yes() -> bool {
     true
 }
 
+/// What a container has where nothing else is asked for.
+pub fn umask() -> u32 {
+    0o022
+}
+
 /// How a container reaches the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkMode {
@@ -365,6 +391,9 @@ pub struct NetworkRequest {
     /// `--ip`.
     #[serde(default)]
     pub ip: Option<String>,
+    /// `--mac-address`.
+    #[serde(default)]
+    pub mac: Option<String>,
     /// `--network-alias`.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -433,8 +462,48 @@ pub struct Health {
     pub timeout: u64,
     /// How long failures do not count after the start.
     pub start_period: u64,
+    /// The same as `interval`, for the start period until it is well ([`Health::start_interval`]).
+    #[serde(default)]
+    pub start_interval: Option<u64>,
     /// Failures in a row that make it unhealthy.
     pub retries: u32,
+    /// What happens then.
+    #[serde(default)]
+    pub on_failure: Remedy,
+}
+
+/// What happens to a container that becomes unhealthy (podman-run(1), `--health-on-failure`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Remedy {
+    /// Nothing.
+    #[default]
+    None,
+    /// SIGKILL.
+    Kill,
+    /// It is stopped and started again.
+    Restart,
+    /// Its stop signal, and SIGKILL later.
+    Stop,
+}
+
+impl Remedy {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Remedy::None => "none",
+            Remedy::Kill => "kill",
+            Remedy::Restart => "restart",
+            Remedy::Stop => "stop",
+        }
+    }
+}
+
+impl Health {
+    /// Between two checks of the start period. As for Docker five seconds where nothing is said; but never less often
+    /// than later.
+    pub fn start_interval(&self) -> u64 {
+        self.start_interval.unwrap_or(self.interval.min(5_000))
+    }
 }
 
 /// Namespaces shared with the host.

@@ -151,6 +151,23 @@ impl Client {
         }
     }
 
+    /// Keeps a container that waits to be started again waiting as long as this is there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it runs, or another one does the same; [`Error::Gone`] where it has been started, or has
+    /// ended, meanwhile.
+    pub fn keep_waiting(self) -> Result<Client, Error> {
+        self.tell(&ToMonitor::Rest)?;
+        loop {
+            match self.next()? {
+                FromMonitor::Done => return Ok(self),
+                FromMonitor::Refused(why) => return Err(Error::Refused(why)),
+                FromMonitor::Exited(..) | FromMonitor::Failed(_) => return Err(Error::Gone),
+                _ => {}
+            }
+        }
+    }
+
     /// A pidfd of the command, for who cannot open one.
     ///
     /// # Errors

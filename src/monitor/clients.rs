@@ -5,6 +5,9 @@
 //!           command waits. When it goes away, the command is hung up on.
 //! attached  wants the output from where it came in. One that does not take it as fast as it comes is cut off:
 //!           nobody's forgotten terminal stops a server.
+//! guest     works on the files of a container that waits to be started again. While there is one, it waits; so does
+//!           a second one, since a root file system is not to be mounted twice.
+//! checker   waits for the end of a check.
 //! others    asked for something, or wait for the end.
 //! ```
 
@@ -35,6 +38,10 @@ pub(super) enum Role {
     Owner,
     /// See above.
     Attached,
+    /// See above.
+    Guest,
+    /// See above.
+    Checker,
     /// See above.
     Other,
 }
@@ -141,6 +148,11 @@ impl Clients {
         owner.map(|client| &client.channel)
     }
 
+    /// Whether somebody works on the files.
+    pub fn has_guests(&self) -> bool {
+        self.all.iter().any(|c| c.role == Role::Guest && !c.gone)
+    }
+
     /// Nobody stays attached.
     pub fn release_owner(&mut self) {
         self.all.retain(|client| client.role != Role::Owner);
@@ -207,6 +219,21 @@ impl Clients {
         self.push(number, Rc::new(message.encode()));
     }
 
+    /// Tells one that what it asked for cannot be done.
+    pub fn refuse(&mut self, number: usize, why: &str) {
+        self.tell(number, &FromMonitor::Refused(why.to_owned()));
+    }
+
+    /// A check that was asked for has ended.
+    pub fn checked(&mut self) {
+        for number in 0..self.all.len() {
+            if self.all[number].role == Role::Checker {
+                self.all[number].role = Role::Other;
+                self.tell(number, &FromMonitor::Done);
+            }
+        }
+    }
+
     /// Gives one a descriptor, if it takes it now.
     pub fn give(&self, number: usize, fd: BorrowedFd<'_>) {
         let channel = &self.all[number].channel;
@@ -217,7 +244,7 @@ impl Clients {
     pub fn tell_attached(&mut self, message: &FromMonitor) {
         let bytes = Rc::new(message.encode());
         for number in 0..self.all.len() {
-            if self.all[number].role != Role::Other {
+            if [Role::Owner, Role::Attached].contains(&self.all[number].role) {
                 self.push(number, Rc::clone(&bytes));
             }
         }

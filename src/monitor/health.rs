@@ -45,9 +45,20 @@ pub(super) struct Checks {
     began: Option<Instant>,
     next: Option<Instant>,
     current: Option<Current>,
+    /// Somebody wants one now.
+    asked: bool,
     /// How many were started.
     count: u32,
     health: Health,
+}
+
+/// What a turn has led to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// A check has ended for which somebody has asked.
+    pub asked: bool,
+    /// The container has become unhealthy.
+    pub unhealthy: bool,
 }
 
 /// One that runs.
@@ -61,6 +72,8 @@ struct Current {
     output: Vec<u8>,
     start: String,
     limit: Instant,
+    /// Somebody has asked for it.
+    asked: bool,
 }
 
 impl Checks {
@@ -72,24 +85,51 @@ impl Checks {
             let first = Some(health.clone());
             let _ = task.container.change(false, |state| state.health = first);
         }
-        Checks {
-            next: config
-                .as_ref()
-                .map(|c| began + Duration::from_millis(c.interval)),
+        let mut checks = Checks {
+            next: None,
             config,
             began: Some(began),
             current: None,
+            asked: false,
             count: 0,
             health,
-        }
+        };
+        checks.await_next();
+        checks
+    }
+
+    /// The next one follows after its time from now: in the start period, until one has told of a success, that is
+    /// another than later.
+    fn await_next(&mut self) {
+        let starts = self.health.verdict == Verdict::Starting && self.is_early();
+        let wait = self.config.as_ref().map(|config| match starts {
+            true => config.start_interval(),
+            false => config.interval,
+        });
+        self.next = wait.map(|wait| Instant::now() + Duration::from_millis(wait));
+    }
+
+    /// Whether it is within the start period.
+    fn is_early(&self) -> bool {
+        let period = self.config.as_ref().map_or(0, |c| c.start_period);
+        let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
+        ran < Duration::from_millis(period)
     }
 
     /// When [`Checks::turn`] has something to do at the latest.
     pub fn next(&self) -> Option<Instant> {
         match &self.current {
             Some(current) => Some(current.limit),
+            None if self.asked => Some(Instant::now()),
             None => self.next,
         }
+    }
+
+    /// Somebody wants one now, or after the one that runs, which may have seen how it was before; false where there is
+    /// none.
+    pub fn ask(&mut self) -> bool {
+        self.asked = self.config.is_some();
+        self.asked
     }
 
     /// The number of the check that runs, and what is readable when there is something to do for it.
@@ -106,37 +146,47 @@ impl Checks {
     }
 
     /// Starts, goes on with or ends a check, as it is time.
-    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) {
+    pub fn turn(&mut self, task: &Task<'_>, container: &Child, group: Option<&Path>) -> Turn {
         let now = Instant::now();
         if let Some(current) = &mut self.current {
             if std::mem::take(&mut current.ready) {
                 if let Some(status) = current.advance() {
-                    self.finish(task, status);
+                    return self.finish(task, status);
                 }
             } else if current.limit <= now {
-                self.finish(task, TOO_LONG);
+                return self.finish(task, TOO_LONG);
             }
-        } else if self.next.is_some_and(|at| at <= now)
+        } else if (self.asked || self.next.is_some_and(|at| at <= now))
             && let Some(health) = &task.health
         {
+            let asked = std::mem::take(&mut self.asked);
             match start(health, container, group) {
                 Ok(current) => {
                     self.count = self.count.wrapping_add(1);
-                    self.current = Some(current);
+                    self.current = Some(Current { asked, ..current });
                 }
-                Err(_) => self.next = Some(now + Duration::from_millis(health.config.interval)),
+                Err(_) => {
+                    self.await_next();
+                    return Turn {
+                        asked,
+                        ..Turn::default()
+                    };
+                }
             }
         }
+        Turn::default()
     }
 
-    fn finish(&mut self, task: &Task<'_>, status: i32) {
+    fn finish(&mut self, task: &Task<'_>, status: i32) -> Turn {
+        let early = self.is_early();
         let (Some(current), Some(config)) = (self.current.take(), &self.config) else {
-            return;
+            return Turn::default();
         };
+        // Who has asked since is told of the next.
+        let asked = current.asked && !self.asked;
         let (output, start) = current.stop();
-        let ran = self.began.map_or(Duration::MAX, |began| began.elapsed());
-        let early = ran < Duration::from_millis(config.start_period);
         let health = &mut self.health;
+        let before = health.verdict;
         if status == 0 {
             (health.verdict, health.failing) = (Verdict::Healthy, 0);
         } else if !(early && health.verdict == Verdict::Starting) {
@@ -161,7 +211,9 @@ impl Checks {
         health.checks.drain(..old);
         let told = Some(health.clone());
         let _ = task.container.change(false, |state| state.health = told);
-        self.next = Some(Instant::now() + Duration::from_millis(config.interval));
+        let unhealthy = health.verdict == Verdict::Unhealthy && before != Verdict::Unhealthy;
+        self.await_next();
+        Turn { asked, unhealthy }
     }
 
     /// The container has ended, and with it the check.
@@ -215,6 +267,7 @@ fn start(
         monitor,
         ready: false,
         output: Vec::new(),
+        asked: false,
         start: now_rfc3339_nanos(),
         limit: Instant::now() + Duration::from_millis(health.config.timeout),
     })

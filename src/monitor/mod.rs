@@ -20,6 +20,7 @@ mod health;
 mod journal;
 mod keys;
 pub mod log;
+mod pidfile;
 mod restart;
 mod signals;
 mod start;
@@ -107,6 +108,8 @@ pub struct Network {
     pub host_gateway: bool,
     /// The caller is root of the machine.
     pub as_root: bool,
+    /// The hardware address that is asked for.
+    pub mac: Option<[u8; 6]>,
     /// Who the container is on its network with a name.
     pub member: Option<net::Member>,
 }
@@ -220,6 +223,7 @@ fn run(task: &Task<'_>, client: Channel) {
             Ok(running) => running,
             Err(failure) => {
                 let _ = group.take().map(cgroup::Group::remove);
+                pidfile::remove(task.spec);
                 failed(task, &mut clients, failure, restarts);
                 break;
             }
@@ -243,6 +247,7 @@ fn run(task: &Task<'_>, client: Channel) {
             sync: &mut sync,
         };
         let end = watch::watch(job, running, &mut clients, &mut log);
+        pidfile::remove(task.spec);
         if let Some(now) = end.policy {
             policy = now;
         }
@@ -250,9 +255,10 @@ fn run(task: &Task<'_>, client: Channel) {
             // With a pid namespace of its own nothing is left; without, it is what started in the background.
             cgroup::kill(group.dir());
         }
-        let wait = match end.asked {
-            true => None,
-            false => history.next(policy, end.ended, began.elapsed()),
+        let wait = match (end.asked, end.again) {
+            (true, _) => None,
+            (false, true) => Some(std::time::Duration::ZERO),
+            (false, false) => history.next(policy, end.ended, began.elapsed()),
         };
         let gone = match task.spec.remove || end.remove {
             true => {

@@ -47,19 +47,24 @@ impl History {
     }
 }
 
-/// Waits, and serves who comes meanwhile. False when somebody asked that it be stopped, or changed the specification so
-/// that it is not to be started again: `wanted` looks.
+/// Waits, at least until nobody works on the files any more, and serves who comes meanwhile. False when somebody asked
+/// that it be stopped, or changed the specification so that it is not to be started again: `wanted` looks.
 pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> bool) -> bool {
     let end = Instant::now() + time;
     let mut waiting = Waiting::default();
-    while Instant::now() < end {
+    let mut goes_on = true;
+    while goes_on && Instant::now() < end || clients.has_guests() {
+        let until = match goes_on && Instant::now() < end {
+            true => Some(end),
+            false => None,
+        };
         let sources: Vec<_> = {
             let all = clients.fds();
             let all = all.map(|(number, id, fd, _)| (Some((number, id)), fd, EventFlags::IN));
             let listener = clients.listener().map(|fd| (None, fd, EventFlags::IN));
             all.chain(listener).collect()
         };
-        let Ok(happened) = waiting.wait(&sources, Some(end)) else {
+        let Ok(happened) = waiting.wait(&sources, until) else {
             return false;
         };
         for (who, _) in happened {
@@ -70,18 +75,22 @@ pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> b
             match clients.receive(number) {
                 Received::Message(ToMonitor::Stop(..) | ToMonitor::Kill(_) | ToMonitor::Remove) => {
                     clients.tell(number, &FromMonitor::Done);
-                    return false;
+                    goes_on = false;
                 }
                 Received::Message(ToMonitor::Attach) => clients.become_role(number, Role::Attached),
                 Received::Message(ToMonitor::Pause(_)) => {
-                    let why = "it is about to be started again".to_owned();
-                    clients.tell(number, &FromMonitor::Refused(why));
+                    clients.refuse(number, "it is about to be started again");
                 }
                 Received::Message(ToMonitor::Reread) => {
                     clients.tell(number, &FromMonitor::Done);
-                    if !wanted() {
-                        return false;
-                    }
+                    goes_on &= wanted();
+                }
+                Received::Message(ToMonitor::Rest) if clients.has_guests() => {
+                    clients.refuse(number, "somebody else works on its files");
+                }
+                Received::Message(ToMonitor::Rest) => {
+                    clients.become_role(number, Role::Guest);
+                    clients.tell(number, &FromMonitor::Done);
                 }
                 Received::Message(_) => clients.tell(number, &FromMonitor::Done),
                 Received::Nothing => {}
@@ -90,7 +99,7 @@ pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> b
         }
         clients.sweep();
     }
-    true
+    goes_on
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! would do nothing to `sleep 100`. Where the command leaves a signal at its default action and that
 //! action is to end the process, the monitor carries it out and reports the signal as the cause.
 
+use std::os::fd::BorrowedFd;
+
 use rustix::process::Pid;
 
 use crate::sys::process::Child;
@@ -99,4 +101,23 @@ fn dispositions(pid: impl std::fmt::Display) -> Option<Dispositions> {
         ignored: field("SigIgn:")?,
         caught: field("SigCgt:")?,
     })
+}
+
+/// The signal that a typed byte stands for on this terminal (termios(3), ISIG, VINTR, VQUIT).
+pub(super) fn typed(terminal: Option<BorrowedFd<'_>>, bytes: &[u8]) -> Option<i32> {
+    use rustix::termios::{LocalModes, SpecialCodeIndex};
+    if !bytes.iter().any(|b| *b < 0x20) {
+        return None;
+    }
+    let modes = rustix::termios::tcgetattr(terminal?).ok()?;
+    if !modes.local_modes.contains(LocalModes::ISIG) {
+        return None;
+    }
+    [
+        (SpecialCodeIndex::VINTR, libc::SIGINT),
+        (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
+    ]
+    .into_iter()
+    .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
+    .map(|(_, signal)| signal)
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::clients::Clients;
 use super::streams::Streams;
 use super::wire::{self, Part, StartFailure, ToMonitor};
-use super::{Task, fuse, signals};
+use super::{Task, fuse, pidfile, signals};
 use crate::model::chain;
 use crate::runtime::proto::{FromInit, ToInit, receive, send};
 use crate::runtime::{self, InitError, Launched, Maps, Stage};
@@ -142,6 +142,7 @@ impl<'a> Steps<'a> {
         if let Some(score) = task.resources(restarts).oom_score_adj {
             set_oom_score(proc_pid, score)?;
         }
+        pidfile::write(task.spec, number)?;
         let listening = self.clients.listen(task.socket.clone());
         listening.map_err(StartFailure::failed("bind(`socket`)"))?;
         match self.launched.maps {
@@ -165,6 +166,7 @@ impl<'a> Steps<'a> {
                 // Below the working directory: the full path can exceed what unix(7) allows.
                 api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
+                mac: wanted.mac,
                 member: member.as_ref(),
                 apart: |network| drop(cgroup::apart(network)),
             };

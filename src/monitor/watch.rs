@@ -1,11 +1,12 @@
 //! The loop over a running container: bytes both ways, signals, window sizes, its end.
 
+mod lost;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -14,12 +15,12 @@ use super::fuse;
 use super::health::Checks;
 use super::signals::Whom;
 use super::start::Running;
-use super::streams::{Read, Streams};
+use super::streams::Read;
 use super::waiting::Waiting;
 use super::wire::{self, FromMonitor, ToMonitor};
 use super::{Task, freeze, log, signals};
 use crate::cgroup::{self, OomKills};
-use crate::model::spec::RestartPolicy;
+use crate::model::spec::{ContainerSpec, Remedy, RestartPolicy};
 use crate::state::Status;
 use crate::sys::process::Ended;
 
@@ -28,6 +29,11 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long who attached may take for what is left when the command has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// In so many seconds.
+fn after(seconds: u32) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds.into()))
+}
 
 /// What is watched.
 pub(super) struct Job<'a> {
@@ -54,6 +60,8 @@ pub(super) struct End {
     pub stopped: bool,
     /// The kernel has killed processes of it because of its memory limit.
     pub out_of_memory: bool,
+    /// It is to be started again, whatever the policy says.
+    pub again: bool,
     /// Nothing of the container is to stay.
     pub remove: bool,
     /// The restart policy, if it was changed meanwhile.
@@ -69,6 +77,7 @@ pub(super) fn watch(
     clients: &mut Clients,
     log: &mut log::Writer,
 ) -> End {
+    let timeout = job.container.map_or(0, |task| task.spec.timeout);
     let mut watch = Watch {
         out_of_memory: false,
         checks: job.container.map(Checks::new).unwrap_or_default(),
@@ -80,11 +89,12 @@ pub(super) fn watch(
         signaled: None,
         asked: false,
         stopped: false,
+        again: false,
         remove: false,
         paused: false,
         revived: 0,
         policy: None,
-        limit: None,
+        limit: (timeout > 0).then(|| after(timeout)).flatten(),
         patience: None,
         waiting: Waiting::default(),
     };
@@ -112,6 +122,7 @@ pub(super) fn watch(
         asked: watch.asked,
         stopped: watch.stopped,
         out_of_memory: watch.out_of_memory,
+        again: watch.again,
         remove: watch.remove,
         policy: watch.policy,
         _remains: remains,
@@ -131,6 +142,8 @@ struct Watch<'a> {
     /// Somebody asked for its end: it is not to be started again.
     asked: bool,
     stopped: bool,
+    /// It is stopped to be started again.
+    again: bool,
     /// Somebody asked that nothing of the container stay.
     remove: bool,
     paused: bool,
@@ -169,6 +182,7 @@ impl Watch<'_> {
         }
         if self.limit.is_some_and(|limit| limit <= Instant::now()) {
             self.limit = None;
+            let _ = self.pause(false);
             self.signal(libc::SIGKILL);
         }
         if self.job.sync.is_some_and(|at| at <= Instant::now()) {
@@ -176,7 +190,14 @@ impl Watch<'_> {
             let _ = self.job.container.map(|task| task.container.sync());
         }
         if let (Some(task), true) = (self.job.container, self.is_checked()) {
-            self.checks.turn(task, &self.running.child, self.job.group);
+            let child = &self.running.child;
+            let turn = self.checks.turn(task, child, self.job.group);
+            if turn.asked {
+                self.clients.checked();
+            }
+            if turn.unhealthy {
+                self.remedy(task.spec);
+            }
         }
         let sources = match self.wait() {
             Ok(sources) => sources,
@@ -280,80 +301,6 @@ impl Watch<'_> {
         self.waiting.wait(&wanted, next)
     }
 
-    /// The network helper ended. Where the container ends too, that is why: the helper follows its
-    /// network namespace. Else there may be another in its place, or the user should know; the command goes on, without
-    /// a network.
-    fn network_gone(&mut self) {
-        let Some(mut network) = self.running.network.take() else {
-            return;
-        };
-        if !network.has_ended() {
-            self.running.network = Some(network);
-            return;
-        }
-        if self.is_ending() {
-            return;
-        }
-        let how = match (network.revive(), network.ended()) {
-            (Ok(true), _) => {
-                self.revived += 1;
-                self.running.network = Some(network);
-                return;
-            }
-            (Err(error), _) => format!(
-                "`{}` ended, and cannot be started again ({})",
-                network.program(),
-                crate::model::chain(&error)
-            ),
-            (Ok(false), Ok(Some(ended))) => ended.to_string(),
-            (Ok(false), _) => format!("`{}` ended", network.program()),
-        };
-        let text = format!("{how}: the container has no network from here on");
-        self.notice(&text);
-        if let Some(task) = self.job.container {
-            let _ = task.container.lost("network gone", &text);
-        }
-    }
-
-    fn fuse_gone(&mut self, pid: Pid) {
-        let servers = &mut self.running.fuse;
-        let Some(which) = servers.iter().position(|server| server.child.pid() == pid) else {
-            return;
-        };
-        let server = servers.remove(which);
-        let (mut how, fell) = match server.child.wait() {
-            Ok(Ended::Signaled(signal)) => (format!("killed by signal {signal}"), true),
-            Ok(ended) => (
-                format!("exit status {}", ended.status()),
-                ended.status() != 0,
-            ),
-            Err(errno) => (errno.to_string(), false),
-        };
-        // What is mapped from the root of one that falls ends with it (SIGBUS).
-        if fell || !self.is_ending() {
-            match &*fuse::last_words(server.words) {
-                "" => {}
-                words => how = format!("{how}: {words}"),
-            }
-            let (lost, what) = server.serves.lost();
-            let text = format!("`fuse-overlayfs` ended ({how}): {what}");
-            self.notice(&text);
-            if let Some(task) = self.job.container {
-                let _ = task.container.lost(lost, &text);
-            }
-        }
-    }
-
-    /// Whether the command has ended, or does within a moment: what it held goes a little earlier.
-    fn is_ending(&self) -> bool {
-        const MOMENT: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 50_000_000,
-        };
-        let mut fds = [PollFd::new(&self.running.child, PollFlags::IN)];
-        self.ended.is_some() || poll(&mut fds, Some(&MOMENT)).is_ok_and(|n| n > 0)
-    }
-
     fn notice(&mut self, text: &str) {
         let text = crate::model::text::escape(text);
         self.clients.tell_attached(&FromMonitor::Notice(text));
@@ -437,10 +384,7 @@ impl Watch<'_> {
             }
             ToMonitor::Stop(signal, seconds) => {
                 (self.asked, self.stopped) = (true, true);
-                self.tell_kill(signal);
-                let _ = self.pause(false);
-                self.limit = Instant::now().checked_add(Duration::from_secs(seconds.into()));
-                self.signal(signal);
+                self.stop(signal, seconds);
             }
             ToMonitor::Kill(signal) => {
                 let fatal = [libc::SIGKILL, self.job.stop_signal];
@@ -465,11 +409,13 @@ impl Watch<'_> {
             }
             ToMonitor::Hold => match self.ended {
                 None => self.clients.give(number, self.running.child.as_fd()),
-                Some(_) => {
-                    let why = "the command has ended".to_owned();
-                    self.clients.tell(number, &FromMonitor::Refused(why));
-                }
+                Some(_) => self.clients.refuse(number, "the command has ended"),
             },
+            ToMonitor::Check if self.is_checked() && self.checks.ask() => {
+                self.clients.become_role(number, Role::Checker);
+            }
+            ToMonitor::Check => self.clients.refuse(number, "no check can be run now"),
+            ToMonitor::Rest => self.clients.refuse(number, "the command runs"),
             ToMonitor::Reread => {
                 self.reread();
                 self.clients.tell(number, &FromMonitor::Done);
@@ -553,7 +499,7 @@ impl Watch<'_> {
         if self.job.container.is_none() {
             return;
         }
-        let Some(number) = typed_signal(&self.running.streams, bytes) else {
+        let Some(number) = signals::typed(self.running.streams.master(), bytes) else {
             return;
         };
         let Some(master) = self.running.streams.master() else {
@@ -577,25 +523,37 @@ impl Watch<'_> {
         self.running.streams.close(0);
         self.running.streams.close(1);
         self.signal(libc::SIGHUP);
-        self.limit = Some(Instant::now() + HANG_UP_GRACE);
+        self.end_at(Some(Instant::now() + HANG_UP_GRACE));
     }
-}
 
-/// The signal that a typed byte stands for on this terminal (termios(3), ISIG, VINTR, VQUIT).
-fn typed_signal(streams: &Streams, bytes: &[u8]) -> Option<i32> {
-    use rustix::termios::{LocalModes, SpecialCodeIndex};
-    if !bytes.iter().any(|b| *b < 0x20) {
-        return None;
+    /// The signal that asks the command to end, and later one that it cannot but obey.
+    fn stop(&mut self, signal: i32, seconds: u32) {
+        self.tell_kill(signal);
+        let _ = self.pause(false);
+        self.end_at(after(seconds));
+        self.signal(signal);
     }
-    let modes = rustix::termios::tcgetattr(streams.master()?.as_fd()).ok()?;
-    if !modes.local_modes.contains(LocalModes::ISIG) {
-        return None;
+
+    /// The command is killed then, if not before.
+    fn end_at(&mut self, limit: Option<Instant>) {
+        self.limit = self.limit.into_iter().chain(limit).min();
     }
-    [
-        (SpecialCodeIndex::VINTR, libc::SIGINT),
-        (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
-    ]
-    .into_iter()
-    .find(|(index, _)| bytes.contains(&modes.special_codes[*index]))
-    .map(|(_, signal)| signal)
+
+    /// The container has become unhealthy.
+    fn remedy(&mut self, spec: &ContainerSpec) {
+        let remedy = spec.health.as_ref().map_or(Remedy::None, |h| h.on_failure);
+        match remedy {
+            Remedy::None => {}
+            Remedy::Kill => {
+                self.asked = true;
+                self.stop(libc::SIGKILL, 0);
+            }
+            Remedy::Stop | Remedy::Restart => {
+                // As podman has it, one that is stopped so is not started again by its policy.
+                self.asked |= remedy == Remedy::Stop;
+                self.again = remedy == Remedy::Restart;
+                self.stop(spec.stop_signal, spec.stop_timeout);
+            }
+        }
+    }
 }

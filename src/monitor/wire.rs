@@ -40,6 +40,11 @@ pub enum ToMonitor {
     Pause(bool),
     /// The sender wants a pidfd of the command, which comes with the answer.
     Hold,
+    /// The sender works on the files of a container that waits to be started again: it goes on waiting until the sender
+    /// has gone.
+    Rest,
+    /// A check is to be run now; the answer comes when it has ended.
+    Check,
     /// The specification on disk has changed.
     Reread,
     /// The user namespace of the start has its maps, or will not get them.
@@ -135,6 +140,8 @@ const KILL: u8 = b'k';
 const REMOVE: u8 = b'x';
 const PAUSE: u8 = b'p';
 const HOLD: u8 = b'h';
+const REST: u8 = b'w';
+const CHECK: u8 = b'y';
 const REREAD: u8 = b'u';
 const MAPPED: u8 = b'm';
 const DONE: u8 = b'Y';
@@ -177,6 +184,8 @@ impl Message for ToMonitor {
             ToMonitor::Remove => vec![REMOVE],
             ToMonitor::Pause(on) => vec![PAUSE, u8::from(*on)],
             ToMonitor::Hold => vec![HOLD],
+            ToMonitor::Rest => vec![REST],
+            ToMonitor::Check => vec![CHECK],
             ToMonitor::Reread => vec![REREAD],
             ToMonitor::Mapped(done) => vec![MAPPED, u8::from(*done)],
         }
@@ -203,6 +212,8 @@ impl Message for ToMonitor {
             REMOVE => ToMonitor::Remove,
             PAUSE => ToMonitor::Pause(*rest.first()? != 0),
             HOLD => ToMonitor::Hold,
+            REST => ToMonitor::Rest,
+            CHECK => ToMonitor::Check,
             REREAD => ToMonitor::Reread,
             MAPPED => ToMonitor::Mapped(*rest.first()? != 0),
             _ => return None,
@@ -303,6 +314,8 @@ mod tests {
             ToMonitor::Remove,
             ToMonitor::Pause(true),
             ToMonitor::Hold,
+            ToMonitor::Rest,
+            ToMonitor::Check,
             ToMonitor::Reread,
             ToMonitor::Mapped(false),
         ] {

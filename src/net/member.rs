@@ -50,6 +50,8 @@ pub struct Member {
     pub internal: bool,
     /// The container's address, which is nobody else's.
     pub address: Ipv4Addr,
+    /// Its hardware address, if one is asked for.
+    pub mac: Option<[u8; 6]>,
     /// What it is called.
     pub names: Vec<String>,
     /// Whom it asks for names of the world; the host's resolver if nobody.
@@ -66,7 +68,7 @@ impl Member {
         Interface {
             kind,
             mtu,
-            mac: frame::mac(self.address),
+            mac: self.mac.unwrap_or_else(|| frame::mac(self.address)),
             addresses: vec![Address {
                 own: self.address.into(),
                 prefix: self.subnet.prefix(),
@@ -76,10 +78,9 @@ impl Member {
     }
 }
 
-/// The hardware address that a member with this address has.
+/// The hardware address that a member with this address has, where no other is asked for.
 pub fn mac(address: Ipv4Addr) -> String {
-    let octets = frame::mac(address).map(|octet| format!("{octet:02x}"));
-    octets.join(":")
+    crate::model::mac::text(frame::mac(address))
 }
 
 /// What it takes to join, again and again.
@@ -88,6 +89,17 @@ struct Ticket {
     dir: PathBuf,
     setup: Setup,
     join: Join,
+    /// The hardware address that is asked for.
+    mac: Option<[u8; 6]>,
+}
+
+impl Ticket {
+    fn message(&self) -> ToSwitch {
+        match self.mac {
+            Some(mac) => ToSwitch::JoinAs(self.join.clone(), mac),
+            None => ToSwitch::Join(self.join.clone()),
+        }
+    }
 }
 
 /// A channel to the switch, over which the container has not joined yet.
@@ -124,6 +136,7 @@ impl Starting {
                 resolver: member.resolver,
                 ports: request.ports.to_vec(),
             },
+            mac: member.mac,
         };
         Ok(Starting {
             channel: find(&ticket)?,
@@ -137,7 +150,7 @@ impl Starting {
     /// # Errors
     /// [`Error::Switch`].
     pub fn attach(&mut self, frames: OwnedFd) -> Result<(), Error> {
-        let message = ToSwitch::Join(self.ticket.join.clone());
+        let message = self.ticket.message();
         send(&self.channel, &message, Some(frames.as_fd()))?;
         self.frames = Some(frames);
         Ok(())
@@ -199,7 +212,7 @@ impl Running {
             return Err(Error::SwitchDies);
         }
         self.revivals.push(Instant::now());
-        let message = ToSwitch::Join(self.ticket.join.clone());
+        let message = self.ticket.message();
         let frames = self.frames.as_ref().map(|frames| frames.as_fd());
         let mut tries = 1..=times;
         loop {

@@ -140,6 +140,9 @@ pub enum Error {
     /// `-p` without a network namespace that could be reached.
     #[error("ports cannot be published with `--network {0}`")]
     NoPublish(Mode),
+    /// `--mac-address` without an interface of the container's own.
+    #[error("there is no hardware address to be chosen with `--network {0}`")]
+    NoMac(Mode),
     /// A port below the limit for unprivileged users.
     #[error("port {port} of the host is reserved for root: ports below {limit} are")]
     Privileged {
@@ -280,6 +283,9 @@ impl Error {
                 "as root: {}; or make it `--internal`, without a way out",
                 install("slirp4netns")
             )),
+            Error::NoMac(_) => Some(
+                "one goes with pasta, slirp4netns and the networks of `rl network create`".into(),
+            ),
             Error::NotNamed(_) => Some("rl network create NAME; rl run --network NAME …".into()),
             Error::Internal(_) => {
                 Some("leave `--publish` out: its containers reach each other at any port".into())

@@ -19,9 +19,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Error;
+use crate::sys::caps;
 use crate::sys::process::{self, Child, Fork, Namespaces, exit_now};
 use crate::sys::seccomp::{self, Call};
-use crate::sys::{caps, wire};
 
 /// The longest frame: an Ethernet header and the interface's MTU fit.
 const FRAME: usize = 65536;
@@ -32,13 +32,15 @@ const BATCH: usize = 512 << 10;
 #[derive(Debug)]
 pub struct Pump {
     stream: Option<OwnedFd>,
+    /// The container's hardware address.
+    mac: [u8; 6],
     child: Option<Child>,
 }
 
 impl Pump {
-    pub(super) fn new(stream: OwnedFd) -> Self {
+    pub(super) fn new(stream: OwnedFd, mac: [u8; 6]) -> Self {
         let (stream, child) = (Some(stream), None);
-        Pump { stream, child }
+        Pump { stream, mac, child }
     }
 
     /// Starts it. The caller is single-threaded.
@@ -50,7 +52,7 @@ impl Pump {
             Fork::Parent(child) => self.child = Some(child),
             Fork::Child => {
                 if let Ok((socket, stream)) = shed(&socket, &stream) {
-                    carry_alone(&socket, &stream);
+                    carry_alone(&socket, &stream, self.mac);
                 }
                 exit_now(0)
             }
@@ -94,12 +96,13 @@ const CALLS: &[Call] = &[
 ];
 
 /// Carries, with no other system call left, and ends: nothing can be freed or closed any more.
-fn carry_alone(socket: &OwnedFd, stream: &OwnedFd) -> ! {
+fn carry_alone(socket: &OwnedFd, stream: &OwnedFd, mac: [u8; 6]) -> ! {
     let mut out = Outwards {
         buffer: vec![0; BATCH + FRAME + 4],
         waiting: 0..0,
     };
     let mut back = vec![0; BATCH + FRAME + 4];
+    out.keep(&announcement(mac));
     if seccomp::install(&seccomp::only(CALLS), seccomp::Flags::empty()).is_ok() {
         let _ = carry(socket, stream, &mut out, &mut back);
     }
@@ -113,7 +116,6 @@ fn carry(
     back: &mut [u8],
 ) -> Result<(), Errno> {
     let mut held = 0;
-    out.keep(&announcement());
     loop {
         let mut both = [
             PollFd::new(stream, PollFlags::IN),
@@ -144,11 +146,11 @@ fn carry(
 
 /// The container's hardware address, in an ARP request of no consequence (RFC 826; sender 0.0.0.0 as in RFC 5227):
 /// until passt has seen it, passt sends to everybody, and TCP hears nothing of that.
-fn announcement() -> Vec<u8> {
+fn announcement(mac: [u8; 6]) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
-    frame.extend(wire::MAC);
+    frame.extend(mac);
     frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-    frame.extend(wire::MAC);
+    frame.extend(mac);
     frame.extend([0; 10]);
     frame.extend([10, 0, 2, 2]);
     frame.resize(60, 0);

@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub api_socket: PathBuf,
     /// The caller is root of the initial user namespace.
     pub as_root: bool,
+    /// The hardware address of the container's interface, if it is asked for.
+    pub mac: Option<[u8; 6]>,
     /// Who the container is on its network with a name.
     pub member: Option<&'a Member>,
     /// [`super::switch::Setup::apart`].
@@ -78,19 +80,18 @@ fn ipv6() -> Address {
 const WIRE_MTU: u32 = 32000;
 
 /// The interface that the container makes itself with passt: it has the addresses of slirp4netns, in the families that
-/// the host has.
-pub fn wire() -> Interface {
+/// the host has. `mac` is asked for.
+pub fn wire(mac: Option<[u8; 6]>) -> Interface {
     let (own, gateway) = (slirp4netns_rs::GUEST.into(), slirp4netns_rs::GATEWAY.into());
-    let prefix = 24;
     let ipv4 = Address {
         own,
-        prefix,
+        prefix: 24,
         gateway: Some(gateway),
     };
     let all = [has_ipv4().then_some(ipv4), has_ipv6().then(ipv6)];
     Interface {
         kind: Kind::Pair,
-        mac: MAC,
+        mac: mac.unwrap_or(MAC),
         mtu: WIRE_MTU,
         addresses: all.into_iter().flatten().collect(),
     }
@@ -142,7 +143,7 @@ pub fn start(
             enlarge_queues(ours.as_fd());
             enlarge_queues(theirs.as_fd());
             let mut options = pasta_options(request);
-            options.interface = None;
+            (options.interface, options.mac) = (None, None);
             let address = (slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY);
             options.ipv4 = has_ipv4().then_some(address);
             options.ipv6 = has_ipv6().then_some(WIRE6);
@@ -150,7 +151,10 @@ pub fn start(
             let mut command = options.command(program, &pasta::Target::Stream);
             prepare(&mut command);
             let starting = pasta::spawn_on(command, theirs.into()).map_err(Box::new)?;
-            Ok(Some(Starting::Passt(starting, Pump::new(ours))))
+            Ok(Some(Starting::Passt(
+                starting,
+                Pump::new(ours, request.mac.unwrap_or(MAC)),
+            )))
         }
         Link::Slirp4netns(program) => {
             let options = slirp_options(request);
@@ -168,16 +172,16 @@ fn pasta_options(request: &Request<'_>) -> pasta::Options {
     pasta::Options {
         // Images expect the first interface to be eth0; the host's may be `wlp3s0`.
         interface: Some("eth0".to_owned()),
-        dns_forward: if request.forward_dns {
-            vec![IpAddr::V4(PASTA_DNS), IpAddr::V6(PASTA_DNS6)]
-        } else {
-            Vec::new()
+        dns_forward: match request.forward_dns {
+            true => vec![IpAddr::V4(PASTA_DNS), IpAddr::V6(PASTA_DNS6)],
+            false => Vec::new(),
         },
         ipv4: request
             .host_gateway
             .then_some((slirp4netns_rs::GUEST, 24, slirp4netns_rs::GATEWAY)),
         forwards: request.ports.iter().map(forward).collect(),
         as_root: request.as_root,
+        mac: request.mac,
         ..pasta::Options::default()
     }
 }
@@ -202,6 +206,7 @@ fn slirp_options(request: &Request<'_>) -> slirp4netns_rs::Options {
         ipv6: has_ipv6() || request.forward_dns,
         api_socket: (!forwards.is_empty()).then(|| request.api_socket.clone()),
         forwards,
+        mac: request.mac,
         ..slirp4netns_rs::Options::default()
     }
 }
@@ -498,6 +503,7 @@ mod tests {
             api_socket: dir.path().join("api"),
             // `unshare -r` under host root leaves the namespace to root.
             as_root: rustix::process::geteuid().is_root(),
+            mac: None,
             member: None,
             apart: |_| {},
         };
@@ -579,6 +585,7 @@ mod tests {
             host_gateway: false,
             api_socket: "/nowhere".into(),
             as_root: false,
+            mac: None,
             member: None,
             apart: |_| {},
         };

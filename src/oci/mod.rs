@@ -149,6 +149,7 @@ fn process(spec: &ContainerSpec) -> Result<oci_spec::runtime::Process, Error> {
     let user = UserBuilder::default()
         .uid(uid.parse::<u32>().unwrap_or(0))
         .gid(gid.parse::<u32>().unwrap_or(0))
+        .umask(spec.umask)
         .build()?;
     Ok(ProcessBuilder::default()
         .terminal(spec.tty)

@@ -20,10 +20,12 @@ enum Form {
     Words,
     /// An option without a value where it is true.
     Yes,
+    /// `true` or `false`.
+    Truth,
     /// A path where it begins with `.`; beside the file.
     Beside,
 }
-use Form::{Beside, Each, Last, Words, Yes};
+use Form::{Beside, Each, Last, Truth, Words, Yes};
 
 /// Key, option of `rl run`, what stands before the value, form.
 type Row = (&'static str, &'static str, &'static str, Form);
@@ -37,6 +39,7 @@ const OPTIONS: &[Row] = &[
     ("Entrypoint", "--entrypoint", "", Last),
     ("Environment", "--env", "", Words),
     ("EnvironmentFile", "--env-file", "", Beside),
+    ("HttpProxy", "--http-proxy", "", Truth),
     ("Label", "--label", "", Words),
     ("Annotation", "--annotation", "", Words),
     ("Pull", "--pull", "", Last),
@@ -54,6 +57,7 @@ const OPTIONS: &[Row] = &[
     ("Tmpfs", "--tmpfs", "", Each),
     ("AddDevice", "--device", "", Each),
     ("ReadOnly", "--read-only", "", Yes),
+    ("ReadOnlyTmpfs", "--read-only-tmpfs", "", Truth),
     ("UserNS", "--userns", "", Last),
     ("UIDMap", "--uidmap", "", Each),
     ("GIDMap", "--gidmap", "", Each),
@@ -63,7 +67,7 @@ const OPTIONS: &[Row] = &[
         "NoNewPrivileges",
         "--security-opt",
         "no-new-privileges=",
-        Last,
+        Truth,
     ),
     ("SeccompProfile", "--security-opt", "seccomp=", Last),
     ("Mask", "--security-opt", "mask=", Each),
@@ -82,6 +86,7 @@ const OPTIONS: &[Row] = &[
     ("HealthTimeout", "--health-timeout", "", Last),
     ("HealthStartPeriod", "--health-start-period", "", Last),
     ("HealthRetries", "--health-retries", "", Last),
+    ("HealthOnFailure", "--health-on-failure", "", Last),
 ];
 
 /// Keys that become something else than one option.
@@ -105,7 +110,6 @@ const OTHERS: &[&str] = &[
 const ANYWAY: &[(&str, bool)] = &[
     ("EnvironmentHost", false),
     ("Notify", false),
-    ("ReadOnlyTmpfs", true),
     ("SecurityLabelDisable", true),
     ("SecurityLabelNested", false),
 ];
@@ -119,13 +123,11 @@ const NOT_YET: &[&str] = &[
     "HealthLogDestination",
     "HealthMaxLogCount",
     "HealthMaxLogSize",
-    "HealthOnFailure",
     "HealthStartupCmd",
     "HealthStartupInterval",
     "HealthStartupRetries",
     "HealthStartupSuccess",
     "HealthStartupTimeout",
-    "HttpProxy",
     "IP6",
     "ImageVolume",
     "Pod",
@@ -376,7 +378,7 @@ fn entries<'a>(unit: &'a Unit, key: &str, form: Form) -> Result<Vec<&'a Entry>, 
         return Err(all[1].refuse("one network at a time"));
     }
     Ok(match form {
-        Last | Yes => all.into_iter().next_back().into_iter().collect(),
+        Last | Yes | Truth => all.into_iter().next_back().into_iter().collect(),
         Each | Words | Beside => all,
     })
 }
@@ -396,8 +398,8 @@ fn values(
     Ok(match (entry.key.as_str(), form) {
         (_, Words) => entry.words()?,
         (_, Yes) => Vec::from_iter(entry.truth()?.then(String::new)),
+        (_, Truth) => vec![entry.truth()?.to_string()],
         (_, Beside) => vec![beside.any(value)],
-        ("NoNewPrivileges", _) => vec![entry.truth()?.to_string()],
         ("User", _) => match unit.last(SECTION, "Group") {
             Some(group) => vec![format!("{value}:{}", group.value)],
             None => vec![value.to_owned()],

@@ -45,6 +45,8 @@ pub struct Extras {
     pub user: String,
     /// Additional groups.
     pub groups: Vec<String>,
+    /// `HOME` is the user's directory, where the environment does not say it.
+    pub home: bool,
     /// What the start goes on without where it is refused.
     pub customary: Customary,
     /// Whether setgroups(2) is allowed in the user namespace.
@@ -199,7 +201,9 @@ pub(super) struct ProcessPlan {
     pub make_cwd: bool,
     pub user: String,
     pub groups: Vec<String>,
+    pub home: bool,
     pub setgroups: bool,
+    pub umask: u32,
     /// (resource number, soft, hard)
     pub rlimits: Vec<(u32, u64, u64)>,
     pub bounding: u64,
@@ -349,7 +353,9 @@ fn process_plan(
         make_cwd: true,
         user,
         groups: extras.groups,
+        home: extras.home,
         setgroups: extras.setgroups,
+        umask: process.user().umask().unwrap_or(0o022),
         rlimits: process
             .rlimits()
             .iter()

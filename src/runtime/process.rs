@@ -47,10 +47,10 @@ fn prepare(plan: &ProcessPlan, root: &Root, tty: bool) -> Result<Vec<CString>, I
     // descriptors leads.
     rustix::process::fchdir(&cwd).at(Stage::User, || format!("fchdir(`{}`)", plan.cwd))?;
     own_stdio(&who, tty);
-    rustix::process::umask(rustix::fs::Mode::from(0o022));
+    rustix::process::umask(rustix::fs::Mode::from(plan.umask));
     confine(plan, &who, tty)?;
     let mut env = plan.env.clone();
-    if !env.iter().any(|v| v.starts_with("HOME=")) {
+    if plan.home && !env.iter().any(|v| v.starts_with("HOME=")) {
         env.push(format!("HOME={}", who.home));
     }
     c_strings(&env)

@@ -58,6 +58,8 @@ pub struct Options {
     pub mtu: Option<u32>,
     /// The interface's name inside; pasta's own default is the host's.
     pub interface: Option<String>,
+    /// The hardware address of the interface inside; pasta's own default is made up.
+    pub mac: Option<[u8; 6]>,
     /// The namespace's own IPv4 address, prefix length and gateway; pasta's own default is the
     /// host's, which makes the host itself unreachable from inside.
     pub ipv4: Option<(Ipv4Addr, u8, Ipv4Addr)>,
@@ -118,6 +120,10 @@ impl Options {
         }
         if let Some(name) = &self.interface {
             add(&["--ns-ifname", name]);
+        }
+        if let Some(mac) = self.mac {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            add(&["--ns-mac-addr", &mac]);
         }
         if let Some((address, prefix, gateway)) = self.ipv4 {
             let (address, prefix, gateway) =

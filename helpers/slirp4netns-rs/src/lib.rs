@@ -60,6 +60,8 @@ pub struct Options {
     pub mtu: u32,
     /// The interface's name inside.
     pub interface: String,
+    /// The interface's hardware address; slirp4netns' own default is made up.
+    pub mac: Option<[u8; 6]>,
     /// Let 10.0.2.2 lead to the host's loopback.
     pub host_loopback: bool,
     /// A mount namespace of its own, and a seccomp filter.
@@ -76,6 +78,7 @@ impl Default for Options {
             ipv6: false,
             mtu: 65_520,
             interface: "tap0".to_owned(),
+            mac: None,
             host_loopback: false,
             sandbox: true,
             api_socket: None,
@@ -149,6 +152,10 @@ impl Options {
         ];
         if !self.host_loopback {
             args.push("--disable-host-loopback".into());
+        }
+        if let Some(mac) = self.mac {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            args.push(format!("--macaddress={mac}").into());
         }
         if self.ipv6 {
             args.push("--enable-ipv6".into());

@@ -284,6 +284,20 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("rename", &[("rl rename db old-db", "Another name.")]),
     ("port", &[("rl port web", "Its published ports.")]),
     (
+        "healthcheck",
+        &[(
+            "rl healthcheck run db",
+            "Whether it is well, found out now.",
+        )],
+    ),
+    (
+        "version",
+        &[(
+            "rl version -f '{{.Client.Version}}'",
+            "The number of the version alone.",
+        )],
+    ),
+    (
         "images",
         &[
             ("rl images", "All images."),

@@ -8,6 +8,7 @@ use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
 use crate::engine::ports::{each, unpublished};
+use crate::model::mac;
 use crate::model::spec::{
     CgroupMode, Confinement, ContainerSpec, FOREVER, Health, LogDriver, MountSource, NetworkMode,
     Resources, RestartPolicy, RootfsSource, SeccompChoice,
@@ -22,6 +23,8 @@ use crate::state::{Container, Networks, Status};
 pub fn inspect(container: &Container, networks: &Networks) -> Value {
     let spec = &container.spec;
     let file = |name: &str| container.dir().join(name).to_string_lossy().into_owned();
+    let shown =
+        |name: &str, unwanted: bool| Some(name).filter(|_| !unwanted).map_or(String::new(), file);
     let network = crate::engine::networks::of_container(networks, container);
     let log_path = match (spec.log.driver, log::files(container.dir()).last()) {
         (LogDriver::JsonFile, Some(number)) => log::path(container.dir(), *number)
@@ -42,10 +45,11 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "State": state_of(container),
         "Image": spec.image_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         "ResolvConfPath": file("resolv.conf"),
-        "HostnamePath": file("hostname"),
-        "HostsPath": file("hosts"),
+        "HostnamePath": shown("hostname", spec.no_hostname),
+        "HostsPath": shown("hosts", spec.no_hosts),
         "LogPath": log_path,
         "Name": format!("/{}", spec.name),
+        "PidFile": spec.pidfile.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default(),
         "RestartCount": container.state.restarts,
         "HostConfig": host_config(spec),
         "Driver": driver,
@@ -58,6 +62,8 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
+            "MacAddress": asked_mac(spec),
+            "Umask": format!("{:04o}", spec.umask),
             "Tty": spec.tty,
             "OpenStdin": spec.open_stdin,
             "ExposedPorts": each(&spec.exposed).map(|port| (port, json!({}))).collect::<Map<_, _>>(),
@@ -71,6 +77,8 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
                 FOREVER => -1,
                 seconds => i64::from(seconds),
             },
+            "Timeout": spec.timeout,
+            "HealthcheckOnFailureAction": spec.health.as_ref().map(|health| health.on_failure.word()),
             "Healthcheck": spec.health.as_ref().map(health_check),
         },
         "NetworkSettings": network_settings(container, network),
@@ -97,6 +105,9 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
         }),
         _ => none,
     };
+    if named.is_none() && alive {
+        out["MacAddress"] = json!(asked_mac(spec));
+    }
     let bound = published(&spec.network.publish, spec.network.mode).into_iter();
     out["Ports"] = ports(bound.map(|(inside, ip, port)| (inside, ip.to_string(), port)));
     // As docker has those that are not published.
@@ -105,6 +116,15 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
     }
     out["Networks"] = Value::Object(named.into_iter().collect());
     out
+}
+
+/// The hardware address that was asked for.
+fn asked_mac(spec: &ContainerSpec) -> String {
+    let asked = spec.network.request.mac.as_deref();
+    asked
+        .and_then(mac::parse)
+        .map(mac::text)
+        .unwrap_or_default()
 }
 
 /// Docker's word for a point in time that has not come is the year 1.
@@ -197,6 +217,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     });
     let mut out = json!({
         "Binds": binds.collect::<Vec<_>>(),
+        "VolumesFrom": spec.volumes_from,
         "NetworkMode": super::row::network(spec.network.mode, &spec.network.request.mode),
         "PortBindings": ports(bindings),
         "PublishAllPorts": spec.network.request.publish_all,
@@ -241,6 +262,7 @@ fn health_check(health: &Health) -> Value {
         "Interval": nanoseconds(health.interval),
         "Timeout": nanoseconds(health.timeout),
         "StartPeriod": nanoseconds(health.start_period),
+        "StartInterval": nanoseconds(health.start_interval.unwrap_or(0)),
         "Retries": health.retries,
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! Work on them is done by a child of ours in the container's user namespace, for which all owners exist. Of a
 //! running container it joins the mount namespace as well, and so sees what the container sees. For one that does not
-//! run it mounts the root, and what `-v` brings, in a mount namespace of its own. Either way nothing inside is
-//! looked up but below the container's root, and what the host has is opened before.
+//! run it mounts the root, and what `-v` brings, in a mount namespace of its own, and keeps it from being started
+//! meanwhile. Either way nothing inside is looked up but below the container's root, and what the host has is opened
+//! before.
 //!
 //! A caller whose own ids do not exist in that user namespace, as those of root never do, could make nothing in the
 //! container there, and as root of it could not reach what is the caller's. So that child only opens the root, and
@@ -23,16 +24,18 @@ pub use export::export;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::start::mount_point;
-use super::{Context, Error, containers, image_for, rungs};
+use super::{Context, Error, containers, image_for, lifecycle, rungs};
 use crate::model::spec::{ContainerSpec, MountSource, RootfsSource};
+use crate::monitor::client::Client;
 use crate::runtime::{self, Rootfs};
-use crate::state::{Container, Status};
+use crate::state::{self, Container, Status};
 use crate::sys::caps::with_fs_ids;
 use crate::sys::fs::{CallError, Root};
 use crate::sys::mount::{self, Attr};
@@ -68,9 +71,9 @@ pub(super) fn visit(
     view: View,
     work: impl FnOnce(&Inside) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let (container, target) = &settle(context, container)?;
     let spec = &container.spec;
     let caller = context.caller()?;
-    let target = super::containers::hold(container);
     if container.state.status == Status::Created {
         // As its first start will.
         let plan = containers::plan_for(context, spec)?;
@@ -78,7 +81,8 @@ pub(super) fn visit(
     }
     let stranger = spec.uid_map.to_container(caller.uid).is_none()
         || spec.gid_map.to_container(caller.gid).is_none();
-    let status = match stranger && (target.is_some() || caller.rank == Rank::HostRoot) {
+    let runs = matches!(target, Target::Runs(_));
+    let status = match stranger && (runs || caller.rank == Rank::HostRoot) {
         true => apart(context, container, view, target, work)?,
         false => within(context, container, view, target, |inside| {
             told(context, work(inside))
@@ -87,6 +91,44 @@ pub(super) fn visit(
     match status {
         0 => Ok(()),
         status => Err(Error::Reported(status)),
+    }
+}
+
+/// Where the files are.
+enum Target {
+    /// In the namespaces of this process.
+    Runs(OwnedFd),
+    /// On the disk.
+    Rests,
+    /// There as well; its monitor keeps it from being started as long as this connection is there.
+    Waits(#[expect(dead_code, reason = "it is held")] Client),
+}
+
+/// The container as it is now, and where its files are.
+///
+/// # Errors
+/// [`state::Error::Running`]: its monitor does not say what becomes of it.
+fn settle(context: &Context<'_>, container: &Container) -> Result<(Container, Target), Error> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut container = container.clone();
+    loop {
+        if let Some(held) = containers::hold(&container) {
+            return Ok((container, Target::Runs(held)));
+        }
+        if !container.state.is_alive() {
+            return Ok((container, Target::Rests));
+        }
+        if container.state.status == Status::Restarting
+            && let Ok(client) = Client::connect(container.dir()).and_then(Client::keep_waiting)
+        {
+            return Ok((container, Target::Waits(client)));
+        }
+        // It has just ended or is just being started, which its monitor is about to note.
+        if Instant::now() > deadline {
+            return Err(state::Error::Running(container.spec.name).into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        container = lifecycle::find(context, &container.spec.id)?;
     }
 }
 
@@ -102,7 +144,7 @@ fn within(
     context: &Context<'_>,
     container: &Container,
     view: View,
-    target: Option<OwnedFd>,
+    target: &Target,
     work: impl FnOnce(&Inside) -> u8,
 ) -> Result<u8, Error> {
     let found = |inside: Result<Inside, Error>| match inside {
@@ -110,15 +152,16 @@ fn within(
         Err(error) => told(context, Err(error)),
     };
     Ok(match target {
-        Some(target) => {
+        Target::Runs(target) => {
             let refused = |errno| {
                 let call = || "setns(pidfd, user|mnt)".to_owned();
                 told(context, Err(CallError::of(call)(errno).into()))
             };
             userns::run_joined(target.as_fd(), refused, || found(running(view)))?
         }
-        None => {
-            let _locked = container.lock_at_rest()?;
+        Target::Rests | Target::Waits(_) => {
+            let at_rest_only = matches!(target, Target::Rests);
+            let _locked = at_rest_only.then(|| container.lock_at_rest()).transpose()?;
             let plan = containers::plan_for(context, &container.spec)?;
             userns::run_inside(&plan, || found(at_rest(container, view)))?
         }
@@ -130,7 +173,7 @@ fn apart(
     context: &Context<'_>,
     container: &Container,
     view: View,
-    target: Option<OwnedFd>,
+    target: &Target,
     work: impl FnOnce(&Inside) -> Result<(), Error>,
 ) -> Result<u8, Error> {
     let failed = |call: &'static str| CallError::of(move || call.to_owned());

@@ -86,6 +86,7 @@ fn healthcheck(text: &str) -> Option<Value> {
             "--interval" => "Interval",
             "--timeout" => "Timeout",
             "--start-period" => "StartPeriod",
+            "--start-interval" => "StartInterval",
             "--retries" => {
                 check.insert("Retries".into(), json!(value.parse::<u32>().ok()?));
                 continue;

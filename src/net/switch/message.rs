@@ -27,6 +27,8 @@ pub enum ToSwitch {
     Leave,
     /// Who has joined is called this now.
     Names(Vec<String>),
+    /// As `Join`, with a hardware address of its own.
+    JoinAs(Join, [u8; 6]),
 }
 
 /// Who joins.

@@ -274,7 +274,11 @@ impl Switch {
             Ok(None) | Err(_) => (Vec::new(), None),
         };
         match (postcard::from_bytes(&message), fd) {
-            (Ok(ToSwitch::Join(join)), Some(frames)) => self.join(number, join, frames),
+            (Ok(ToSwitch::Join(join)), Some(frames)) => {
+                let mac = frame::mac(join.address);
+                self.join(number, join, mac, frames)
+            }
+            (Ok(ToSwitch::JoinAs(join, mac)), Some(frames)) => self.join(number, join, mac, frames),
             (Ok(ToSwitch::Leave), _) => {
                 let mut steps = self.leave(number)?;
                 steps.push(Step::Tell(number, FromSwitch::Left));
@@ -297,7 +301,7 @@ impl Switch {
         }
     }
 
-    fn join(&mut self, number: u32, join: Join, frames: OwnedFd) -> Done {
+    fn join(&mut self, number: u32, join: Join, mac: [u8; 6], frames: OwnedFd) -> Done {
         let refused = |message: &str| FromSwitch::Refused {
             message: message.to_owned(),
             hint: None,
@@ -307,6 +311,9 @@ impl Switch {
         let refusal = match &self.failure {
             Some(failure) => Some(failure.clone()),
             None if self.members.contains_key(&address) => Some(refused("the address is taken")),
+            None if way::is_taken(&self.members, mac) => {
+                Some(refused("the hardware address is taken"))
+            }
             None if !fits => Some(refused("the address is not of the network")),
             None if self.uplink.is_none() && !join.ports.is_empty() => {
                 Some(refused("nothing leads into an internal network"))
@@ -341,6 +348,7 @@ impl Switch {
         let member = way::Member {
             names: small(&join.names),
             resolver: join.resolver.map(Resolver::new),
+            mac,
         };
         self.members.insert(address, member);
         self.by_address.insert(address, number);

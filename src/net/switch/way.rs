@@ -39,6 +39,8 @@ pub type Members = BTreeMap<Ipv4Addr, Member>;
 /// What is known of a member.
 #[derive(Debug)]
 pub struct Member {
+    /// Its hardware address, which is nobody else's.
+    pub mac: [u8; 6],
     /// What it is called, in small letters.
     pub names: Vec<String>,
     /// Whom it asks for names of the world, if that is not the host's resolver.
@@ -99,9 +101,22 @@ pub enum Way {
 
 const DOMAIN: u16 = 53;
 
+/// Whether somebody has a hardware address, or the gateway.
+pub fn is_taken(members: &Members, mac: [u8; 6]) -> bool {
+    mac == GATEWAY_MAC || members.values().any(|member| member.mac == mac)
+}
+
+/// The hardware address of the member that has this address.
+fn mac_of(members: &Members, address: Ipv4Addr) -> Option<[u8; 6]> {
+    members.get(&address).map(|member| member.mac)
+}
+
 /// The way of a frame from the member that has the address `own`. Its addresses may be changed.
 pub fn from_member(net: &Net, members: &mut Members, own: Ipv4Addr, bytes: &mut [u8]) -> Way {
-    let Some(kind) = frame::parse(bytes).filter(|kind| frame::is_from(bytes, kind, own)) else {
+    let Some(sender) = mac_of(members, own).map(|mac| (mac, own)) else {
+        return Way::Lost;
+    };
+    let Some(kind) = frame::parse(bytes).filter(|kind| frame::is_from(bytes, kind, sender)) else {
         return Way::Lost;
     };
     let mut packet = match kind {
@@ -109,7 +124,7 @@ pub fn from_member(net: &Net, members: &mut Members, own: Ipv4Addr, bytes: &mut 
             let target = match arp.target {
                 address if address == net.gateway => Some(GATEWAY_MAC),
                 address if address == own => None,
-                address => members.contains_key(&address).then(|| frame::mac(address)),
+                address => mac_of(members, address),
             };
             return match target.filter(|_| arp.request) {
                 Some(mac) => Way::Back(frame::arp_reply(&arp, mac).to_vec()),
@@ -119,7 +134,7 @@ pub fn from_member(net: &Net, members: &mut Members, own: Ipv4Addr, bytes: &mut 
         Kind::Ipv4(packet) => packet,
     };
     let (to, destination) = (frame::to(bytes), packet.destination);
-    match frame::address_of(to) {
+    match mac_of(members, destination) {
         _ if to == GATEWAY_MAC => to_gateway(net, members, own, bytes, &mut packet),
         _ if to[0] & 1 == 1 => {
             let everybody = destination == Ipv4Addr::BROADCAST
@@ -131,9 +146,7 @@ pub fn from_member(net: &Net, members: &mut Members, own: Ipv4Addr, bytes: &mut 
             }
         }
         // No member is a way to somebody else.
-        Some(address) if address == destination && members.contains_key(&address) => {
-            Way::Member(address)
-        }
+        Some(mac) if mac == to => Way::Member(destination),
         _ => Way::Lost,
     }
 }
@@ -210,9 +223,10 @@ pub fn from_uplink(net: &Net, members: &mut Members, bytes: &mut [u8]) -> Way {
         return Way::Lost;
     };
     match frame::parse(bytes) {
-        Some(Kind::Arp(arp)) if arp.request && members.contains_key(&arp.target) => {
-            Way::Back(frame::arp_reply(&arp, frame::mac(arp.target)).to_vec())
-        }
+        Some(Kind::Arp(arp)) if arp.request => match mac_of(members, arp.target) {
+            Some(mac) => Way::Back(frame::arp_reply(&arp, mac).to_vec()),
+            None => Way::Lost,
+        },
         Some(Kind::Ipv4(mut packet)) => {
             let to = packet.destination;
             let Some(member) = members.get_mut(&to) else {
@@ -222,7 +236,7 @@ pub fn from_uplink(net: &Net, members: &mut Members, bytes: &mut [u8]) -> Way {
             if ours || is_answer(member, &packet, bytes) {
                 packet.set_source(bytes, net.gateway);
             }
-            frame::set_to(bytes, frame::mac(to));
+            frame::set_to(bytes, member.mac);
             Way::Member(to)
         }
         _ => Way::Lost,
@@ -269,11 +283,12 @@ mod tests {
     }
 
     fn members() -> Members {
-        let member = |names: &[&str]| Member {
+        let member = |address, names: &[&str]| Member {
+            mac: frame::mac(address),
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             resolver: None,
         };
-        [(A, member(&["web"])), (B, member(&["db", "store"]))].into()
+        [(A, member(A, &["web"])), (B, member(B, &["db", "store"]))].into()
     }
 
     /// A packet to this address, by the way that the kernel of `from` would choose.

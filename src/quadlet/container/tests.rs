@@ -129,9 +129,11 @@ fn keys_are_options() {
             ],
         ),
         (
-            "ReadOnly=yes\nRunInit=false\nNoNewPrivileges=no\nSeccompProfile=unconfined\nMask=/a:/b",
+            "ReadOnly=yes\nReadOnlyTmpfs=no\nHttpProxy=on\nRunInit=false\nNoNewPrivileges=no\nSeccompProfile=unconfined\nMask=/a:/b",
             &[
+                "--http-proxy=true",
                 "--read-only",
+                "--read-only-tmpfs=false",
                 "--security-opt=no-new-privileges=false",
                 "--security-opt=seccomp=unconfined",
                 "--security-opt=mask=/a:/b",
@@ -155,12 +157,13 @@ fn keys_are_options() {
             ],
         ),
         (
-            "HealthCmd=test -e /x\nHealthRetries=2\nLogDriver=journald\nLogOpt=a=b",
+            "HealthCmd=test -e /x\nHealthRetries=2\nHealthOnFailure=kill\nLogDriver=journald\nLogOpt=a=b",
             &[
                 "--log-driver=journald",
                 "--log-opt=a=b",
                 "--health-cmd=test -e /x",
                 "--health-retries=2",
+                "--health-on-failure=kill",
                 "i",
             ],
         ),
