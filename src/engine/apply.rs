@@ -307,7 +307,7 @@ impl Carrier<'_> {
         let (mut from, mut to) = (File::from(from), File::from(to));
         let copied = data(&mut from, &mut to, stat.st_size as u64)
             .and_then(|()| to.sync_data())
-            .map_err(crate::sys::process::to_errno)
+            .map_err(crate::sys::errno::to_errno)
             .map_err(failed("write", name));
         let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
         // As the caller nobody else is to run what was written inside.

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 
 use rustix::io::Errno;
 
-use crate::sys::process::{Ended, Fork, Namespaces, errno_name, exit_now, fork};
+use crate::sys::errno::errno_name;
+use crate::sys::process::{Ended, Fork, Namespaces, exit_now, fork};
 
 /// What a try was refused with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ fn map((uid, gid): (u32, u32)) -> Tried {
             .write(true)
             .open(format!("/proc/self/{file}"))
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(crate::sys::process::to_errno)
+            .map_err(crate::sys::errno::to_errno)
             .map_err(Refused::at(format!("write(`/proc/self/{file}`)")))
     };
     put("uid_map", format!("0 {uid} 1"))?;

@@ -130,7 +130,7 @@ fn overlay(data: &Path) -> Tried {
         std::fs::write(scratch.join("lower/file"), "x")
     };
     let tried = made()
-        .map_err(crate::sys::process::to_errno)
+        .map_err(crate::sys::errno::to_errno)
         .map_err(Refused::at(at("mkdir()")))
         .and_then(|()| {
             attempt(Namespaces::USER | Namespaces::MOUNT, || {
@@ -145,7 +145,7 @@ fn overlay(data: &Path) -> Tried {
                     std::fs::remove_file("merged/file")
                 };
                 change()
-                    .map_err(crate::sys::process::to_errno)
+                    .map_err(crate::sys::errno::to_errno)
                     .map_err(Refused::at(at("unlink() on an overlay")))
             })
         });

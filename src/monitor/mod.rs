@@ -118,7 +118,7 @@ pub struct Network {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call of the hand-over failed.
-    #[error("monitor: {call}: {}", process::errno_text(errno.raw_os_error()))]
+    #[error("monitor: {call}: {}", crate::sys::errno::errno_text(errno.raw_os_error()))]
     Call {
         /// The call.
         call: &'static str,
@@ -126,7 +126,7 @@ pub enum Error {
         errno: rustix::io::Errno,
     },
     /// What the command wrote could not be passed on.
-    #[error("write({}): {}", ["standard output", "standard error"][usize::from(*stream == 2)], process::errno_text(errno.raw_os_error()))]
+    #[error("write({}): {}", ["standard output", "standard error"][usize::from(*stream == 2)], crate::sys::errno::errno_text(errno.raw_os_error()))]
     Output {
         /// 1 or 2.
         stream: u8,

@@ -223,5 +223,5 @@ fn nothing() -> Result<OwnedFd, Errno> {
 }
 
 fn io(error: std::io::Error) -> Errno {
-    crate::sys::process::to_errno(error)
+    crate::sys::errno::to_errno(error)
 }

@@ -93,7 +93,7 @@ impl StartFailure {
     /// A system call of the monitor's own that failed while it started the container.
     pub fn failed(call: &'static str) -> impl Fn(Errno) -> StartFailure {
         move |errno| {
-            let errno = crate::sys::process::errno_text(errno.raw_os_error());
+            let errno = crate::sys::errno::errno_text(errno.raw_os_error());
             StartFailure::other(format!("monitor: {call}: {errno}"))
         }
     }

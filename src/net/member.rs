@@ -280,7 +280,7 @@ fn send(
 
 /// The next message; `EPIPE` when the switch is gone, `ETIMEDOUT` when it says nothing.
 fn receive(channel: &Channel, limit: Duration) -> Result<FromSwitch, Errno> {
-    if !wait_readable(channel.as_fd(), limit).map_err(process::to_errno)? {
+    if !wait_readable(channel.as_fd(), limit).map_err(crate::sys::errno::to_errno)? {
         return Err(Errno::TIMEDOUT);
     }
     let (bytes, _) = channel.receive(RecvFlags::empty())?.ok_or(Errno::PIPE)?;

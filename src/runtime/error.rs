@@ -5,7 +5,7 @@ use std::fmt;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::process::errno_text;
+use crate::sys::errno::errno_text;
 
 /// Where a container's start stands. The order is the order of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -184,6 +184,6 @@ impl<T> At<T> for Result<T, Errno> {
 
 impl<T> At<T> for std::io::Result<T> {
     fn at(self, stage: Stage, call: impl FnOnce() -> String) -> Result<T, InitError> {
-        self.map_err(crate::sys::process::to_errno).at(stage, call)
+        self.map_err(crate::sys::errno::to_errno).at(stage, call)
     }
 }

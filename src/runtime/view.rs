@@ -27,11 +27,11 @@ use super::inside::Root;
 use super::plan::View;
 use super::proto::{FromInit, ToInit, send};
 use super::rootfs;
+use crate::sys::caps;
 use crate::sys::fs::remove_tree;
 use crate::sys::mount::{self, Attr};
 use crate::sys::sabotage::dropped;
 use crate::sys::socket::Channel;
-use crate::sys::{caps, process};
 
 const STAGE: Stage = Stage::Mounts;
 /// f_type of tmpfs (statfs(2)).
@@ -98,7 +98,10 @@ pub(super) fn mount(
         Ok(()) => return Ok(Outcome::Stands(None)),
         Err(errno) => errno,
     };
-    let mut why = format!("overlay: {}", process::errno_text(errno.raw_os_error()));
+    let mut why = format!(
+        "overlay: {}",
+        crate::sys::errno::errno_text(errno.raw_os_error())
+    );
     if errno == Errno::INVAL {
         why += ", as where something is mounted below it; the directory that one stands in has its own";
     }
@@ -177,7 +180,7 @@ fn served(
     // As with a root that is provided.
     mount::propagation(scratch.as_fd(), MountPropagationFlags::SHARED)
         .at(STAGE, call("mount(shared)"))?;
-    let point = std::fs::read_link(fd(&below)).map_err(process::to_errno);
+    let point = std::fs::read_link(fd(&below)).map_err(crate::sys::errno::to_errno);
     let wanted = FromInit::NeedView {
         lower: view.lower.clone(),
         point: point.at(STAGE, call("readlink"))?,

@@ -7,6 +7,7 @@ pub mod caps;
 pub mod clock;
 mod clone;
 pub mod copy;
+pub mod errno;
 pub mod fs;
 pub mod landlock;
 pub mod mount;

@@ -159,7 +159,7 @@ fn id_of(fd: BorrowedFd<'_>) -> Option<String> {
 /// (proc_pid_mountinfo(5)).
 fn mounts_below(mount: BorrowedFd<'_>) -> Result<Vec<(String, Vec<u8>)>> {
     let own = id_of(mount).ok_or(Errno::NOENT)?;
-    let table = std::fs::read("/proc/self/mountinfo").map_err(super::process::to_errno)?;
+    let table = std::fs::read("/proc/self/mountinfo").map_err(super::errno::to_errno)?;
     let lines: Vec<Vec<&[u8]>> = table
         .split(|b| *b == b'\n')
         .map(|line| line.split(|b| *b == b' ').collect())

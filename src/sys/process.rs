@@ -494,7 +494,7 @@ pub fn take_terminal(tty: BorrowedFd<'_>) -> Result<()> {
 pub fn protected_self(path: Option<&CStr>) -> Result<OwnedFd> {
     if sabotage::dropped("exe") {
         let plain = std::fs::File::open("/proc/self/exe");
-        return plain.map(OwnedFd::from).map_err(to_errno);
+        return plain.map(OwnedFd::from).map_err(super::errno::to_errno);
     }
     match path.map(detached_self) {
         Some(Ok(fd)) => Ok(fd),
@@ -514,7 +514,7 @@ fn detached_self(path: &CStr) -> Result<OwnedFd> {
     super::mount::set_attr(tree.as_fd(), super::mount::Attr::RDONLY, false)?;
     let (there, running) = (
         rustix::fs::fstat(&tree)?,
-        std::fs::metadata("/proc/self/exe").map_err(to_errno)?,
+        std::fs::metadata("/proc/self/exe").map_err(super::errno::to_errno)?,
     );
     if (there.st_dev, there.st_ino) != (running.dev(), running.ino()) {
         return Err(Errno::STALE);
@@ -524,7 +524,7 @@ fn detached_self(path: &CStr) -> Result<OwnedFd> {
 
 fn sealed_self() -> Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags};
-    let mut program = std::fs::File::open("/proc/self/exe").map_err(to_errno)?;
+    let mut program = std::fs::File::open("/proc/self/exe").map_err(super::errno::to_errno)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Where the default is a file that cannot be executed (proc_sys_vm(5), `memfd_noexec`), that has to be asked for; Linux
     // before 6.3 does not know the word.
@@ -535,35 +535,17 @@ fn sealed_self() -> Result<OwnedFd> {
     let mut copy = std::fs::File::from(copy);
     let mut buffer = vec![0u8; 256 << 10];
     loop {
-        match program.read(&mut buffer).map_err(to_errno)? {
+        match program.read(&mut buffer).map_err(super::errno::to_errno)? {
             0 => break,
-            n => copy.write_all(&buffer[..n]).map_err(to_errno)?,
+            n => copy
+                .write_all(&buffer[..n])
+                .map_err(super::errno::to_errno)?,
         }
     }
-    copy.rewind().map_err(to_errno)?;
+    copy.rewind().map_err(super::errno::to_errno)?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&copy, seals)?;
     Ok(copy.into())
-}
-
-/// The errno of an I/O error, `EIO` where it has none.
-pub fn to_errno(error: std::io::Error) -> Errno {
-    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// The name of an errno as C writes it, such as `EPERM`.
-pub fn errno_name(errno: i32) -> String {
-    match nix::errno::Errno::from_raw(errno) {
-        nix::errno::Errno::UnknownErrno => format!("errno {errno}"),
-        known => format!("{known:?}"),
-    }
-}
-
-/// The name and what strerror(3) says of it: `EMFILE (too many open files)`.
-pub fn errno_text(errno: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    format!("{} ({})", errno_name(errno), text.to_lowercase())
 }
 
 #[cfg(test)]

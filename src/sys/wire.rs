@@ -145,7 +145,7 @@ fn tap() -> std::result::Result<OwnedFd, Failed> {
 fn pair(interface: &Interface) -> std::result::Result<OwnedFd, Failed> {
     let errno = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
     let own = std::fs::File::open("/proc/self/ns/net")
-        .map_err(super::process::to_errno)
+        .map_err(super::errno::to_errno)
         .or_else(call("open(`/proc/self/ns/net`)"))?;
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(errno)

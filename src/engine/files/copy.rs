@@ -233,7 +233,7 @@ fn carry(
 fn archive() -> Result<impl BufRead, Error> {
     let stdin = BufReader::with_capacity(128 << 10, Patient(std::io::stdin().lock()));
     let failed = CallError::of(|| "read(standard input)".to_owned());
-    let tar = decoder(stdin).map_err(|e| failed(crate::sys::process::to_errno(e)))?;
+    let tar = decoder(stdin).map_err(|e| failed(crate::sys::errno::to_errno(e)))?;
     Ok(BufReader::with_capacity(128 << 10, tar))
 }
 

@@ -77,7 +77,7 @@ fn opened(word: &str, options: &std::fs::OpenOptions) -> Result<File, Error> {
     let failed = CallError::of(|| format!("open(`{word}`)"));
     options
         .open(word)
-        .map_err(|e| failed(crate::sys::process::to_errno(e)).into())
+        .map_err(|e| failed(crate::sys::errno::to_errno(e)).into())
 }
 
 /// Writes the content of a file to `out`.
@@ -132,5 +132,5 @@ fn carry(from: &mut File, to: &mut File, word: &str) -> Result<(), Error> {
     let failed = CallError::of(|| format!("copy(`{word}`)"));
     copy(&mut Patient(from), &mut Patient(to))
         .map(drop)
-        .map_err(|e| failed(crate::sys::process::to_errno(e)).into())
+        .map_err(|e| failed(crate::sys::errno::to_errno(e)).into())
 }

@@ -76,7 +76,7 @@ fn confined(setup: &Setup, listener: OwnedFd) -> Result<(Switch, File), CallErro
     let uplink = setup.uplink.as_deref();
     let uplink = uplink.map(|program| Uplink::start(program, setup.mtu));
     let uplink = uplink.transpose();
-    let lock = File::open(LOCK).map_err(process::to_errno);
+    let lock = File::open(LOCK).map_err(crate::sys::errno::to_errno);
     let lock = lock.map_err(call("open(`switch.lock`)"))?;
     alone::stay_in_working_directory()?;
     caps::set_no_new_privs().map_err(call("prctl(PR_SET_NO_NEW_PRIVS)"))?;

@@ -34,7 +34,6 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::model::subnet::Subnet;
-use crate::sys::process;
 use crate::sys::socket::Channel;
 use message::{FromSwitch, Join, ToSwitch};
 use uplink::{Step, Uplink};
@@ -414,7 +413,7 @@ impl Switch {
             Step::Joined(_) => Ok(()),
             Step::Publish(..) | Step::Withdraw(_) => match &mut self.uplink {
                 Some(uplink) => {
-                    let call = uplink.call(step).map_err(process::to_errno)?;
+                    let call = uplink.call(step).map_err(crate::sys::errno::to_errno)?;
                     epoll::add(&self.epoll, call, Source::Call.data(), EventFlags::IN)
                 }
                 None => Ok(()),

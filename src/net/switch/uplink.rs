@@ -14,7 +14,7 @@ use super::message::{FromSwitch, Join};
 use super::way;
 use crate::model::chain;
 use crate::net::Error;
-use crate::sys::process::{self, die_with_parent};
+use crate::sys::process::die_with_parent;
 use crate::sys::wire::enlarge_queues;
 use crate::sys::{alone, caps};
 
@@ -173,7 +173,7 @@ impl Uplink {
         let Some((_, call)) = &mut self.call else {
             return Ok(Vec::new());
         };
-        let Some(answer) = call.answer().map_err(process::to_errno)? else {
+        let Some(answer) = call.answer().map_err(crate::sys::errno::to_errno)? else {
             return Ok(Vec::new());
         };
         let step = self.call.take().map(|(step, _)| step);
