@@ -296,7 +296,7 @@ impl TryFrom<Raw> for Profile {
         let native = Arch::native();
         let mapped = map
             .into_iter()
-            .filter(|entry| native.is_some() && arch(&entry.architecture) == native)
+            .filter(|entry| arch(&entry.architecture) == Some(native))
             .flat_map(|entry| entry.sub_architectures.unwrap_or_default());
         let archs = listed.into_iter().chain(mapped);
         let rules = raw.syscalls.unwrap_or_default();
