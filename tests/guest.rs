@@ -45,6 +45,7 @@ cases! {
     groups
     hugetlb
     init
+    keep_id
     limits
     logins
     logout

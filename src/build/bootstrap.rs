@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::sources::{self, Entry};
-use crate::model::Reference;
 use crate::model::distribution::{Distribution, Release};
+use crate::model::{Platform, Reference};
 
 /// Package sets (mmdebstrap(1), "VARIANTS"), without those that make no usable tree.
 pub const VARIANTS: &[&str] = &[
@@ -213,15 +213,13 @@ impl Recipe {
         let find = |program| find(program, path).ok_or(Error::NoProgram { program });
         let program = find("mmdebstrap")?;
         let dump = dump(&find("apt-config")?);
-        let architecture = match std::env::consts::ARCH {
-            "aarch64" => "arm64",
-            _ => "amd64",
-        };
+        // Debian calls by Go's names what rl runs on.
+        let architecture = Platform::host().architecture;
         let host = sources::read(etc);
         let (apt_here, apt_there) = apt_settings(&dump);
         Ok(Recipe {
             program,
-            sources: sources::choose(&release, options.mirror.as_deref(), &host, architecture),
+            sources: sources::choose(&release, options.mirror.as_deref(), &host, &architecture),
             own: code_name("/etc/os-release").as_ref() == Some(&release.suite),
             release,
             options: options.clone(),

@@ -472,7 +472,6 @@ impl Error {
             )),
             Error::Images(e) => e.hint(),
             Error::State(e) => e.hint(),
-            Error::Seccomp(e) => e.hint(),
             Error::Monitor(monitor::Error::Start(failure)) => failure.hint.clone(),
             Error::Monitor(monitor::Error::Cut) => Some(
                 "`rl attach` attaches again; `rl logs -f` shows everything, at any speed".into(),

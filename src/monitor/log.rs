@@ -266,7 +266,7 @@ impl Writer {
             .append(true)
             .open(path(here, self.number))?;
         self.size = file.metadata()?.len();
-        let mut last = [b'\n'];
+        let mut last = *b"\n";
         if self.size > 0 {
             file.read_exact_at(&mut last, self.size - 1)?;
         }

@@ -2,6 +2,18 @@
 //! descriptors go in and come out, never bare numbers.
 #![allow(unsafe_code)]
 
+// The order of clone(2)'s arguments, the layout of what filters look at, the numbers of calls: all that is told of
+// these two, and of no other.
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    target_endian = "little",
+)))]
+compile_error!(
+    "rl runs on Linux on x86-64 and little-endian 64-bit ARM (aarch64), and is not there for this target"
+);
+
 pub mod alone;
 pub mod caps;
 pub mod clock;

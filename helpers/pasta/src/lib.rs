@@ -160,6 +160,9 @@ impl Options {
         if let Target::Stream = target {
             return args;
         }
+        // It would look every second whether the namespace is still there, by a directory of /proc that newer ones may not
+        // open where the container's user is not its root. Who starts it ends it.
+        add(&["--no-netns-quit"]);
         // From the namespace to the host's loopback: never.
         add(&["--tcp-ns", "none", "--udp-ns", "none"]);
         let (netns, userns) = match target {
@@ -240,7 +243,7 @@ mod tests {
         assert_eq!(
             words(&Options::default(), &Target::Pid(7)),
             "--foreground --quiet --pid /proc/self/fd/1 --config-net --no-map-gw \
-             --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none \
+             --tcp-ports none --udp-ports none --no-netns-quit --tcp-ns none --udp-ns none \
              --userns /proc/7/ns/user --netns /proc/7/ns/net"
         );
         let target = Target::Paths {

@@ -113,17 +113,24 @@ pub struct Section {
     decisions: Vec<Decision>,
     by_number: [u16; NUMBERS],
     beyond: u16,
+    private: u16,
 }
 
 impl Section {
-    /// Every number of the table gets `default`, every number beyond it `beyond`.
+    /// Every number of the table gets `default`, every number beyond it `beyond`. The architecture's private calls
+    /// are always allowed: they do nothing that a program could not do by itself on another processor.
     pub fn new(arch: Arch, default: Action, beyond: Action) -> Section {
-        Section {
+        let mut section = Section {
             arch,
             decisions: vec![default.into(), beyond.into()],
             by_number: [0; NUMBERS],
             beyond: 1,
+            private: 1,
+        };
+        if !arch.private().is_empty() {
+            section.private = section.intern(Action::Allow.into());
         }
+        section
     }
 
     /// Files a decision and answers its index; the same decision is kept once.
@@ -150,16 +157,23 @@ impl Section {
     /// What was decided for a number.
     pub fn get(&self, number: u32) -> &Decision {
         let index = self.by_number.get(number as usize).copied();
-        &self.decisions[usize::from(index.unwrap_or(self.beyond))]
+        let above = || {
+            let private = self.arch.private().contains(&number);
+            if private { self.private } else { self.beyond }
+        };
+        &self.decisions[usize::from(index.unwrap_or_else(above))]
     }
 
     /// Neighbouring numbers with the same decision: the first number of each run, and the decision.
     fn runs(&self) -> Vec<(u32, u16)> {
         let mut runs: Vec<(u32, u16)> = Vec::with_capacity(128);
-        let numbers = self.by_number.iter().chain(std::iter::once(&self.beyond));
-        for (number, &decision) in numbers.enumerate() {
+        let private = self.arch.private().iter();
+        let above = private.flat_map(|&number| [(number, self.private), (number + 1, self.beyond)]);
+        let below = (0..).zip(self.by_number);
+        let beyond = (NUMBERS as u32, self.beyond);
+        for (number, decision) in below.chain([beyond]).chain(above) {
             if runs.last().is_none_or(|last| last.1 != decision) {
-                runs.push((number as u32, decision));
+                runs.push((number, decision));
             }
         }
         runs

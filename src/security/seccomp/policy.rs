@@ -11,8 +11,8 @@
 //! Second, where the kernel reads 32 bits of an argument the profile compares 32 bits, not 64: otherwise a set
 //! bit above them would slip by.
 //!
-//! On x86-64 the filter covers 32-bit x86 programs with that architecture's own numbers; x32 does not exist
-//! (`ENOSYS`). On 64-bit ARM a 32-bit program is killed.
+//! On x86-64 the filter covers 32-bit x86 programs, on 64-bit ARM 32-bit ARM programs, with that architecture's own
+//! numbers; x32 does not exist (`ENOSYS`).
 
 use crate::security::caps::{Cap, CapSet};
 
@@ -27,19 +27,20 @@ const ENOSYS: Action = Action::Errno(libc::ENOSYS as u16);
 #[rustfmt::skip]
 pub(super) const ALLOWED: &[&str] = &[
     // Files and directories.
-    "access", "chdir", "chmod", "chown", "chown32", "close", "close_range", "copy_file_range", "creat", "dup", "dup2",
-    "dup3", "faccessat", "faccessat2", "fadvise64", "fadvise64_64", "fallocate", "fchdir", "fchmod", "fchmodat",
-    "fchmodat2", "fchown", "fchown32", "fchownat", "fcntl", "fcntl64", "fdatasync", "fgetxattr", "file_getattr",
-    "file_setattr", "flistxattr", "flock", "fremovexattr", "fsetxattr", "fstat", "fstat64", "fstatat64", "fstatfs",
-    "fstatfs64", "fsync", "ftruncate", "ftruncate64", "futimesat", "getcwd", "getdents", "getdents64", "getxattr",
-    "getxattrat", "inotify_add_watch", "inotify_init", "inotify_init1", "inotify_rm_watch", "lchown", "lchown32",
-    "lgetxattr", "link", "linkat", "listxattr", "listxattrat", "llistxattr", "lremovexattr", "lseek", "_llseek",
-    "lsetxattr", "lstat", "lstat64", "mkdir", "mkdirat", "mknod", "mknodat", "newfstatat", "oldfstat", "oldlstat",
-    "oldstat", "open", "openat", "openat2", "pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2", "read",
-    "readahead", "readdir", "readlink", "readlinkat", "readv", "removexattr", "removexattrat", "rename", "renameat",
-    "renameat2", "rmdir", "sendfile", "sendfile64", "setxattr", "setxattrat", "splice", "stat", "stat64", "statfs",
-    "statfs64", "statx", "symlink", "symlinkat", "sync", "sync_file_range", "syncfs", "tee", "truncate", "truncate64",
-    "umask", "unlink", "unlinkat", "utime", "utimensat", "utimensat_time64", "utimes", "vmsplice", "write", "writev",
+    "access", "arm_fadvise64_64", "chdir", "chmod", "chown", "chown32", "close", "close_range", "copy_file_range",
+    "creat", "dup", "dup2", "dup3", "faccessat", "faccessat2", "fadvise64", "fadvise64_64", "fallocate", "fchdir",
+    "fchmod", "fchmodat", "fchmodat2", "fchown", "fchown32", "fchownat", "fcntl", "fcntl64", "fdatasync", "fgetxattr",
+    "file_getattr", "file_setattr", "flistxattr", "flock", "fremovexattr", "fsetxattr", "fstat", "fstat64", "fstatat64",
+    "fstatfs", "fstatfs64", "fsync", "ftruncate", "ftruncate64", "futimesat", "getcwd", "getdents", "getdents64",
+    "getxattr", "getxattrat", "inotify_add_watch", "inotify_init", "inotify_init1", "inotify_rm_watch", "lchown",
+    "lchown32", "lgetxattr", "link", "linkat", "listxattr", "listxattrat", "llistxattr", "lremovexattr", "lseek",
+    "_llseek", "lsetxattr", "lstat", "lstat64", "mkdir", "mkdirat", "mknod", "mknodat", "newfstatat", "oldfstat",
+    "oldlstat", "oldstat", "open", "openat", "openat2", "pread64", "preadv", "preadv2", "pwrite64", "pwritev",
+    "pwritev2", "read", "readahead", "readdir", "readlink", "readlinkat", "readv", "removexattr", "removexattrat",
+    "rename", "renameat", "renameat2", "rmdir", "sendfile", "sendfile64", "setxattr", "setxattrat", "splice", "stat",
+    "stat64", "statfs", "statfs64", "statx", "symlink", "symlinkat", "sync", "sync_file_range", "sync_file_range2",
+    "syncfs", "tee", "truncate", "truncate64", "umask", "unlink", "unlinkat", "utime", "utimensat", "utimensat_time64",
+    "utimes", "vmsplice", "write", "writev",
     // fanotify_init is guarded by its capability; without a descriptor from it this one does nothing.
     "fanotify_mark",
     // Reading the own mount table.
@@ -83,8 +84,8 @@ pub(super) const ALLOWED: &[&str] = &[
     "timer_settime", "timer_settime64", "timerfd_create", "timerfd_gettime", "timerfd_gettime64", "timerfd_settime",
     "timerfd_settime64", "times",
     // Sockets; socket and socketpair go by their arguments.
-    "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen", "recvfrom",
-    "recvmmsg", "recvmmsg_time64", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
+    "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen", "recv", "recvfrom",
+    "recvmmsg", "recvmmsg_time64", "recvmsg", "send", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
     // Pipes, System V IPC, message queues.
     "ipc", "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedreceive_time64", "mq_timedsend",
     "mq_timedsend_time64", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd", "pipe", "pipe2", "semctl", "semget",
@@ -157,8 +158,9 @@ pub(super) const WITH_CAP: &[(&[Cap], &[&str])] = &[
 #[rustfmt::skip]
 pub(super) const DENIED: &[&str] = &[
     // The first user namespace's own: the kernel as a whole, its clock, its ports.
-    "acct", "clock_settime", "clock_settime64", "create_module", "delete_module", "finit_module", "init_module", "ioperm",
-    "iopl", "kexec_file_load", "kexec_load", "query_module", "settimeofday", "stime", "swapoff", "swapon", "vhangup",
+    "acct", "clock_settime", "clock_settime64", "create_module", "delete_module", "finit_module", "init_module",
+    "ioperm", "iopl", "kexec_file_load", "kexec_load", "query_module", "settimeofday", "stime", "swapoff", "swapon",
+    "vhangup",
     // Keys belong to users, not to containers.
     "add_key", "keyctl", "request_key",
     // A second way to most system calls, which this filter cannot see; and a rich source of kernel bugs.
@@ -173,8 +175,8 @@ pub(super) const DENIED: &[&str] = &[
     "vm86", "vm86old",
     // Gone, or never there: nothing that runs needs them.
     "_sysctl", "afs_syscall", "bdflush", "break", "ftime", "get_kernel_syms", "getpmsg", "gtty", "idle", "lock",
-    "lookup_dcookie", "mpx", "nfsservctl", "prof", "profil", "putpmsg", "security", "stty", "sysfs", "tuxcall", "uselib",
-    "ustat", "vserver",
+    "lookup_dcookie", "mpx", "nfsservctl", "pciconfig_iobase", "pciconfig_read", "pciconfig_write", "prof", "profil",
+    "putpmsg", "security", "stty", "sysfs", "tuxcall", "uselib", "ustat", "vserver",
 ];
 
 /// The names [`by_argument`] decides. `clone`, `clone3` and `unshare` only while CAP_SYS_ADMIN is not granted.

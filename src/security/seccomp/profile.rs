@@ -86,7 +86,7 @@ impl Profile {
             .filter(|rule| rule.includes.all(&facts) && !rule.excludes.any(&facts))
             .collect();
         let others = self.archs.iter().copied().filter(|arch| *arch != native);
-        let others = others.filter(|arch| native == Arch::X86_64 && *arch == Arch::X86);
+        let others = others.filter(|arch| native.with_compat().contains(arch));
         Filter {
             sections: std::iter::once(native)
                 .chain(others)
@@ -177,6 +177,7 @@ impl When {
             Arch::X86_64 => &["amd64", "x86_64"],
             Arch::X86 => &["386", "x86"],
             Arch::Aarch64 => &["arm64", "aarch64"],
+            Arch::Arm => &["arm"],
         };
         self.arches
             .iter()
@@ -295,7 +296,7 @@ impl TryFrom<Raw> for Profile {
         let native = Arch::native();
         let mapped = map
             .into_iter()
-            .filter(|entry| native.is_some() && arch(&entry.architecture) == native)
+            .filter(|entry| arch(&entry.architecture) == Some(native))
             .flat_map(|entry| entry.sub_architectures.unwrap_or_default());
         let archs = listed.into_iter().chain(mapped);
         let rules = raw.syscalls.unwrap_or_default();
@@ -428,6 +429,7 @@ fn arch(name: &str) -> Option<Arch> {
         "SCMP_ARCH_X86_64" => Some(Arch::X86_64),
         "SCMP_ARCH_X86" => Some(Arch::X86),
         "SCMP_ARCH_AARCH64" => Some(Arch::Aarch64),
+        "SCMP_ARCH_ARM" => Some(Arch::Arm),
         _ => None,
     }
 }

@@ -305,18 +305,39 @@ fn other_conventions_do_not_slip_by() {
     assert_eq!(ask(&program, Arch::X86_64, 21, &[]), Action::Allow.ret());
     // Its socketcall hides the family from us.
     assert_eq!(ask(&program, Arch::X86, 102, &[1]), ENOSYS.ret());
-    let arm = Call {
-        arch: 0x4000_0028,
+    let killed = Action::KillProcess.ret();
+    assert_eq!(ask(&program, Arch::Arm, 3, &[]), killed);
+    assert_eq!(ask(&program, Arch::Aarch64, 63, &[]), killed);
+    let arm64 = default(Arch::Aarch64, CapSet::EMPTY);
+    assert_eq!(ask(&arm64, Arch::X86, 3, &[]), killed);
+    assert_eq!(ask(&arm64, Arch::X86_64, 0, &[]), killed);
+    assert_eq!(ask(&arm64, Arch::Aarch64, 0x4000_003f, &[]), ENOSYS.ret());
+}
+
+#[test]
+fn programs_for_32_bit_arm_have_their_own_numbers() {
+    let arm64 = default(Arch::Aarch64, CapSet::EMPTY);
+    // Mount there, setpgid here; read there, removexattr here.
+    assert_eq!(ask(&arm64, Arch::Arm, 21, &[]), EPERM.ret());
+    assert_eq!(ask(&arm64, Arch::Arm, 3, &[]), Action::Allow.ret());
+    // Under an audit architecture of its own (include/uapi/linux/audit.h): machine 40, little-endian, not 64 bits.
+    let read = Call {
+        nr: 3,
+        arch: 40 | 0x4000_0000,
         ..Call::default()
     };
-    assert_eq!(run(&program, &arm).0, Action::KillProcess.ret());
-    assert_eq!(
-        ask(&program, Arch::Aarch64, 63, &[]),
-        Action::KillProcess.ret()
-    );
-    let arm64 = default(Arch::Aarch64, CapSet::EMPTY);
-    assert_eq!(run(&arm64, &arm).0, Action::KillProcess.ret());
-    assert_eq!(ask(&arm64, Arch::Aarch64, 0x4000_003f, &[]), ENOSYS.ret());
+    assert_eq!(run(&arm64, &read).0, Action::Allow.ret());
+    // What flushes the cache and sets the thread pointer, and no number beside them.
+    for (nr, expected) in [
+        (0xf_0001, ENOSYS),
+        (0xf_0002, Action::Allow),
+        (0xf_0003, ENOSYS),
+        (0xf_0005, Action::Allow),
+        (0xf_0006, ENOSYS),
+    ] {
+        assert_eq!(ask(&arm64, Arch::Arm, nr, &[]), expected.ret(), "{nr:x}");
+        assert_eq!(ask(&arm64, Arch::Aarch64, nr, &[]), ENOSYS.ret(), "{nr:x}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use interpreter::{Call, run};
 const EPERM: Action = Action::Errno(libc::EPERM as u16);
 const ENOSYS: Action = Action::Errno(libc::ENOSYS as u16);
 const NO_FAMILY: Action = Action::Errno(libc::EAFNOSUPPORT as u16);
-const ARCHS: [Arch; 3] = [Arch::X86_64, Arch::X86, Arch::Aarch64];
+const ARCHS: [Arch; 4] = [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm];
 
 fn default(native: Arch, caps: CapSet) -> Vec<SockFilter> {
     assemble(&policy::filter(native, caps)).unwrap()
