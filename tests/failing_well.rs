@@ -409,6 +409,7 @@ identities! {
     }
 
     fn values_that_mean_nothing(t: [sub]) {
+        let long = "a".repeat(129);
         for (options, text) in [
             (["-p", "x"], "`x` is no port to publish"),
             (["-p", "80:99999"], "`80:99999` is no port to publish"),
@@ -429,6 +430,8 @@ identities! {
             (["--uidmap", "x"], "`x` is not an id range"),
             (["--pull", "sometimes"], "`sometimes`"),
             (["--name", "a b"], "`a b` is not a container name"),
+            (["--name", &*long], "at most 128 letters"),
+            (["-v", &*format!("{long}:/x")], "nor a volume name"),
             (["--pid", "container:x"], "expected `private` or `host`"),
             (["--security-opt", "seccomp=/etc/passwd"], "not a seccomp profile"),
             (["--tz", "../../etc"], "`--tz ../../etc`"),

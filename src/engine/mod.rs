@@ -244,7 +244,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A name that breaks Docker's rule.
-    #[error("`{0}` is not a container name: letters, digits, `_`, `.` and `-`, not at the start")]
+    #[error(
+        "`{0}` is not a container name: at most 128 letters, digits, `_`, `.` and `-`, a letter or digit first"
+    )]
     Name(String),
     /// No such volume.
     #[error("no such volume: `{0}`")]
@@ -253,7 +255,9 @@ pub enum Error {
     #[error("no container, image, network or volume is called `{0}`")]
     Nothing(String),
     /// A name that breaks Docker's rule.
-    #[error("`{0}` is not a volume name: letters, digits, `_`, `.` and `-`, not at the start")]
+    #[error(
+        "`{0}` is not a volume name: at most 128 letters, digits, `_`, `.` and `-`, a letter or digit first"
+    )]
     VolumeName(String),
     /// `--opt` of a volume.
     #[error(transparent)]

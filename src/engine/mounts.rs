@@ -204,11 +204,14 @@ pub const ANONYMOUS: &str = "anonymous";
 /// The directory of a volume's content, in the volume's.
 pub const DATA: &str = "_data";
 
-/// Names of volumes and containers: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+/// Names of volumes and containers: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, and short enough for
+/// the name of a file made of it (linux/limits.h, `NAME_MAX`).
 pub fn is_name(text: &str) -> bool {
-    text.bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric())
+    text.len() <= 128
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))

@@ -19,7 +19,7 @@ use crate::{model, net};
 pub enum Error {
     /// A name that breaks Docker's rule, or means something else.
     #[error(
-        "`{0}` is not a network name: letters, digits, `_`, `.` and `-`, and no word such as `host`"
+        "`{0}` is not a network name: at most 128 letters, digits, `_`, `.` and `-`, and no word such as `host`"
     )]
     Name(String),
     /// A network of this name is there.
