@@ -71,7 +71,6 @@ identities! {
         for (limit, told, hint) in [
             ("nproc=1", "esource temporarily unavailable", "ulimit -u"),
             ("fsize=0", "ile too large", "ulimit -f unlimited"),
-            ("as=20000000", "esource temporarily unavailable", "ulimit -v unlimited"),
         ] {
             let script = format!("exec prlimit --{limit} $RL run --rm --network none {} true", images::busybox());
             says(t.sh(&script).run(), 125, told, hint);

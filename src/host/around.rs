@@ -151,6 +151,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_are_known_by_what_is_said_where_they_are_reached() {
+        // No limit that would be reached, but one that is set.
+        let mut room = getrlimit(Resource::As);
+        room.current = room.current.or(Some(1 << 46));
+        rustix::process::setrlimit(Resource::As, room).unwrap();
+        for (words, hint) in [
+            (
+                "socketpair(): EMFILE (too many open files)",
+                "ulimit -n 1024",
+            ),
+            (
+                "spawn(thread): Resource temporarily unavailable",
+                "ulimit -v",
+            ),
+            ("clone3(): ENOMEM (cannot allocate memory)", "ulimit -v"),
+        ] {
+            assert!(limit_hint(words).unwrap().contains(hint), "{words}");
+        }
+        assert_eq!(limit_hint("recv(): Resource temporarily unavailable"), None);
+    }
+
+    #[test]
     fn a_service_is_found_by_its_group() {
         let found = |table: &str| Unit::in_table(table).map(|unit| (unit.name, unit.of_user));
         let service = Some(("backup.service".to_owned(), false));

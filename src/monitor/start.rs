@@ -166,6 +166,7 @@ impl<'a> Steps<'a> {
                 // Below the working directory: the full path can exceed what unix(7) allows.
                 api_socket: "slirp.sock".into(),
                 as_root: wanted.as_root,
+                other_root: task.userns.uid.to_host(0) != Some(rustix::process::geteuid().as_raw()),
                 mac: wanted.mac,
                 member: member.as_ref(),
                 apart: |network| drop(cgroup::apart(network)),

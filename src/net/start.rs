@@ -37,6 +37,8 @@ pub struct Request<'a> {
     pub api_socket: PathBuf,
     /// The caller is root of the initial user namespace.
     pub as_root: bool,
+    /// Root inside is not the caller.
+    pub other_root: bool,
     /// The hardware address of the container's interface, if it is asked for.
     pub mac: Option<[u8; 6]>,
     /// Who the container is on its network with a name.
@@ -132,11 +134,18 @@ pub fn start(
             Ok(Some(Starting::Named(starting)))
         }
         Link::Pasta(program) => {
-            let options = pasta_options(request);
-            let mut command = options.command(program, &pasta::Target::Pid(request.pid));
-            prepare(&mut command);
-            let starting = pasta::spawn(command).map_err(Box::new)?;
-            Ok(Some(Starting::Pasta(starting)))
+            let mut command = |stays| {
+                let options = pasta::Options {
+                    stays,
+                    ..pasta_options(request)
+                };
+                let mut command = options.command(program, &pasta::Target::Pid(request.pid));
+                prepare(&mut command);
+                command
+            };
+            let starting = pasta::spawn(command(false)).map_err(Box::new)?;
+            let other = request.other_root.then(|| Box::new(command(true)));
+            Ok(Some(Starting::Pasta(starting, other)))
         }
         Link::Passt(program) => {
             let (ours, theirs) = helper_process::socketpair().map_err(Error::Pump)?;
@@ -240,8 +249,9 @@ fn give_ipv6(guest: &OwnedFd) {
 /// A helper that has been started and may or may not be ready.
 #[derive(Debug)]
 pub enum Starting {
-    /// pasta.
-    Pasta(pasta::Starting),
+    /// pasta, and what is started in its place where it may not look for the end of its namespace. Not at once: what
+    /// ends by itself ends where AppArmor lets nobody end it.
+    Pasta(pasta::Starting, Option<Box<Command>>),
     /// passt.
     Passt(pasta::Starting, Pump),
     /// slirp4netns, and where it is to have IPv6 a process of the container's.
@@ -266,7 +276,7 @@ impl Starting {
     /// Readable (or hung up) when [`Starting::finish`] will not wait for the start.
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Starting::Pasta(starting) | Starting::Passt(starting, _) => starting.poll_fd(),
+            Starting::Pasta(starting, _) | Starting::Passt(starting, _) => starting.poll_fd(),
             Starting::Slirp(starting, _) => starting.poll_fd(),
             Starting::Named(starting) => starting.poll_fd(),
         }
@@ -278,7 +288,15 @@ impl Starting {
     /// [`Error::Pasta`], [`Error::Slirp`]; the helper is ended and reaped then. [`Error::Refused`], [`Error::Switch`].
     pub fn finish(self) -> Result<Running, Error> {
         match self {
-            Starting::Pasta(starting) => Ok(Running::Pasta(starting.finish().map_err(Box::new)?)),
+            Starting::Pasta(starting, other) => {
+                let running = match (starting.finish(), other) {
+                    (Err(error), Some(other)) if pasta::may_not_look(&error) => {
+                        pasta::spawn(*other).and_then(pasta::Starting::finish)
+                    }
+                    (result, _) => result,
+                };
+                Ok(Running::Pasta(running.map_err(Box::new)?))
+            }
             Starting::Passt(starting, pump) => {
                 Ok(Running::Passt(starting.finish().map_err(Box::new)?, pump))
             }
@@ -427,174 +445,4 @@ impl Running {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::{TcpListener, TcpStream};
-    use std::process::{Child, Stdio};
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::net::{Publish, choose, reserve};
-    use crate::sys::tests::skip;
-
-    const LIMIT: Duration = Duration::from_secs(20);
-
-    fn until(what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + LIMIT;
-        while !condition() {
-            assert!(Instant::now() < deadline, "no {what}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    struct Namespace(Child);
-
-    impl Namespace {
-        fn new() -> Self {
-            let child = Command::new("unshare")
-                .args(["--user", "--map-root-user", "--net", "sleep", "1000"])
-                .spawn()
-                .unwrap();
-            let comm = format!("/proc/{}/comm", child.id());
-            until("namespace", || {
-                std::fs::read_to_string(&comm).is_ok_and(|c| c == "sleep\n")
-            });
-            Namespace(child)
-        }
-
-        fn inside(&self, words: &[&str]) -> Command {
-            let mut command = Command::new("nsenter");
-            command.args([
-                "-t",
-                &self.0.id().to_string(),
-                "-U",
-                "--preserve-credentials",
-                "-n",
-            ]);
-            command.args(words).stdin(Stdio::null());
-            command
-        }
-    }
-
-    impl Drop for Namespace {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
-    /// Starts the helper of `mode` with a published port and a way to the host, and tries both.
-    fn carries(mode: Mode) {
-        let choice = match choose(Some(mode), std::env::var_os("PATH").as_deref()) {
-            Ok(choice) => choice,
-            Err(error) => return skip(&error.to_string()),
-        };
-        let (own, Some(gateway)) = addresses(mode, true) else {
-            return skip("a default route");
-        };
-        let namespace = Namespace::new();
-        let dir = tempfile::tempdir().unwrap();
-        let ports = reserve(&["127.0.0.1::8080".parse::<Publish>().unwrap()]).unwrap();
-        let request = Request {
-            pid: namespace.0.id(),
-            ports: &ports,
-            forward_dns: true,
-            host_gateway: true,
-            api_socket: dir.path().join("api"),
-            // `unshare -r` under host root leaves the namespace to root.
-            as_root: rustix::process::geteuid().is_root(),
-            mac: None,
-            member: None,
-            apart: |_| {},
-        };
-        let mut prepared = false;
-        let starting = start(&choice, &request, &mut |_| prepared = true)
-            .unwrap()
-            .unwrap();
-        assert!(prepared);
-        let mut running = starting.finish().unwrap();
-        assert_eq!(running.ended().unwrap(), None);
-
-        let listed = namespace.inside(&["ip", "addr"]).output().unwrap().stdout;
-        let own = own.unwrap().to_string();
-        assert!(String::from_utf8_lossy(&listed).contains(&own), "{own}");
-
-        // In: through the published port.
-        let mut server = namespace
-            .inside(&["busybox", "nc", "-l", "-p", "8080", "-e", "echo", "through"])
-            .spawn()
-            .unwrap();
-        let mut answer = String::new();
-        until("answer through the published port", || {
-            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", ports[0].host.first)) else {
-                return false;
-            };
-            stream.set_read_timeout(Some(LIMIT)).unwrap();
-            answer.clear();
-            stream.read_to_string(&mut answer).is_ok() && !answer.is_empty()
-        });
-        assert_eq!(answer, "through\n");
-        let _ = server.kill();
-        let _ = server.wait();
-
-        // Out: to the host by its own address, and not by its loopback.
-        let host = TcpListener::bind((gateway, 0)).unwrap();
-        let port = host.local_addr().unwrap().port().to_string();
-        let mut client = namespace
-            .inside(&["busybox", "nc", &gateway.to_string(), &port])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        host.set_nonblocking(true).unwrap();
-        let mut accepted = None;
-        until("connection from inside", || {
-            accepted = host.accept().ok();
-            accepted.is_some()
-        });
-        accepted.unwrap().0.write_all(b"host\n").unwrap();
-        let mut line = [0u8; 5];
-        client.stdout.take().unwrap().read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"host\n");
-        let _ = client.kill();
-        let _ = client.wait();
-
-        let end = running.end_fd().try_clone_to_owned().unwrap();
-        running.stop().unwrap();
-        assert!(helper_process::wait_readable(end.as_fd(), Duration::ZERO).unwrap());
-        assert!(!request.api_socket.exists());
-    }
-
-    #[test]
-    fn pasta_carries() {
-        carries(Mode::Pasta);
-    }
-
-    #[test]
-    fn slirp4netns_carries() {
-        carries(Mode::Slirp4netns);
-    }
-
-    #[test]
-    fn nothing_to_start_and_nothing_to_publish() {
-        let choice = choose(Some(Mode::None), None).unwrap();
-        let ports = reserve(&["127.0.0.1::80".parse::<Publish>().unwrap()]).unwrap();
-        let mut request = Request {
-            pid: 1,
-            ports: &[],
-            forward_dns: false,
-            host_gateway: false,
-            api_socket: "/nowhere".into(),
-            as_root: false,
-            mac: None,
-            member: None,
-            apart: |_| {},
-        };
-        assert!(start(&choice, &request, &mut |_| {}).unwrap().is_none());
-        request.ports = &ports;
-        let error = start(&choice, &request, &mut |_| {}).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "ports cannot be published with `--network none`"
-        );
-    }
-}
+mod tests;

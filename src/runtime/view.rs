@@ -100,7 +100,7 @@ pub(super) fn mount(
     };
     let mut why = format!(
         "overlay: {}",
-        crate::sys::errno::errno_text(errno.raw_os_error())
+        crate::sys::errno::errno_name(errno.raw_os_error())
     );
     if errno == Errno::INVAL {
         why += ", as where something is mounted below it; the directory that one stands in has its own";

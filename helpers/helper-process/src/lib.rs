@@ -33,6 +33,8 @@ const LOG_SIZE: u64 = 32 * 1024;
 pub const READY: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long after SIGKILL.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// The absolute path of the executable `program`: the first in the directories of `path` (the value
 /// of PATH; relative entries are passed over), then in the usual system directories.
@@ -385,7 +387,8 @@ impl Helper {
     /// Ends it: SIGTERM, after two seconds SIGKILL, and reaps it. Ending a dead one is no error.
     ///
     /// # Errors
-    /// Those of waitpid(2).
+    /// Those of waitpid(2), and [`io::ErrorKind::TimedOut`]: it may not be signalled, as where AppArmor confines it, and does
+    /// not end by itself.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
         self.end(GRACE)
     }
@@ -400,9 +403,7 @@ impl Helper {
             return Ok(status);
         }
         self.signal(Signal::KILL);
-        let status = self.child.wait()?;
-        self.status = Some(status);
-        Ok(status)
+        self.wait(KILLED)?.ok_or(io::ErrorKind::TimedOut.into())
     }
 
     /// The error of one that has ended, or is about to, before it was ready.

@@ -74,6 +74,14 @@ pub struct Options {
     /// The caller is root of the initial user namespace. pasta would change to `nobody` and then be
     /// refused the namespace, which belongs to root.
     pub as_root: bool,
+    /// It does not end by itself when its namespace does, only when it is told to: for one that [cannot look](may_not_look).
+    pub stays: bool,
+}
+
+/// Whether it died because it could not look for the end of its namespace. A newer pasta does that as root of the container's
+/// user namespace, by a directory that belongs to the caller.
+pub fn may_not_look(error: &Error) -> bool {
+    matches!(error, Error::Died { stderr, .. } if stderr.contains("netns dir open"))
 }
 
 /// The line that mends what pasta died of, where one is known.
@@ -160,9 +168,9 @@ impl Options {
         if let Target::Stream = target {
             return args;
         }
-        // It would look every second whether the namespace is still there, by a directory of /proc that newer ones may not
-        // open where the container's user is not its root. Who starts it ends it.
-        add(&["--no-netns-quit"]);
+        if self.stays {
+            add(&["--no-netns-quit"]);
+        }
         // From the namespace to the host's loopback: never.
         add(&["--tcp-ns", "none", "--udp-ns", "none"]);
         let (netns, userns) = match target {
@@ -243,7 +251,7 @@ mod tests {
         assert_eq!(
             words(&Options::default(), &Target::Pid(7)),
             "--foreground --quiet --pid /proc/self/fd/1 --config-net --no-map-gw \
-             --tcp-ports none --udp-ports none --no-netns-quit --tcp-ns none --udp-ns none \
+             --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none \
              --userns /proc/7/ns/user --netns /proc/7/ns/net"
         );
         let target = Target::Paths {
