@@ -421,9 +421,7 @@ pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(
         }
     }
     for path in plan.masked.iter().filter(|_| !dropped("masks")) {
-        if let Some(fd) = find(root, kernel, path)? {
-            mask(&fd, null.as_fd()).at(Stage::Masks, || format!("mask(`{path}`)"))?;
-        }
+        hide((root, kernel), path, null.as_fd(), |_| true)?;
     }
     // A socket below an overlay is not the one that somebody listens on (af_unix.c looks it up by inode).
     let in_view = |path: &&String| {
@@ -431,14 +429,35 @@ pub(super) fn protect(plan: &InitPlan, root: &Root, kernel: &Kernel) -> Result<(
         kernel.views.iter().any(|view| path.starts_with(view))
     };
     for path in plan.sockets.iter().filter(|path| !in_view(path)) {
-        if let Some(fd) = find(root, kernel, path)?
-            && rustix::fs::fstat(&fd)
+        let is_socket = |fd: &OwnedFd| {
+            rustix::fs::fstat(fd)
                 .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Socket)
-        {
-            mask(&fd, null.as_fd()).at(Stage::Masks, || format!("mask(`{path}`)"))?;
-        }
+        };
+        hide((root, kernel), path, null.as_fd(), is_socket)?;
     }
     Ok(())
+}
+
+/// Masks what a path names, if that is to be. What somebody removes just then cannot be mounted on, and need not be; what
+/// takes its place is looked at like it.
+fn hide(
+    (root, kernel): (&Root, &Kernel),
+    path: &str,
+    null: BorrowedFd<'_>,
+    is_meant: impl Fn(&OwnedFd) -> bool,
+) -> Result<(), InitError> {
+    const TRIES: usize = 8;
+    let mut done = Ok(());
+    for _ in 0..TRIES {
+        let Some(fd) = find(root, kernel, path)?.filter(&is_meant) else {
+            return Ok(());
+        };
+        done = mask(&fd, null);
+        if done != Err(Errno::NOENT) {
+            break;
+        }
+    }
+    done.at(Stage::Masks, || format!("mask(`{path}`)"))
 }
 
 fn mask(fd: &OwnedFd, null: BorrowedFd<'_>) -> Result<(), Errno> {
