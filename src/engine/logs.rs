@@ -7,8 +7,7 @@ mod tail;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -11,8 +11,8 @@ use crate::model::network::NetworkSpec;
 use crate::model::spec::{ContainerSpec, VERSION};
 use crate::model::subnet::{Subnet, SubnetError};
 use crate::model::time::{now, to_rfc3339};
+use crate::net;
 use crate::state::{Container, Networks};
-use crate::{model, net};
 
 /// Why there is no such network, or one too many.
 #[derive(Debug, thiserror::Error)]
@@ -347,13 +347,8 @@ pub fn inspect(context: &Context<'_>, name: &str) -> Result<Value, super::Error>
 
 /// The hardware address of a container that has this address.
 fn mac(spec: &ContainerSpec, address: Ipv4Addr) -> String {
-    let asked = spec
-        .network
-        .request
-        .mac
-        .as_deref()
-        .and_then(model::mac::parse);
-    asked.map_or_else(|| net::mac(address), model::mac::text)
+    let asked = spec.network.request.mac_told();
+    asked.unwrap_or_else(|| net::mac(address))
 }
 
 /// What is known of a network, without its containers.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, IdMap};
+use super::{Digest, IdMap, mac};
 
 /// The version this program writes. A file of a higher version is refused, not guessed at.
 pub const VERSION: u32 = 1;
@@ -397,6 +397,13 @@ pub struct NetworkRequest {
     /// `--network-alias`.
     #[serde(default)]
     pub aliases: Vec<String>,
+}
+
+impl NetworkRequest {
+    /// The hardware address that was asked for, in the one form that is told.
+    pub fn mac_told(&self) -> Option<String> {
+        self.mac.as_deref().and_then(mac::parse).map(mac::text)
+    }
 }
 
 impl Network {

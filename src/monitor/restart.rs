@@ -53,11 +53,12 @@ pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> b
     let end = Instant::now() + time;
     let mut waiting = Waiting::default();
     let mut goes_on = true;
-    while goes_on && Instant::now() < end || clients.has_guests() {
-        let until = match goes_on && Instant::now() < end {
-            true => Some(end),
-            false => None,
-        };
+    loop {
+        // Without that time left it waits for guests alone.
+        let until = (goes_on && Instant::now() < end).then_some(end);
+        if until.is_none() && !clients.has_guests() {
+            return goes_on;
+        }
         let sources: Vec<_> = {
             let all = clients.fds();
             let all = all.map(|(number, id, fd, _)| (Some((number, id)), fd, EventFlags::IN));
@@ -99,7 +100,6 @@ pub(super) fn wait(clients: &mut Clients, time: Duration, wanted: &dyn Fn() -> b
         }
         clients.sweep();
     }
-    goes_on
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use super::row::state;
 use crate::cgroup::PIDS;
 use crate::engine::limits::blkio_weight;
 use crate::engine::ports::{each, unpublished};
-use crate::model::mac;
 use crate::model::spec::{
     CgroupMode, Confinement, ContainerSpec, FOREVER, Health, LogDriver, MountSource, NetworkMode,
     Resources, RestartPolicy, RootfsSource, SeccompChoice,
@@ -62,7 +61,7 @@ pub fn inspect(container: &Container, networks: &Networks) -> Value {
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
-            "MacAddress": asked_mac(spec),
+            "MacAddress": spec.network.request.mac_told().unwrap_or_default(),
             "Umask": format!("{:04o}", spec.umask),
             "Tty": spec.tty,
             "OpenStdin": spec.open_stdin,
@@ -106,7 +105,7 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
         _ => none,
     };
     if named.is_none() && alive {
-        out["MacAddress"] = json!(asked_mac(spec));
+        out["MacAddress"] = json!(spec.network.request.mac_told().unwrap_or_default());
     }
     let bound = published(&spec.network.publish, spec.network.mode).into_iter();
     out["Ports"] = ports(bound.map(|(inside, ip, port)| (inside, ip.to_string(), port)));
@@ -116,15 +115,6 @@ fn network_settings(container: &Container, named: Option<(String, Value)>) -> Va
     }
     out["Networks"] = Value::Object(named.into_iter().collect());
     out
-}
-
-/// The hardware address that was asked for.
-fn asked_mac(spec: &ContainerSpec) -> String {
-    let asked = spec.network.request.mac.as_deref();
-    asked
-        .and_then(mac::parse)
-        .map(mac::text)
-        .unwrap_or_default()
 }
 
 /// Docker's word for a point in time that has not come is the year 1.
